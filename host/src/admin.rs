@@ -1,0 +1,78 @@
+//! The administrator's listener: health, readiness, metrics, and the admin API. Off the hot path, so axum serves it.
+//!
+//! What it does not do: it changes nothing but what it is asked to (a reload, a purge); it never shows a secret.
+//!
+//! **Invariant:** /readyz says 503 from the moment a drain begins; /healthz says 200 as long as the process can answer.
+
+mod api;
+mod metrics;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::config;
+use crate::gateway::Gateway;
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    gateway: Arc<Gateway>,
+    key: Option<SecretString>,
+    reload: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Binds the administrator's address.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(admin: &config::Admin) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(admin.address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves until the process ends. `reload` asks for a reload and does not wait for it.
+pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<SecretString>, reload: Box<dyn Fn() + Send + Sync>) {
+    let admin = Admin { gateway, key, reload: reload.into() };
+    let guarded = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/plugins", get(api::plugins))
+        .route("/api/models", get(api::models))
+        .route("/api/prompts", get(api::prompts))
+        .route("/api/cache", get(api::cache))
+        .route("/api/cache/purge", post(api::purge))
+        .route("/api/reload", get(api::reload_status).post(api::reload))
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate));
+    let router = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).merge(guarded).with_state(admin);
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin listener could not be used"),
+    };
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
+    if admin.gateway.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
+}
+
+/// Health is for whoever asks; everything else may need the key.
+async fn authenticate(Shared(admin): Shared<Admin>, request: Request, next: Next) -> Response {
+    if let Some(key) = &admin.key {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        if !given.is_some_and(|given| given.ct_eq(key.expose_secret().as_bytes()).into()) {
+            return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "the admin API needs the key of [admin], as a bearer token\n").into_response();
+        }
+    }
+    next.run(request).await
+}

@@ -1,0 +1,107 @@
+//! The admin API: what is in force, and the few things that can be asked of it. JSON in, JSON out.
+//!
+//! | path | what |
+//! |---|---|
+//! | `GET /api/plugins` | versions in force, and components that could not be loaded |
+//! | `GET /api/models` | models, pools and their endpoints |
+//! | `GET /api/prompts` | prompts, versions, which is the default |
+//! | `GET /api/cache` | entries, bytes, hits |
+//! | `POST /api/cache/purge` | empties the cache |
+//! | `GET /api/reload` | how many reloads, and why the last one failed |
+//! | `POST /api/reload` | reads the configuration again |
+
+use axum::Json;
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::gateway::models::Entry;
+use crate::plugin::hooks::{Cause, QUARANTINE_AFTER};
+
+pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
+    let state = admin.gateway.state();
+    let plugins: Vec<Value> = state
+        .plugins
+        .all()
+        .iter()
+        .map(|plugin| {
+            let failures: serde_json::Map<_, _> = Cause::ALL.iter().map(|cause| (cause.name().to_owned(), plugin.numbers.failures[*cause as usize].get().into())).collect();
+            json!({
+                "name": plugin.name(),
+                "digest": format!("sha256:{}", plugin.digest()),
+                "label": plugin.label(),
+                "version": plugin.info().version,
+                "description": plugin.info().description,
+                "hooks": plugin.settings().hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
+                "grant": plugin.settings().grants,
+                "calls": plugin.numbers.calls.iter().map(crate::numbers::Times::count).sum::<u64>(),
+                "failures": failures,
+                "quarantined": plugin.failing() >= QUARANTINE_AFTER,
+            })
+        })
+        .collect();
+    let problems: Vec<Value> = state.problems.iter().map(|problem| json!({ "plugin": problem.plugin, "file": problem.file, "reason": problem.reason })).collect();
+    Json(json!({ "plugins": plugins, "problems": problems }))
+}
+
+pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
+    let state = admin.gateway.state();
+    let models: serde_json::Map<_, _> = state
+        .models
+        .names()
+        .map(|(name, entry)| {
+            let what = match entry {
+                Entry::Upstream(model) => json!({ "provider": &*model.provider, "name": &*model.upstream_name }),
+                Entry::BuiltIn => json!({ "provider": "built-in" }),
+                Entry::Choice(names) => json!({ "choose": names.iter().map(|name| &**name).collect::<Vec<_>>() }),
+            };
+            (name.to_owned(), what)
+        })
+        .collect();
+    let pools: serde_json::Map<_, _> = state
+        .pools
+        .iter()
+        .map(|(name, pool)| {
+            let view = pool.view();
+            (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms }))
+        })
+        .collect();
+    Json(json!({ "models": models, "providers": pools }))
+}
+
+pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {
+    let state = admin.gateway.state();
+    let prompts: serde_json::Map<_, _> = state
+        .prompts
+        .iter()
+        .flat_map(|registry| registry.list())
+        .map(|prompt| (prompt.name.to_owned(), json!({ "default": prompt.default, "versions": prompt.versions })))
+        .collect();
+    Json(json!({ "prompts": prompts, "problems": state.prompt_problems }))
+}
+
+pub(super) async fn cache(Shared(admin): Shared<Admin>) -> Json<Value> {
+    let state = admin.gateway.state();
+    Json(match &state.cache {
+        Some(cache) => json!(cache.report()),
+        None => Value::Null,
+    })
+}
+
+pub(super) async fn purge(Shared(admin): Shared<Admin>) -> StatusCode {
+    if let Some(cache) = &admin.gateway.state().cache {
+        cache.purge();
+    }
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn reload_status(Shared(admin): Shared<Admin>) -> Json<Value> {
+    let reloads = admin.gateway.reloads();
+    Json(json!({ "done": reloads.done, "failed": reloads.failed, "last_failure": reloads.last_failure }))
+}
+
+pub(super) async fn reload(Shared(admin): Shared<Admin>) -> StatusCode {
+    (admin.reload)();
+    StatusCode::ACCEPTED
+}

@@ -1,0 +1,84 @@
+//! `GET /metrics`: the numbers of every room, in Prometheus' text format.
+//!
+//! What it does not do: it counts nothing itself.
+
+use axum::extract::State as Shared;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use super::Admin;
+use crate::numbers::Exposition;
+use crate::plugin::Plugin;
+use crate::plugin::hooks::{Cause, QUARANTINE_AFTER};
+use crate::plugin::load::Hook;
+use crate::plugin::numbers::Value;
+
+pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
+    let state = admin.gateway.state();
+    let mut text = Exposition::default();
+    admin.gateway.numbers().expose(&mut text);
+    listener(&admin, &mut text);
+    plugins(state.plugins.all(), &mut text);
+    for (provider, pool) in &state.pools {
+        let view = pool.view();
+        text.gauge("pointsman_upstream_in_flight", "Requests running at a provider's endpoints.", &[("provider", provider)], f64::from(view.in_flight));
+    }
+    if let Some(cache) = &state.cache {
+        cache.expose(&mut text);
+    }
+    let reloads = admin.gateway.reloads();
+    text.counter("pointsman_reloads_total", "Reloads by outcome.", &[("outcome", "done")], reloads.done);
+    text.counter("pointsman_reloads_total", "Reloads by outcome.", &[("outcome", "failed")], reloads.failed);
+    text.gauge("pointsman_plugin_load_problems", "Components that could not be loaded; an older version serves.", &[], state.problems.len() as f64);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.finish())
+}
+
+fn listener(admin: &Admin, text: &mut Exposition) {
+    let Some(counters) = admin.gateway.counters.get() else { return };
+    let counted = [
+        ("accepted", &counters.accepted),
+        ("refused_global", &counters.refused_global),
+        ("refused_per_address", &counters.refused_per_address),
+        ("first_request_timeout", &counters.first_request_timeouts),
+    ];
+    for (event, count) in counted {
+        let value = count.load(std::sync::atomic::Ordering::Relaxed);
+        text.counter("pointsman_connections_total", "Connections by what became of them at accept.", &[("event", event)], value);
+    }
+    let open = counters.open.load(std::sync::atomic::Ordering::Relaxed);
+    text.gauge("pointsman_connections_open", "Connections that are open.", &[], open as f64);
+}
+
+fn plugins(plugins: &[std::sync::Arc<Plugin>], text: &mut Exposition) {
+    for plugin in plugins {
+        for hook in &plugin.settings().hooks {
+            let times = &plugin.numbers.calls[*hook as usize];
+            text.times("pointsman_plugin_call_seconds", "Calls of a plugin's hook.", &[("plugin", plugin.label()), ("hook", Hook::name(*hook))], times);
+        }
+    }
+    for plugin in plugins {
+        for cause in Cause::ALL {
+            let value = plugin.numbers.failures[cause as usize].get();
+            text.counter("pointsman_plugin_failures_total", "Failed calls by cause.", &[("plugin", plugin.label()), ("cause", cause.name())], value);
+        }
+    }
+    for plugin in plugins {
+        let quarantined = f64::from(u8::from(plugin.failing() >= QUARANTINE_AFTER));
+        text.gauge("pointsman_plugin_quarantined", "1 while a plugin is left alone because of its failures.", &[("plugin", plugin.label())], quarantined);
+        text.counter("pointsman_plugin_skipped_total", "Calls not made because of a quarantine.", &[("plugin", plugin.label())], plugin.numbers.skipped.get());
+    }
+    for plugin in plugins {
+        for (name, labels, value) in plugin.numbers.guest.read() {
+            let name = format!("pointsman_plugin_{name}");
+            let mut all = vec![("plugin", plugin.name())];
+            all.extend(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            match value {
+                Value::Counter(sum) => text.counter(&name, "Counted by a plugin.", &all, sum),
+                Value::Gauge(now) => text.gauge(&name, "Set by a plugin.", &all, now),
+                Value::Histogram(buckets, sum) => {
+                    text.histogram(&name, "Observed by a plugin.", &all, buckets.into_iter().map(|(power, count)| (f64::from(power).exp2(), count)), 0, sum);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The cache of answers, in the order in which a request meets it: exact, then near.
+//!
+//! What it does not do: it embeds nothing and reads no request; keys, vectors and texts are brought by `gateway`, which also
+//! decides what may be stored.
+//!
+//! **Invariant:** an entry is found only under the tenant that stored it ([`key`] sees to that).
+//! **Invariant:** a near hit has passed the model's cut and every guard.
+
+pub mod index;
+pub mod key;
+pub mod near;
+pub mod tier;
+pub mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::dialect::answer::Answer;
+use crate::numbers::{Count, Exposition};
+pub use key::{ExactKey, Partition};
+use near::Near;
+use tier::Tier;
+use tier::memory::Memory;
+use verify::Guard;
+
+/// What the owner has written.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of all entries.
+    pub memory: u64,
+    /// How long an entry is served.
+    pub ttl: Duration,
+    /// Bytes of the largest answer that is kept.
+    pub max_entry: usize,
+    /// Entries of one partition that near hits are looked for in; 0: none.
+    pub max_near: usize,
+}
+
+/// A stored answer.
+#[derive(Debug)]
+pub struct Entry {
+    /// The answer, as `chat.completion` JSON.
+    pub answer: Bytes,
+    /// The text that near hits are compared with.
+    pub text: Option<Box<str>>,
+    /// The configured model that answered.
+    pub model: Arc<str>,
+    /// Name and version of the prompt.
+    pub prompt: Option<(String, String)>,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// How long it is served.
+    pub ttl: Duration,
+    /// Bytes of the vectors that go with it.
+    pub vector_bytes: usize,
+    /// How often it was served.
+    pub hits: AtomicU32,
+}
+
+impl Entry {
+    /// Seconds since it was stored.
+    pub fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.created_at) / 1000
+    }
+
+    /// Memory that it takes, with the table's own.
+    fn weight(&self) -> usize {
+        self.answer.len() + self.text.as_ref().map_or(0, |text| text.len()) + self.vector_bytes + 320
+    }
+
+    /// The beginning of the answer's text, at most `max_bytes` of it.
+    pub fn preview(&self, max_bytes: usize) -> String {
+        let mut text = Answer::read(self.answer.clone()).and_then(|answer| answer.text()).unwrap_or_default();
+        text.truncate(text.floor_char_boundary(max_bytes));
+        text
+    }
+
+    fn served(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A near hit that may be served, if the plugin agrees.
+pub struct Candidate {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// Cosine of the two texts.
+    pub score: f32,
+}
+
+#[derive(Default)]
+struct Numbers {
+    stored: Count,
+    refused: Count,
+    vetoes: [Count; Guard::ALL.len()],
+    below_cut: Count,
+}
+
+/// The cache.
+pub struct Cache {
+    settings: Settings,
+    memory: Memory,
+    near: Near,
+    numbers: Numbers,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, memory: Memory::new(settings.memory), near: Near::new(settings.max_near, settings.ttl), numbers: Numbers::default() }
+    }
+
+    /// How long an entry is served, where nobody says otherwise.
+    pub fn ttl(&self) -> Duration {
+        self.settings.ttl
+    }
+
+    /// Bytes of the largest answer that is kept.
+    pub fn max_entry(&self) -> usize {
+        self.settings.max_entry
+    }
+
+    /// Are near hits looked for at all?
+    pub fn has_near(&self) -> bool {
+        self.settings.max_near > 0
+    }
+
+    /// The answer to the very same request.
+    pub fn exact(&self, key: &ExactKey) -> Option<Arc<Entry>> {
+        let entry = self.memory.get(key)?;
+        entry.served();
+        Some(entry)
+    }
+
+    /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
+    /// [`Cache::served`].
+    pub fn near(&self, partition: &Partition, vector: &[f32], text: &str, cut: f32) -> Option<Candidate> {
+        for (score, entry) in self.near.nearest(partition, vector) {
+            if score < cut {
+                self.numbers.below_cut.add(1);
+                return None;
+            }
+            let Some(cached) = &entry.text else { continue };
+            match verify::veto(cached, text) {
+                Some(guard) => self.numbers.vetoes[guard as usize].add(1),
+                None => return Some(Candidate { entry, score }),
+            }
+        }
+        None
+    }
+
+    /// A candidate was served.
+    pub fn served(&self, candidate: &Candidate) {
+        candidate.entry.served();
+    }
+
+    /// A candidate is not to be found again.
+    pub fn evict(&self, partition: &Partition, candidate: &Candidate) {
+        self.near.forget(partition, &candidate.entry);
+    }
+
+    /// Stores an answer; with a vector it can be found by near hits too. False if it is too large.
+    pub fn fill(&self, key: ExactKey, entry: Entry, near: Option<(Partition, &[f32])>) -> bool {
+        if entry.answer.len() > self.settings.max_entry || entry.ttl.is_zero() {
+            self.numbers.refused.add(1);
+            return false;
+        }
+        let entry = Arc::new(entry);
+        if let Some((partition, vector)) = near {
+            self.near.insert(partition, vector, &entry);
+        }
+        self.memory.put(key, entry);
+        self.numbers.stored.add(1);
+        true
+    }
+
+    /// Empties the cache.
+    pub fn purge(&self) {
+        self.memory.clear();
+        self.near.clear();
+    }
+
+    /// What it holds, for the administrator.
+    pub fn report(&self) -> Value {
+        let (entries, bytes) = self.memory.size();
+        json!({ "entries": entries, "bytes": bytes, "partitions": self.near.partitions(), "stored": self.numbers.stored.get(), "refused": self.numbers.refused.get() })
+    }
+
+    /// Its numbers for /metrics.
+    pub fn expose(&self, text: &mut Exposition) {
+        let (entries, bytes) = self.memory.size();
+        text.gauge("pointsman_cache_entries", "Entries in memory.", &[], entries as f64);
+        text.gauge("pointsman_cache_bytes", "Bytes of the entries in memory.", &[], bytes as f64);
+        text.counter("pointsman_cache_fills_total", "Answers by whether they were stored.", &[("outcome", "stored")], self.numbers.stored.get());
+        text.counter("pointsman_cache_fills_total", "Answers by whether they were stored.", &[("outcome", "refused")], self.numbers.refused.get());
+        text.counter("pointsman_cache_near_total", "Near candidates that were not served, by what kept them.", &[("kept_by", "cut")], self.numbers.below_cut.get());
+        for guard in Guard::ALL {
+            let value = self.numbers.vetoes[guard as usize].get();
+            text.counter("pointsman_cache_near_total", "Near candidates that were not served, by what kept them.", &[("kept_by", guard.name())], value);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The vectors of one partition: which stored text is nearest?
+//!
+//! Up to [`BRUTE_FORCE`] entries every vector is looked at, as 8-bit integers: exact, and 0.1 ms for 10,000. Beyond that
+//! usearch's graph finds the candidates. Either way the best eight are ranked again with the full vectors.
+//!
+//! **Invariant:** scores are cosines of full vectors, never of quantised ones.
+//! **Invariant:** at most `capacity` entries; the oldest place is used again when it is full.
+
+use std::sync::{Arc, Weak};
+
+use usearch::{IndexOptions, MetricKind, ScalarKind};
+
+use super::Entry;
+
+/// From here on usearch is quicker than looking at all.
+const BRUTE_FORCE: usize = 8_192;
+/// Candidates that are ranked again.
+const CANDIDATES: usize = 8;
+
+/// Vectors and whose they are.
+pub struct Index {
+    dimensions: usize,
+    capacity: usize,
+    entries: Vec<Weak<Entry>>,
+    full: Vec<f32>,
+    quantised: Vec<i8>,
+    graph: Option<usearch::Index>,
+    /// The place that is used next when all are taken.
+    oldest: usize,
+}
+
+impl Index {
+    /// An empty index.
+    pub fn new(dimensions: usize, capacity: usize) -> Self {
+        Self { dimensions, capacity: capacity.max(1), entries: Vec::new(), full: Vec::new(), quantised: Vec::new(), graph: None, oldest: 0 }
+    }
+
+    /// Adds an entry; one of the same text makes way.
+    pub fn insert(&mut self, vector: &[f32], entry: &Arc<Entry>) {
+        if vector.len() != self.dimensions {
+            return;
+        }
+        let same = |place: &usize| self.entries[*place].upgrade().is_some_and(|other| other.text == entry.text);
+        let twin = self.scan(vector, 1).first().map(|(place, _)| *place).filter(same);
+        let place = twin.or_else(|| self.free()).unwrap_or(self.entries.len());
+        let quantised = vector.iter().map(|value| quantise(*value));
+        let range = place * self.dimensions..(place + 1) * self.dimensions;
+        if place == self.entries.len() {
+            self.entries.push(Arc::downgrade(entry));
+            self.full.extend_from_slice(vector);
+            self.quantised.extend(quantised);
+        } else {
+            self.entries[place] = Arc::downgrade(entry);
+            self.full[range.clone()].copy_from_slice(vector);
+            for (there, value) in self.quantised[range].iter_mut().zip(quantised) {
+                *there = value;
+            }
+        }
+        self.to_graph(place);
+    }
+
+    /// A place whose entry is gone, or the oldest if there is no room for more.
+    fn free(&mut self) -> Option<usize> {
+        // A few looks per insert keep pace with entries that leave, without a walk through all of them.
+        let count = self.entries.len();
+        let dead = (0..count.min(16)).map(|step| (self.oldest + step) % count).find(|place| self.entries[*place].strong_count() == 0);
+        let place = match dead {
+            None if count < self.capacity => return None,
+            None => self.oldest % count,
+            Some(place) => place,
+        };
+        self.oldest = (place + 1) % count;
+        Some(place)
+    }
+
+    /// Keeps the graph, where there is one, in step.
+    fn to_graph(&mut self, place: usize) {
+        if self.graph.is_none() && self.entries.len() > BRUTE_FORCE {
+            self.graph = self.build();
+            return;
+        }
+        let Some(graph) = &self.graph else { return };
+        let range = place * self.dimensions..(place + 1) * self.dimensions;
+        let updated = graph
+            .remove(place as u64)
+            .map_err(|error| error.to_string())
+            .and_then(|_| reserve(graph, self.entries.len()))
+            .and_then(|()| graph.add(place as u64, &self.full[range]).map_err(|error| error.to_string()));
+        if let Err(error) = updated {
+            tracing::warn!(%error, "a vector index failed; looking at all vectors instead");
+            self.graph = None;
+        }
+    }
+
+    fn build(&self) -> Option<usearch::Index> {
+        let options = IndexOptions { dimensions: self.dimensions, metric: MetricKind::Cos, quantization: ScalarKind::I8, connectivity: 16, ..IndexOptions::default() };
+        let graph = usearch::Index::new(&options).ok()?;
+        reserve(&graph, self.entries.len()).ok()?;
+        for (place, vector) in self.full.chunks_exact(self.dimensions).enumerate() {
+            graph.add(place as u64, vector).ok()?;
+        }
+        Some(graph)
+    }
+
+    /// Takes an entry out.
+    pub fn forget(&mut self, entry: &Arc<Entry>) {
+        if let Some(place) = self.entries.iter().position(|other| other.as_ptr() == Arc::as_ptr(entry)) {
+            self.entries[place] = Weak::new();
+        }
+    }
+
+    /// The nearest entries that are still there, best first.
+    pub fn nearest(&self, vector: &[f32]) -> Vec<(f32, Arc<Entry>)> {
+        if vector.len() != self.dimensions {
+            return Vec::new();
+        }
+        let places = match self.graph.as_ref().map(|graph| graph.search(vector, CANDIDATES)) {
+            Some(Ok(found)) => found.keys.iter().map(|place| *place as usize).collect(),
+            _ => self.scan(vector, CANDIDATES).into_iter().map(|(place, _)| place).collect::<Vec<_>>(),
+        };
+        let mut found: Vec<(f32, Arc<Entry>)> = places.into_iter().filter_map(|place| Some((self.cosine(place, vector), self.entries.get(place)?.upgrade()?))).collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found
+    }
+
+    fn cosine(&self, place: usize, vector: &[f32]) -> f32 {
+        let own = self.full.get(place * self.dimensions..(place + 1) * self.dimensions).unwrap_or_default();
+        own.iter().zip(vector).map(|(x, y)| x * y).sum()
+    }
+
+    /// The best places by quantised vectors, with their scores.
+    fn scan(&self, vector: &[f32], best: usize) -> Vec<(usize, i32)> {
+        let wanted: Vec<i8> = vector.iter().map(|value| quantise(*value)).collect();
+        let mut found: Vec<(usize, i32)> = Vec::with_capacity(best + 1);
+        for (place, row) in self.quantised.chunks_exact(self.dimensions).enumerate() {
+            // The compiler turns this into wide multiply-adds.
+            let score: i32 = row.iter().zip(&wanted).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum();
+            if found.len() < best || found.last().is_some_and(|last| score > last.1) {
+                let at = found.partition_point(|other| other.1 >= score);
+                found.insert(at, (place, score));
+                found.truncate(best);
+            }
+        }
+        found
+    }
+}
+
+/// usearch fails a search that it has no thread slot for, so it gets as many as there can be callers.
+fn reserve(graph: &usearch::Index, entries: usize) -> Result<(), String> {
+    if graph.capacity() > entries {
+        return Ok(());
+    }
+    let callers = std::thread::available_parallelism().map_or(1, usize::from) + 2;
+    graph.reserve_capacity_and_threads((entries + 1).next_power_of_two(), callers).map_err(|error| error.to_string())
+}
+
+/// Components of unit vectors of some hundred dimensions are small; four times their range fits.
+fn quantise(value: f32) -> i8 {
+    (value * 4.0 * 127.0).round().clamp(-127.0, 127.0) as i8
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn entry(text: &str) -> Arc<Entry> {
+        Arc::new(Entry { answer: Default::default(), text: Some(text.into()), model: "m".into(), prompt: None, created_at: 0, ttl: Duration::ZERO, vector_bytes: 0, hits: AtomicU32::new(0) })
+    }
+
+    /// A pseudo-random unit vector.
+    fn vector(seed: u64) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut values: Vec<f32> = (0..64)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+            })
+            .collect();
+        let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.iter_mut().for_each(|value| *value /= length);
+        values
+    }
+
+    #[test]
+    fn the_nearest_is_found_below_and_above_the_graph() {
+        for count in [100, BRUTE_FORCE + 200] {
+            let mut index = Index::new(64, 100_000);
+            let entries: Vec<_> = (0..count).map(|seed| entry(&seed.to_string())).collect();
+            for (seed, entry) in entries.iter().enumerate() {
+                index.insert(&vector(seed as u64), entry);
+            }
+            assert_eq!(index.graph.is_some(), count > BRUTE_FORCE);
+            let hits = (0..100).filter(|seed| index.nearest(&vector(*seed)).first().is_some_and(|(score, found)| *score > 0.999 && Arc::ptr_eq(found, &entries[*seed as usize]))).count();
+            assert!(hits >= 98, "{hits} of 100 among {count}");
+        }
+    }
+
+    #[test]
+    fn what_the_exact_tier_let_go_is_gone() {
+        let mut index = Index::new(64, 10);
+        let kept = entry("kept");
+        index.insert(&vector(1), &entry("gone"));
+        index.insert(&vector(2), &kept);
+        assert_eq!(index.nearest(&vector(1)).len(), 1);
+        assert_eq!(index.entries.len(), 1, "its place was used again");
+        index.forget(&kept);
+        assert!(index.nearest(&vector(2)).is_empty());
+    }
+
+    #[test]
+    fn the_same_text_is_there_once_and_the_bound_holds() {
+        let mut index = Index::new(64, 10);
+        let entries: Vec<_> = (0..50).map(|seed| entry(&(seed % 25).to_string())).collect();
+        for (seed, entry) in entries.iter().enumerate() {
+            index.insert(&vector(seed as u64 % 25), entry);
+        }
+        assert!(index.entries.len() <= 10);
+        index.insert(&vector(24), &entries[24]);
+        index.insert(&vector(24), &entries[49]);
+        let found = index.nearest(&vector(24));
+        assert_eq!(found.iter().filter(|(score, _)| *score > 0.999).count(), 1);
+    }
+}

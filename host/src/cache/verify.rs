@@ -1,0 +1,153 @@
+//! Guards: reasons why two texts that lie near one another must not share an answer.
+//!
+//! No threshold on a cosine tells "turn it on" from "turn it off". Each guard looks at the words for one kind of difference,
+//! and a difference is a veto. A veto costs a hit; a missing one costs a wrong answer, so guards fail closed: what they let
+//! pass is the same words in the same order, but for how they are written and how politely one asks.
+//!
+//! What it does not do: it finds no likeness; that is the vectors' work.
+//!
+//! **Invariant:** pure, and the same for both orders of its arguments.
+
+mod text;
+mod words;
+
+use text::Text;
+use words::{MOODS, NEGATIONS, QUESTIONS, TIMES};
+
+/// A kind of difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Other numbers or units.
+    Number,
+    /// One says not, the other does not.
+    Negation,
+    /// One says the opposite of the other.
+    Antonym,
+    /// Other names, identifiers, operators.
+    Name,
+    /// Who, when, where, how many; or one asks what, and the other whether.
+    Question,
+    /// He or she, mine or yours, this one or any.
+    Pronoun,
+    /// Other days, months, times.
+    Time,
+    /// What is, was, will be, can be or should be.
+    Tense,
+    /// A word that matters has no counterpart.
+    Word,
+    /// The same words in another order.
+    Order,
+}
+
+impl Guard {
+    /// All guards, in the order in which they are asked: those that say most come first.
+    pub const ALL: [Self; 10] = [
+        Self::Number,
+        Self::Negation,
+        Self::Antonym,
+        Self::Time,
+        Self::Name,
+        Self::Question,
+        Self::Pronoun,
+        Self::Tense,
+        Self::Word,
+        Self::Order,
+    ];
+
+    /// The label on /metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Negation => "negation",
+            Self::Antonym => "antonym",
+            Self::Name => "name",
+            Self::Question => "question",
+            Self::Pronoun => "pronoun",
+            Self::Time => "time",
+            Self::Tense => "tense",
+            Self::Word => "word",
+            Self::Order => "order",
+        }
+    }
+
+    fn objects(self, a: &Text, b: &Text) -> bool {
+        match self {
+            Self::Number => a.numbers() != b.numbers(),
+            Self::Negation => a.count(NEGATIONS) != b.count(NEGATIONS),
+            Self::Antonym => a.says_the_opposite_of(b),
+            Self::Name => !a.names_are_in(b) || !b.names_are_in(a),
+            Self::Question => a.those_in(QUESTIONS) != b.those_in(QUESTIONS),
+            Self::Pronoun => a.pronouns() != b.pronouns(),
+            Self::Time => a.those_in(TIMES) != b.those_in(TIMES),
+            Self::Tense => MOODS.iter().any(|mood| (a.count(mood) > 0) != (b.count(mood) > 0)),
+            Self::Word => sorted(a.content()) != sorted(b.content()),
+            Self::Order => a.content() != b.content(),
+        }
+    }
+}
+
+/// The guard that keeps `a`'s answer from being given to `b`, if there is one.
+pub fn veto(a: &str, b: &str) -> Option<Guard> {
+    if a == b {
+        return None;
+    }
+    let (a, b) = (Text::read(a), Text::read(b));
+    Guard::ALL.into_iter().find(|guard| guard.objects(&a, &b))
+}
+
+fn sorted(mut words: Vec<&str>) -> Vec<&str> {
+    words.sort_unstable();
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pairs of our own: the guard that must veto, or `-` for texts that may share an answer, and the texts.
+    #[test]
+    fn hard_pairs() {
+        let pairs = include_str!("verify/pairs.tsv");
+        let (mut vetoed, mut shared) = (0, 0);
+        for line in pairs.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let fields: Vec<_> = line.split('\t').collect();
+            let [expect, a, b] = fields[..] else { panic!("{line:?}") };
+            let found = veto(a, b);
+            assert_eq!(found, veto(b, a), "order of arguments: {line}");
+            assert_eq!(found.map_or("-", Guard::name), expect, "{line}");
+            if found.is_some() { vetoed += 1 } else { shared += 1 }
+        }
+        assert!(vetoed >= 100 && shared >= 40, "{vetoed} {shared}");
+    }
+
+    #[test]
+    fn every_guard_is_needed_by_a_pair() {
+        let pairs = include_str!("verify/pairs.tsv");
+        for guard in Guard::ALL {
+            let rows = pairs.lines().filter(|line| line.split('\t').next() == Some(guard.name())).count();
+            assert!(rows >= 5, "{} has {rows} pairs", guard.name());
+        }
+    }
+
+    /// A tool: writes what vetoes each pair of a TSV file, for `host/model/measure.py`.
+    #[test]
+    #[ignore = "needs PAIRS, a TSV file whose last three columns are text, text and label, and VETOES, the file to write"]
+    fn vetoes_of_a_file() {
+        let pairs = std::fs::read_to_string(std::env::var("PAIRS").unwrap()).unwrap();
+        let vetoes = pairs.lines().skip(1).map(|line| {
+            let mut fields = line.rsplit('\t').skip(1);
+            let (b, a) = (fields.next().unwrap(), fields.next().unwrap());
+            format!("{}\n", veto(a, b).map_or("-", Guard::name))
+        });
+        std::fs::write(std::env::var("VETOES").unwrap(), vetoes.collect::<String>()).unwrap();
+    }
+
+    #[test]
+    fn a_text_shares_with_itself_and_with_nothing_when_it_is_empty() {
+        for text in ["", "  ", "?", "🎉", "SELECT * FROM t WHERE a >= 1;", "你好，世界！", "How do I say please?"] {
+            assert_eq!(veto(text, text), None);
+            assert_eq!(veto(text, "How do I reset my password?").is_some(), veto("How do I reset my password?", text).is_some());
+            assert!(veto(text, "How do I reset my password?").is_some(), "{text:?}");
+        }
+    }
+}

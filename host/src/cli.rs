@@ -1,0 +1,150 @@
+//! The command line: what can be asked for, and with which exit code it ends.
+//!
+//! What it does not do: each command's work is in a file of its own under `cli/`, and what it works on in the rooms.
+//!
+//! **Invariant:** exit codes: 0 done, 1 failed, 2 the input was wrong (arguments, configuration, a component).
+
+pub mod check;
+pub mod demo;
+pub mod dev;
+pub mod key;
+pub mod plugin;
+pub mod serve;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Ended with an error that the input caused.
+pub const WRONG_INPUT: u8 = 2;
+
+#[derive(Parser)]
+#[command(name = "pointsman", version, about = "An edge inference router that you program", long_about = LONG, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG: &str = "\
+pointsman stands between your applications and the models that they use. It speaks OpenAI's API, caches answers (the same \
+question, and questions of the same meaning), sends each request to one of your pools or providers, and asks your plugins, \
+small WebAssembly components, which model, which prompt version and which cache key each request gets.
+
+Start with `pointsman dev`: it needs no key, no download and no configuration.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a configuration
+    ///
+    /// Watches the configuration, plugins, prompts and certificates: what changes takes effect without a restart, and what
+    /// does not load leaves the version before it in place. SIGHUP reloads at once. SIGTERM and SIGINT drain: streams in
+    /// flight may finish within `listen.drain`, then the process ends.
+    Serve {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "pointsman.toml")]
+        config: PathBuf,
+    },
+    /// Serve on embedded defaults, and rebuild plugins as you edit them
+    ///
+    /// Builds the plugins in the folder that it stands in (`plugins/*`, or the folder itself), starts a demo model that
+    /// streams deterministic answers, adds providers that it finds (OPENAI_API_KEY, ANTHROPIC_API_KEY, an Ollama on port
+    /// 11434, a vLLM on port 8000), prints three requests to try, and swaps a plugin in as soon as its source has changed.
+    Dev {
+        /// Address to listen on
+        #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+        /// Address of /healthz, /readyz, /metrics and the admin API
+        #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+        admin: std::net::SocketAddr,
+        /// The folder to stand in
+        #[arg(value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Check a configuration
+    ///
+    /// Prints every error with file, line, column, reason and remedy, and ends with exit code 2 if there is one. Starts
+    /// nothing and connects nowhere.
+    Check {
+        /// The configuration file
+        #[arg(value_name = "FILE", required_unless_present = "schema")]
+        file: Option<PathBuf>,
+        /// Print the JSON schema of the configuration instead, for editors
+        #[arg(long)]
+        schema: bool,
+    },
+    /// Build and inspect plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Make keys for clients
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Build a plugin's folder into a component
+    ///
+    /// Needs Rust and its wasm32-unknown-unknown target, which is added if rustup is there. The component lands beside the
+    /// plugin's Cargo.toml as NAME.wasm.
+    Build {
+        /// The plugin's folder
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Show what a component is: hooks, what it wants to be granted, contract version, size, digest
+    Inspect {
+        /// The component
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key for a client
+    ///
+    /// Prints the key, once: it is stored nowhere. What goes into the configuration is its hash, in the entry that is
+    /// printed with it.
+    New {
+        /// The entry's name under `[keys]`
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Whose key it is; tenants never share a cache entry. Default: NAME
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+    },
+}
+
+/// Runs the command that the arguments ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are "errors" too, with exit code 0; clap knows which goes where.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_INPUT));
+        }
+    };
+    let mut out = std::io::stdout();
+    let mut err = std::io::stderr();
+    match arguments.command {
+        Command::Serve { config } => serve::serve(&config, &mut err),
+        Command::Dev { listen, admin, dir } => dev::dev(&dir, listen, admin, &mut out, &mut err),
+        Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
+    }
+}
+
+/// Says why a command failed.
+fn failed(err: &mut dyn Write, code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(err, "error: {error}");
+    ExitCode::from(code)
+}

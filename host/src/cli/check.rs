@@ -1,0 +1,136 @@
+//! `pointsman check FILE`: everything that is wrong with a configuration, or a summary of what it says.
+//!
+//! Connects to nothing and loads no component: a file can be checked on a machine that runs no pointsman.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{WRONG_INPUT, failed};
+use crate::config::{self, Config, Hook, Loaded, Model};
+
+/// Checks a file, or prints the configuration's JSON schema. A summary or the schema goes to `out`, warnings and errors to
+/// `err`. Exit code 0, or 2 if there is an error.
+pub fn check(file: Option<&Path>, schema: bool, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let written = match file {
+        Some(file) if !schema => check_file(file, out, err),
+        _ => writeln!(out, "{:#}", config::schema()).map(|()| 0),
+    };
+    match written {
+        Ok(code) => ExitCode::from(code),
+        // Whoever reads (`| head`) has what he wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => failed(err, 1, &error),
+    }
+}
+
+fn check_file(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    match config::load(file) {
+        Ok(loaded) => {
+            loaded.warnings.iter().try_for_each(|warning| write!(err, "{warning}"))?;
+            summary(file, &loaded, out)?;
+            Ok(0)
+        }
+        Err(report) => {
+            write!(err, "{report}")?;
+            let count = report.errors().count();
+            writeln!(err, "{}: {count} {}", file.display(), if count == 1 { "error" } else { "errors" })?;
+            Ok(WRONG_INPUT)
+        }
+    }
+}
+
+fn summary(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
+    let config = &loaded.config;
+    writeln!(out, "{}: ok", file.display())?;
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    writeln!(out, "  listen     {scheme}://{}, {}", config.listen.address, callers(config))?;
+    if let Some(admin) = &config.admin {
+        writeln!(out, "  admin      http://{}", admin.address)?;
+    }
+    for (name, provider) in &config.providers {
+        writeln!(out, "  provider   {name}: {}", provider.endpoints.join(", "))?;
+    }
+    for (name, model) in &config.models {
+        match model {
+            Model::Concrete(model) if model.is_built_in() => writeln!(out, "  model      {name}: built-in")?,
+            Model::Concrete(model) => writeln!(out, "  model      {name}: {} at {}", model.name, model.provider)?,
+            Model::Virtual(model) => writeln!(out, "  model      {name}: one of {}", model.choose.join(", "))?,
+        }
+    }
+    for (name, plugin) in &config.plugins {
+        let hooks: Vec<_> = plugin.hooks.iter().map(hook).collect();
+        writeln!(out, "  plugin     {name}: {} by {}", hooks.join(", "), plugin.component.display())?;
+    }
+    if let Some(prompts) = &config.prompts {
+        writeln!(out, "  prompts    {}", prompts.path.display())?;
+    }
+    if let Some(cache) = &config.cache {
+        let tier = if cache.semantic.is_some() { "exact and semantic" } else { "exact" };
+        writeln!(out, "  cache      {}, {tier}, for {}", cache.memory, cache.ttl)?;
+    }
+    Ok(())
+}
+
+fn callers(config: &Config) -> String {
+    match config.keys.len() {
+        0 => "no key needed".to_owned(),
+        1 => "1 key".to_owned(),
+        count => format!("{count} keys"),
+    }
+}
+
+fn hook(hook: &Hook) -> &'static str {
+    match hook {
+        Hook::Routing => "routing",
+        Hook::Prompting => "prompting",
+        Hook::Caching => "caching",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str) -> (u8, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, text).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = check_file(&file, &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.path().display()), "");
+        (code, text(out), text(err))
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let (code, out, err) = run("[providers.a]\nkind = \"openai\"\nendpoints = [\"http://127.0.0.1:1/v1\"]\n\
+             [models.small]\nprovider = \"a\"\nname = \"tiny\"\n[models.auto]\nchoose = [\"small\"]\n[cache]\n[cache.semantic]\n");
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert_eq!(
+            out,
+            "p.toml: ok\n  listen     http://127.0.0.1:8080, no key needed\n  provider   a: http://127.0.0.1:1/v1\n  \
+             model      small: tiny at a\n  model      auto: one of small\n  cache      256MiB, exact and semantic, for 1h\n"
+        );
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_every_error() {
+        let (code, out, err) = run("[listen]\nadress = 1\nthreads = 0\n");
+        assert_eq!((code, out.as_str()), (WRONG_INPUT, ""));
+        assert_eq!(
+            err,
+            "p.toml:2:1: listen.adress: unknown key `adress`; did you mean `address`?\n  2 | adress = 1\n    | ^^^^^^\n\
+             p.toml:3:11: listen.threads: this may not be 0; write a value above 0, such as 64\n  3 | threads = 0\n    |           ^\n\
+             p.toml: 2 errors\n"
+        );
+    }
+
+    #[test]
+    fn the_schema_is_json() {
+        let mut out = Vec::new();
+        check(None, true, &mut out, &mut Vec::new());
+        let schema: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(schema["$defs"]["Listen"]["properties"]["drain"]["default"], "30s");
+    }
+}

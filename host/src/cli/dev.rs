@@ -1,0 +1,84 @@
+//! `pointsman dev`: serves on embedded defaults, and rebuilds plugins as they are edited.
+//!
+//! What it does not do: it has no server of its own. It writes a configuration, as anybody could, and serves that: what is seen
+//! here is what `pointsman serve` does.
+//!
+//! **Invariant:** a plugin whose source does not compile leaves the component before it in force.
+
+mod defaults;
+mod providers;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::{WRONG_INPUT, demo, failed, serve};
+use crate::config::reload::Watcher;
+use crate::config::{self, Log};
+use crate::plugin::build;
+use crate::process::Process;
+
+/// Serves the folder `dir` until a signal.
+pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let log = Log { level: std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| "info".to_owned()), ..Log::default() };
+    let _log = match serve::log(&log) {
+        Ok(guard) => guard,
+        Err(error) => return failed(err, WRONG_INPUT, &error),
+    };
+    let folders = build::find(dir);
+    for folder in &folders {
+        let _ = writeln!(out, "building {} …", folder.display());
+        match build::build(folder, &build::Options::default()) {
+            Ok(built) => drop(writeln!(out, "  {} ({} KiB)", built.component.display(), built.size.div_ceil(1024))),
+            Err(error) => drop(writeln!(err, "{error}")),
+        }
+    }
+    let demo = match demo::start() {
+        Ok(demo) => demo,
+        Err(error) => return failed(err, 1, &format!("the demo model could not start: {error}")),
+    };
+    let text = defaults::configuration(dir, &folders, listen, admin, &providers::found(demo));
+    let (file, loaded) = match written(dir, &text) {
+        Ok(file) => match config::load(&file) {
+            Ok(loaded) => (file, loaded),
+            Err(report) => {
+                let _ = write!(err, "{report}");
+                return ExitCode::from(WRONG_INPUT);
+            }
+        },
+        Err(error) => return failed(err, 1, &format!("the configuration could not be written: {error}")),
+    };
+    let process = match Process::start(loaded) {
+        Ok(process) => process,
+        Err(error) => return failed(err, 1, &error),
+    };
+    let _watchers: Vec<Watcher> = folders.iter().filter_map(|folder| rebuild(folder)).collect();
+    let _ = writeln!(out, "{}", defaults::greeting(process.address(), process.admin(), &file, &folders));
+    let _ = out.flush();
+    process.wait_for_signal();
+    ExitCode::SUCCESS
+}
+
+/// The configuration's place: beside the plugins, out of version control, so that it can be read, edited and kept.
+fn written(dir: &Path, text: &str) -> std::io::Result<PathBuf> {
+    let folder = dir.join(".pointsman");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join("dev.toml");
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// Builds a plugin again when its source changes. The new component's file is what the process itself watches.
+fn rebuild(folder: &Path) -> Option<Watcher> {
+    let folder = folder.to_owned();
+    let sources = build::sources(&folder);
+    let watcher = Watcher::new(&sources, move |_| {
+        tracing::info!(plugin = %folder.display(), "its source has changed, building");
+        match build::build(&folder, &build::Options::default()) {
+            Ok(built) => tracing::info!(component = %built.component.display(), "built"),
+            Err(error) => tracing::error!("the component before it stays in force: {error}"),
+        }
+    });
+    watcher.inspect_err(|error| tracing::warn!(%error, "sources cannot be watched")).ok()
+}

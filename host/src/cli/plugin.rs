@@ -1,0 +1,36 @@
+//! `pointsman plugin build` and `pointsman plugin inspect`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{WRONG_INPUT, failed};
+use crate::plugin::{build as builder, inspect as inspector};
+
+/// Builds a folder into a component.
+pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    match builder::build(dir, &builder::Options::default()) {
+        Ok(built) => {
+            let _ = writeln!(out, "{} ({} bytes, {})", built.component.display(), built.size, built.digest);
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(err, 1, &error),
+    }
+}
+
+/// Shows what a component is.
+pub fn inspect(file: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let inspection = match inspector::inspect(file) {
+        Ok(inspection) => inspection,
+        Err(error) => return failed(err, WRONG_INPUT, &error),
+    };
+    let written = if json {
+        serde_json::to_writer_pretty(&mut *out, &inspection).map_err(std::io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        writeln!(out, "{inspection}")
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(err, 1, &error),
+    }
+}

@@ -1,0 +1,406 @@
+//! The whole configuration as one typed tree: every section, every limit, each with its meaning, unit and default.
+//!
+//! The doc comment of a field is its documentation everywhere: the JSON schema (`pointsman check --schema`) is made from it.
+//! This file holds types and defaults alone. `load` reads a file into them, `validate` holds what a type cannot say
+//! (references, ranges, who may listen where), `reload` watches files, `secret` resolves keys.
+//!
+//! **Invariant:** an unknown key is an error, at every depth.
+//! **Invariant:** every duration and size is written with its unit and carries it in its type.
+//! **Invariant:** maps keep the order of the file: plugins run in that order.
+//! **Invariant:** configuration is a leaf: it uses no other module of the crate.
+
+mod embedder;
+mod json;
+pub mod load;
+mod locate;
+mod model;
+pub mod reload;
+pub mod report;
+pub mod schema;
+pub mod secret;
+mod suggest;
+pub mod unit;
+mod validate;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use embedder::Embedder;
+pub use load::{Loaded, load, load_text};
+pub use locate::bare_or_quoted as toml_key;
+pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
+pub use report::{Problem, Report};
+pub use schema::schema;
+pub use secret::{SecretOrString, SecretRef};
+pub use unit::{ByteSize, Duration};
+
+/// A table whose entries the user names. It keeps the order of the file.
+pub type Map<T> = indexmap::IndexMap<String, T>;
+
+/// `provider = "built-in"`: the embedder inside pointsman instead of an entry of `[providers]`.
+pub const BUILT_IN: &str = "built-in";
+
+/// The configuration of pointsman. A section that is absent is off, except `[listen]` and `[log]`, which have defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `auth = "none"`: anyone who reaches the listener may call, from any address. Without it and without `[keys]`, only a
+    /// loopback address may be listened on.
+    pub auth: Option<Auth>,
+    /// Where clients connect, and what a connection may do.
+    pub listen: Listen,
+    /// The administrator's listener: /healthz, /readyz, /metrics and the admin API. Absent: off.
+    pub admin: Option<Admin>,
+    /// The log on standard error.
+    pub log: Log,
+    /// The vendors' endpoints that requests go to, by name.
+    pub providers: Map<Provider>,
+    /// What a client may ask for and a plugin may choose, by name.
+    pub models: Map<Model>,
+    /// The components that decide, by name. They run in the order of the file.
+    pub plugins: Map<Plugin>,
+    /// The versioned prompts. Absent: off.
+    pub prompts: Option<Prompts>,
+    /// Example sets for plugins that route by meaning: set → label → texts. A plugin asks which label is nearest.
+    pub examples: Map<Map<Vec<String>>>,
+    /// The cache of answers. Absent: off.
+    pub cache: Option<CacheConfig>,
+    /// Who may call, by name; `pointsman key new NAME` prints an entry. Empty: everyone is the tenant "default".
+    pub keys: Map<Key>,
+}
+
+/// What `auth` may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Nobody needs a key.
+    None,
+}
+
+/// Where clients connect, and what a connection may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// IP address and port. Default 127.0.0.1:8080. Not loopback needs `[keys]` or `auth = "none"`.
+    pub address: SocketAddr,
+    /// Threads that serve, each with a runtime, a listener and upstream connections of its own. Default: one per core.
+    pub threads: Option<usize>,
+    /// TLS. Absent: plain HTTP.
+    pub tls: Option<Tls>,
+    /// From accept to the first complete request head; covers the TLS handshake. Default 5s.
+    pub first_request: Duration,
+    /// To read one request head; also how long an idle keep-alive connection stays open. Default 30s.
+    pub header_read: Duration,
+    /// The longest pause between two pieces of a request body. Default 10s.
+    pub body_idle: Duration,
+    /// The longest time to send a whole request body. Default 60s.
+    pub body_total: Duration,
+    /// The largest request body. Default 32MiB.
+    pub max_body: ByteSize,
+    /// The most header fields of one request. Default 64.
+    pub max_headers: usize,
+    /// The most connections open at once. Default 10000.
+    pub max_connections: usize,
+    /// The most connections open at once from one IP address. Default 1000.
+    pub max_connections_per_address: usize,
+    /// How long requests in flight may go on after SIGTERM. Default 30s.
+    pub drain: Duration,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            threads: None,
+            tls: None,
+            first_request: Duration::from_secs(5),
+            header_read: Duration::from_secs(30),
+            body_idle: Duration::from_secs(10),
+            body_total: Duration::from_secs(60),
+            max_body: ByteSize::mib(32),
+            max_headers: 64,
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// TLS on the listener. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain, PEM, leaf first.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// Certificates, PEM, of which one must have signed the client's. Absent: clients show none.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The administrator's listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// IP address and port. Loopback only, unless `key` is set.
+    pub address: SocketAddr,
+    /// The bearer token that admin requests must carry: `env:NAME` or `file:PATH`. Absent: none is asked for.
+    #[serde(default)]
+    pub key: Option<SecretRef>,
+}
+
+/// The log on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How a line looks. Default human.
+    pub format: LogFormat,
+    /// What is logged: a level (error, warn, info, debug, trace, off) or directives such as `info,pointsman::plugin=debug`.
+    /// Default info.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".to_owned() }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For a terminal.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A vendor's endpoints, and how to speak to them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// The protocol that it speaks.
+    pub kind: ProviderKind,
+    /// Base URLs, http or https, such as `https://api.openai.com/v1`. Requests go to the least loaded one.
+    pub endpoints: Vec<String>,
+    /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.
+    #[serde(default)]
+    pub key: Option<SecretRef>,
+    /// Header fields sent with every request. A value may be `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub headers: Map<SecretOrString>,
+    /// How long each phase of a request may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// How many times a request that failed before the commit point is tried again, at another endpoint if there is one.
+    /// Default 1.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+    /// The most requests in flight at one endpoint. Absent: no bound.
+    #[serde(default)]
+    pub in_flight: Option<u32>,
+}
+
+fn default_retries() -> u32 {
+    1
+}
+
+/// The protocols that pointsman speaks upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub enum ProviderKind {
+    /// OpenAI's API, and everything that speaks it: vLLM, Ollama, llama.cpp and many vendors.
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+/// How long each phase of an upstream request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// To resolve the name and open a TCP connection. Default 2s.
+    pub connect: Duration,
+    /// The TLS handshake. Default 5s.
+    pub tls: Duration,
+    /// From the request's last byte to the answer's head. Default 60s.
+    pub headers: Duration,
+    /// From the answer's head to its first content. Default 60s.
+    pub first_token: Duration,
+    /// The longest pause between two pieces of an answer. Default 30s.
+    pub between_tokens: Duration,
+    /// The whole request, with every try. Default 10m.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            tls: Duration::from_secs(5),
+            headers: Duration::from_secs(60),
+            first_token: Duration::from_secs(60),
+            between_tokens: Duration::from_secs(30),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A component that decides something about every request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plugin {
+    /// The component's file, `.wasm`. When it changes the new one takes over.
+    pub component: PathBuf,
+    /// What it decides. At least one, none twice.
+    pub hooks: Vec<Hook>,
+    /// What it may use of the host. Default: nothing.
+    #[serde(default)]
+    pub grant: Vec<Grant>,
+    /// What becomes of a request whose plugin failed. Default fall-through.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How long one call may take. Default 5ms, at least 2ms.
+    #[serde(default = "default_deadline")]
+    pub deadline: Duration,
+    /// The most memory of one instance. Default 16MiB, at most 64MiB.
+    #[serde(default = "default_plugin_memory")]
+    pub memory: ByteSize,
+    /// The plugin's own configuration, given to it as JSON if `config` is granted. Default: empty.
+    #[serde(default = "json::empty", deserialize_with = "json::from_table")]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub config: serde_json::Value,
+}
+
+fn default_deadline() -> Duration {
+    Duration::from_millis(5)
+}
+
+fn default_plugin_memory() -> ByteSize {
+    ByteSize::mib(16)
+}
+
+/// What a plugin may decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// Which model answers.
+    Routing,
+    /// Which version of a prompt is used.
+    Prompting,
+    /// What counts as the same request, and who shares an answer.
+    Caching,
+}
+
+/// What a plugin may use of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// Its own `config` table.
+    Config,
+    /// The log.
+    Log,
+    /// Counters and histograms of its own.
+    Metrics,
+    /// The models, their endpoints' health and load.
+    Upstreams,
+    /// The request's embedding, and the nearest label of an example set.
+    Embeddings,
+    /// The time.
+    Clock,
+    /// Random numbers.
+    Random,
+}
+
+/// What becomes of a request whose plugin failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It goes on as if the plugin had no opinion.
+    #[default]
+    FallThrough,
+    /// It is answered with an error.
+    Fail,
+}
+
+/// The versioned prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// The folder that holds them as `NAME/VERSION.j2`.
+    pub path: PathBuf,
+    /// The version of a prompt that is used when neither the client nor a plugin names one. Default: the newest.
+    #[serde(default)]
+    pub pin: Map<String>,
+}
+
+/// The cache of answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// The most memory for entries. Default 256MiB.
+    pub memory: ByteSize,
+    /// How long an entry is served. Default 1h.
+    pub ttl: Duration,
+    /// The largest answer that is kept. Default 1MiB.
+    pub max_entry: ByteSize,
+    /// Hits on requests of equal meaning. Absent: only identical requests hit.
+    pub semantic: Option<Semantic>,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { memory: ByteSize::mib(256), ttl: Duration::from_secs(3600), max_entry: ByteSize::mib(1), semantic: None }
+    }
+}
+
+/// Hits on requests of equal meaning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Semantic {
+    /// What turns text into a vector: `built-in`, or `fastembed:PATH` for a folder with an ONNX model. Default built-in.
+    pub embedder: Embedder,
+    /// The share of semantic hits that may be wrong, above 0 and at most 0.5. Default 0.02.
+    pub wrong_hits: f64,
+    /// The most entries of one partition; the oldest leave first. Default 20000.
+    pub max_entries: usize,
+}
+
+impl Default for Semantic {
+    fn default() -> Self {
+        Self { embedder: Embedder::BuiltIn, wrong_hits: 0.02, max_entries: 20_000 }
+    }
+}
+
+/// Somebody who may call. `pointsman key new NAME` makes a key and prints this entry for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// `blake3:` and 64 hexadecimal digits. The key itself is stored nowhere.
+    pub hash: String,
+    /// Whose key it is. Tenants never share a cache entry.
+    pub tenant: String,
+    /// The models that it may ask for. Absent: every model.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
+}
+
+impl Config {
+    /// Whether callers need no key.
+    pub fn is_open(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+impl Key {
+    /// The hash's bytes, or `None` where `hash` is not of the form.
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        let hex = self.hash.strip_prefix("blake3:")?;
+        blake3::Hash::from_hex(hex).ok().map(|hash| *hash.as_bytes())
+    }
+}

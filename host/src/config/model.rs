@@ -1,0 +1,154 @@
+//! `[models.NAME]`: what a client may ask for. One table has two shapes, which one flat TOML table cannot tell apart by a tag:
+//! a concrete model names its provider, a virtual one the models to choose among.
+//!
+//! Does not check that the names refer to something: `validate` does.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::BUILT_IN;
+use super::unit::Wrong;
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "ModelTable", into = "ModelTable")]
+pub enum Model {
+    /// One model of one provider.
+    Concrete(ConcreteModel),
+    /// A name for several, of which a routing plugin chooses one.
+    Virtual(VirtualModel),
+}
+
+/// One model of one provider.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConcreteModel {
+    /// The entry of `[providers]`, or [`BUILT_IN`].
+    pub provider: String,
+    /// The provider's name for it.
+    pub name: String,
+    /// What it costs. `None`: unknown, counted as nothing.
+    pub price: Option<Price>,
+    /// What it does.
+    pub kind: ModelKind,
+}
+
+impl ConcreteModel {
+    /// Whether the embedder inside pointsman answers, and no upstream.
+    pub fn is_built_in(&self) -> bool {
+        self.provider == BUILT_IN
+    }
+}
+
+/// A name for several models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualModel {
+    /// Concrete models, at least one. Without a routing plugin's choice the first.
+    pub choose: Vec<String>,
+}
+
+/// USD per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// USD per million tokens of input.
+    pub input: f64,
+    /// USD per million tokens of output. Default 0 (embeddings have none).
+    #[serde(default)]
+    pub output: f64,
+    /// USD per million tokens of input that the provider had cached. Default: as `input`.
+    #[serde(default)]
+    pub cached_input: Option<f64>,
+}
+
+/// What a model does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// It answers a conversation.
+    #[default]
+    Chat,
+    /// It turns text into vectors.
+    Embedding,
+}
+
+impl Model {
+    /// The concrete model, or `None` for a virtual one.
+    pub fn concrete(&self) -> Option<&ConcreteModel> {
+        match self {
+            Self::Concrete(model) => Some(model),
+            Self::Virtual(_) => None,
+        }
+    }
+
+    /// The names to choose among, or `None` for a concrete model.
+    pub fn choices(&self) -> Option<&[String]> {
+        match self {
+            Self::Concrete(_) => None,
+            Self::Virtual(model) => Some(&model.choose),
+        }
+    }
+}
+
+/// A model: either `provider` and `name`, or `choose`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ModelTable {
+    /// The entry of `[providers]` that answers, or `built-in` for the embedder inside pointsman.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    /// The provider's name for the model. With `provider = "built-in"` it may be left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// USD per million tokens. Absent: unknown, counted as nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<Price>,
+    /// What the model does. Default chat, or embedding with `provider = "built-in"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<ModelKind>,
+    /// A virtual model: the concrete models that routing plugins choose among. Without a choice the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choose: Option<Vec<String>>,
+}
+
+impl TryFrom<ModelTable> for Model {
+    type Error = Wrong;
+
+    fn try_from(table: ModelTable) -> Result<Self, Wrong> {
+        match table {
+            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None } => {
+                Ok(Self::Virtual(VirtualModel { choose }))
+            }
+            ModelTable { choose: Some(_), .. } => Err(Wrong::new(
+                "a model that has `choose` is virtual and has nothing else",
+                "leave only `choose`, or remove it and keep `provider` and `name`",
+            )),
+            ModelTable { provider: Some(provider), name, price, kind, .. } => {
+                let built_in = provider == BUILT_IN;
+                let name = match name {
+                    Some(name) => name,
+                    None if built_in => BUILT_IN.to_owned(),
+                    None => {
+                        return Err(Wrong::new("`name` is missing", "add `name = \"…\"`, the provider's name for the model"));
+                    }
+                };
+                let kind = kind.unwrap_or(if built_in { ModelKind::Embedding } else { ModelKind::Chat });
+                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind }))
+            }
+            ModelTable { provider: None, .. } => Err(Wrong::new(
+                "`provider` is missing",
+                "add `provider = \"…\"` and `name = \"…\"`, or `choose = [\"…\"]` for a virtual model",
+            )),
+        }
+    }
+}
+
+impl From<Model> for ModelTable {
+    fn from(model: Model) -> Self {
+        match model {
+            Model::Concrete(ConcreteModel { provider, name, price, kind }) => {
+                Self { provider: Some(provider), name: Some(name), price, kind: Some(kind), choose: None }
+            }
+            Model::Virtual(VirtualModel { choose }) => Self { choose: Some(choose), ..Self::default() },
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Checks of `[plugins]`, `[prompts]`, `[examples]`, `[cache]` and `[keys]`.
+//!
+//! Opens no component and renders no prompt: their own rooms do, and tell what they find.
+
+use std::collections::HashMap;
+
+use super::Check;
+use crate::config::{ByteSize, Duration, Embedder};
+
+/// Below this a deadline cannot be told from the tick that enforces it.
+const MIN_DEADLINE: Duration = Duration::from_millis(2);
+/// Each thread keeps instances: more than this is a mistake rather than a need.
+const MAX_PLUGIN_MEMORY: ByteSize = ByteSize::mib(64);
+
+impl Check<'_> {
+    pub(super) fn plugins(&mut self) {
+        let config = self.config;
+        for (name, plugin) in &config.plugins {
+            let path = |field: &'static str| ["plugins", name.as_str(), field];
+            // It goes into the header x-pointsman-plugin and into file names.
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+                self.name_error(
+                    &["plugins", name],
+                    "a plugin's name has 1 to 64 letters, digits, dots, - and _",
+                    "choose another name",
+                );
+            }
+            // Not an error: a build may be replacing it, and while pointsman runs the version before goes on serving.
+            if !plugin.component.is_file() {
+                let reason = format!("the file {} does not exist", plugin.component.display());
+                self.warning(&path("component"), reason, "build it with `pointsman plugin build DIR` before pointsman starts");
+            }
+            if plugin.hooks.is_empty() && !self.document.has(&["plugins", name, "hooks", "[0]"]) {
+                self.error(
+                    &path("hooks"),
+                    "a plugin without a hook decides nothing",
+                    "write at least one of \"routing\", \"prompting\", \"caching\"",
+                );
+            }
+            self.no_doubles(&path("hooks"), &plugin.hooks);
+            self.no_doubles(&path("grant"), &plugin.grant);
+            if plugin.deadline < MIN_DEADLINE {
+                self.error(
+                    &path("deadline"),
+                    format!("{} is shorter than {MIN_DEADLINE}, the shortest that is kept", plugin.deadline),
+                    format!("write at least \"{MIN_DEADLINE}\""),
+                );
+            }
+            self.not_zero(&path("memory"), plugin.memory.bytes() == 0, "\"16MiB\"");
+            if plugin.memory > MAX_PLUGIN_MEMORY {
+                self.error(
+                    &path("memory"),
+                    format!("{} is more than a plugin may have", plugin.memory),
+                    format!("write at most \"{MAX_PLUGIN_MEMORY}\""),
+                );
+            }
+        }
+    }
+
+    fn no_doubles<T: PartialEq>(&mut self, path: &[&str; 3], list: &[T]) {
+        for index in 1..list.len() {
+            if list[..index].contains(&list[index]) {
+                let element = format!("[{index}]");
+                self.error(&[path[0], path[1], path[2], &element], "this is already in the list", "remove one of the two");
+            }
+        }
+    }
+
+    pub(super) fn prompts_and_examples(&mut self) {
+        let config = self.config;
+        if let Some(prompts) = &config.prompts {
+            if !prompts.path.is_dir() {
+                self.error(
+                    &["prompts", "path"],
+                    format!("the folder {} does not exist", prompts.path.display()),
+                    "create it, with prompts as NAME/VERSION.j2",
+                );
+            }
+            for (name, version) in &prompts.pin {
+                self.printable(&["prompts", "pin", name], name);
+                if version.is_empty() {
+                    self.error(&["prompts", "pin", name], "a version is not empty", "write the file's name without .j2");
+                }
+            }
+        }
+        for (set, labels) in &config.examples {
+            self.printable(&["examples", set], set);
+            for (label, texts) in labels {
+                self.printable(&["examples", set, label], label);
+                if texts.iter().all(|text| text.trim().is_empty()) && !self.document.has(&["examples", set, label, "[0]"]) {
+                    self.error(&["examples", set, label], "a label needs an example", "write at least one text");
+                }
+            }
+        }
+    }
+
+    pub(super) fn cache(&mut self) {
+        let Some(cache) = &self.config.cache else { return };
+        self.not_zero(&["cache", "memory"], cache.memory.bytes() == 0, "\"256MiB\" (without [cache] there is no cache)");
+        self.not_zero(&["cache", "ttl"], cache.ttl.is_zero(), "\"1h\"");
+        self.not_zero(&["cache", "max_entry"], cache.max_entry.bytes() == 0, "\"1MiB\"");
+        if cache.max_entry > cache.memory {
+            self.error(&["cache", "max_entry"], "one entry may be larger than the whole cache", "write less than `memory`");
+        }
+        let Some(semantic) = &cache.semantic else { return };
+        if !(semantic.wrong_hits > 0.0 && semantic.wrong_hits <= 0.5) {
+            self.error(
+                &["cache", "semantic", "wrong_hits"],
+                format!("{} is not above 0 and at most 0.5", semantic.wrong_hits),
+                "write a share, such as 0.02 for one in fifty",
+            );
+        }
+        self.not_zero(&["cache", "semantic", "max_entries"], semantic.max_entries == 0, "20000");
+        if let Embedder::FastEmbed(path) = &semantic.embedder
+            && !path.is_dir()
+        {
+            self.error(
+                &["cache", "semantic", "embedder"],
+                format!("the folder {} does not exist", path.display()),
+                "put the ONNX model there, or write \"built-in\"",
+            );
+        }
+    }
+
+    pub(super) fn keys(&mut self) {
+        let config = self.config;
+        let mut seen = HashMap::new();
+        for (name, key) in &config.keys {
+            self.printable(&["keys", name], name);
+            match key.digest() {
+                // The value is not shown: it may be the key itself.
+                None => self.error(
+                    &["keys", name, "hash"],
+                    "this is not `blake3:` and 64 hexadecimal digits",
+                    "run `pointsman key new NAME` and copy the entry that it prints",
+                ),
+                Some(digest) => {
+                    if let Some(other) = seen.insert(digest, name) {
+                        self.error(
+                            &["keys", name, "hash"],
+                            format!("this is the key of {other:?} too"),
+                            "give each entry a key of its own with `pointsman key new NAME`",
+                        );
+                    }
+                }
+            }
+            if key.tenant.trim().is_empty() || key.tenant.len() > 200 || key.tenant.chars().any(char::is_control) {
+                self.error(
+                    &["keys", name, "tenant"],
+                    "a tenant has at least one and at most 200 bytes, and no control characters",
+                    "write whose key it is",
+                );
+            }
+            for (index, model) in key.models.iter().flatten().enumerate() {
+                self.exists("models", model, &["keys", name, "models", &format!("[{index}]")]);
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Checks of `[providers]` and `[models]`: endpoints, secrets, and who refers to whom.
+//!
+//! Connects to nothing: an endpoint that is down is a matter of health, not of configuration.
+
+use http::Uri;
+
+use super::Check;
+use crate::config::unit::Wrong;
+use crate::config::{BUILT_IN, ConcreteModel, Model, ModelKind, Provider, SecretOrString};
+
+/// Headers whose value is a credential: it is referred to, like every secret.
+const CREDENTIALS: [&str; 7] =
+    ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token"];
+/// Headers that the exchange itself sets.
+const OURS: [&str; 7] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
+
+impl Check<'_> {
+    pub(super) fn providers(&mut self) {
+        let config = self.config;
+        for (name, provider) in &config.providers {
+            let path = ["providers", name.as_str()];
+            self.printable(&path, name);
+            if name == BUILT_IN {
+                self.name_error(&path, "this name stands for the embedder inside pointsman", "choose another name");
+            }
+            self.endpoints(name, provider);
+            if let Some(Err(wrong)) = provider.key.as_ref().map(|key| key.resolve().map(drop)) {
+                self.error(&["providers", name, "key"], wrong.reason, wrong.remedy);
+            }
+            self.headers(name, provider);
+            let times = &provider.timeouts;
+            for (field, time) in [
+                ("connect", times.connect),
+                ("tls", times.tls),
+                ("headers", times.headers),
+                ("first_token", times.first_token),
+                ("between_tokens", times.between_tokens),
+                ("total", times.total),
+            ] {
+                self.not_zero(&["providers", name, "timeouts", field], time.is_zero(), "\"2s\"");
+            }
+            self.not_zero(&["providers", name, "in_flight"], provider.in_flight == Some(0), "64");
+            if provider.retries > 10 {
+                self.error(&["providers", name, "retries"], "more than 10 retries multiply an outage", "write at most 10");
+            }
+        }
+    }
+
+    fn endpoints(&mut self, name: &str, provider: &Provider) {
+        if provider.endpoints.is_empty() {
+            // An element that was wrong has been reported, and taken out.
+            if !self.document.has(&["providers", name, "endpoints", "[0]"]) {
+                self.error(
+                    &["providers", name, "endpoints"],
+                    "there is no endpoint",
+                    "write at least one, such as \"http://10.0.0.7:8000/v1\"",
+                );
+            }
+            return;
+        }
+        for (index, endpoint) in provider.endpoints.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = ["providers", name, "endpoints", &element];
+            match url(endpoint) {
+                Err(wrong) => self.error(&path, wrong.reason, wrong.remedy),
+                Ok(uri) => {
+                    if provider.endpoints[..index].contains(endpoint) {
+                        self.error(&path, "this endpoint is already in the list", "remove one of the two");
+                    }
+                    if provider.key.is_some() && in_the_clear(&uri) {
+                        self.warning(
+                            &path,
+                            "the key travels unencrypted",
+                            "use https, unless the network between is yours alone",
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn headers(&mut self, name: &str, provider: &Provider) {
+        for (header, value) in &provider.headers {
+            let path = ["providers", name, "headers", header.as_str()];
+            let small = header.to_ascii_lowercase();
+            if http::HeaderName::from_bytes(header.as_bytes()).is_err() {
+                self.name_error(&path, "this is not a header's name", "use letters, digits and -");
+            } else if OURS.contains(&small.as_str()) {
+                self.name_error(&path, "pointsman sets this header itself", "remove it");
+            }
+            match value {
+                SecretOrString::Secret(reference) => {
+                    if let Err(wrong) = reference.resolve() {
+                        self.error(&path, wrong.reason, wrong.remedy);
+                    }
+                }
+                SecretOrString::Plain(_) if CREDENTIALS.contains(&small.as_str()) => {
+                    self.error(
+                        &path,
+                        "a secret is not written into the configuration",
+                        "put the header's whole value into an environment variable and write \"env:NAME\", or into a file and write \"file:PATH\"",
+                    );
+                }
+                SecretOrString::Plain(text) if http::HeaderValue::from_str(text).is_err() => {
+                    self.error(&path, "a header's value holds no control characters", "remove them");
+                }
+                SecretOrString::Plain(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn models(&mut self) {
+        let config = self.config;
+        for (name, model) in &config.models {
+            self.printable(&["models", name], name);
+            match model {
+                Model::Concrete(model) => self.concrete(name, model),
+                Model::Virtual(model) => self.choices(name, &model.choose),
+            }
+        }
+    }
+
+    fn concrete(&mut self, name: &str, model: &ConcreteModel) {
+        if model.is_built_in() {
+            if model.kind != ModelKind::Embedding {
+                self.error(
+                    &["models", name, "kind"],
+                    "what is inside pointsman makes embeddings",
+                    "write `kind = \"embedding\"`, or name a provider",
+                );
+            }
+        } else {
+            self.exists("providers", &model.provider, &["models", name, "provider"]);
+        }
+        if model.name.is_empty() || model.name.chars().any(char::is_control) {
+            self.error(
+                &["models", name, "name"],
+                "a model's name is not empty and has no control characters",
+                "write the provider's name for it",
+            );
+        }
+        let Some(price) = &model.price else { return };
+        let fields = [("input", Some(price.input)), ("output", Some(price.output)), ("cached_input", price.cached_input)];
+        for (field, amount) in fields {
+            if amount.is_some_and(|amount| !amount.is_finite() || amount < 0.0) {
+                self.error(
+                    &["models", name, "price", field],
+                    "a price is at least 0",
+                    "write USD per million tokens, such as 0.05",
+                );
+            }
+        }
+    }
+
+    fn choices(&mut self, name: &str, choose: &[String]) {
+        if choose.is_empty() {
+            self.error(
+                &["models", name, "choose"],
+                "there is nothing to choose among",
+                "write at least one model, such as [\"small\"]",
+            );
+        }
+        let mut kind = None;
+        for (index, choice) in choose.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = ["models", name, "choose", &element];
+            if choose[..index].contains(choice) {
+                self.error(&path, "this model is already in the list", "remove one of the two");
+            }
+            if !self.exists("models", choice, &path) {
+                continue;
+            }
+            match self.config.models.get(choice) {
+                Some(Model::Virtual(_)) => {
+                    self.error(&path, format!("{choice:?} is virtual too"), "choose among concrete models")
+                }
+                Some(Model::Concrete(model)) if *kind.get_or_insert(model.kind) != model.kind => {
+                    self.error(
+                        &path,
+                        format!("{choice:?} is of another kind than the first"),
+                        "choose among chat models, or among embedding models",
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// An absolute http or https URL with nothing but a host, a port and a path. The URL is not in the error: it may hold a password.
+fn url(text: &str) -> Result<Uri, Wrong> {
+    let wrong = |reason: &str| Wrong::new(reason, "write an absolute URL, such as \"https://api.openai.com/v1\"");
+    let uri: Uri = text.parse().map_err(|_| wrong("this is not a URL"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong("an endpoint begins with http:// or https://"));
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(Wrong::new(
+            "an endpoint holds no user or password",
+            "remove what is before the @, and write `key = \"env:NAME\"`",
+        ));
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("this URL has no host"));
+    }
+    let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err(wrong("this URL's port is not a number from 0 to 65535"));
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err(Wrong::new("an endpoint has neither ? nor #", "remove them and what follows"));
+    }
+    Ok(uri)
+}
+
+/// Whether a secret sent there can be read on the way.
+fn in_the_clear(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    uri.scheme_str() == Some("http") && !local
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for (text, fine) in [
+            ("http://10.0.0.7:8000/v1", true),
+            ("https://api.openai.com/v1/", true),
+            ("https://[::1]:8443", true),
+            ("https://[::1]", true),
+            ("HTTP://localhost", true),
+            ("localhost:8000", false),
+            ("/v1", false),
+            ("ftp://host/", false),
+            ("http://", false),
+            ("http://:80/", false),
+            ("http://host:99999/", false),
+            ("http://user:pass@host/", false),
+            ("http://host/?a=b", false),
+            ("http://host/#a", false),
+            ("http://ho st/", false),
+            ("", false),
+        ] {
+            assert_eq!(url(text).is_ok(), fine, "{text}");
+        }
+    }
+}

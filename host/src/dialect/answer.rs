@@ -1,0 +1,142 @@
+//! A finished answer, `chat.completion`, as far as the cache, the record and plugins look at it.
+//!
+//! What it does not do: it changes nothing.
+//!
+//! **Invariant:** what cannot be read counts as not storable.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json::Document;
+
+/// Tokens as the upstream counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Usage {
+    /// Of the prompt, cached ones among them.
+    #[serde(default)]
+    pub prompt_tokens: u64,
+    /// Of the answer.
+    #[serde(default)]
+    pub completion_tokens: u64,
+    /// How many of the prompt's the upstream had cached.
+    #[serde(default, deserialize_with = "cached")]
+    prompt_tokens_details: u64,
+}
+
+impl Usage {
+    /// Of the prompt's tokens, those that the upstream had cached.
+    pub fn cached_tokens(&self) -> u64 {
+        self.prompt_tokens_details
+    }
+
+    /// Reads a `usage` object.
+    pub fn read(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+}
+
+fn cached<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    struct Details {
+        #[serde(default)]
+        cached_tokens: Option<u64>,
+    }
+    Ok(Option::<Details>::deserialize(deserializer)?.and_then(|details| details.cached_tokens).unwrap_or(0))
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    finish_reason: Option<String>,
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(default)]
+    content: Option<String>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    document: Document,
+}
+
+impl Answer {
+    /// Reads an answer's top level; none if it is no JSON object.
+    pub fn read(bytes: Bytes) -> Option<Self> {
+        Document::parse(bytes).ok().map(|document| Self { document })
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &Bytes {
+        self.document.bytes()
+    }
+
+    /// What the upstream counted.
+    pub fn usage(&self) -> Option<Usage> {
+        self.document.get("usage").and_then(Usage::read)
+    }
+
+    /// The first choice's text.
+    pub fn text(&self) -> Option<String> {
+        self.choices()?.into_iter().next()?.message?.content
+    }
+
+    /// The value at an RFC 6901 pointer, as JSON text.
+    pub fn pointer(&self, pointer: &str) -> Option<&str> {
+        self.document.pointer(pointer)
+    }
+
+    /// May this answer be given again? Only if every choice ended of its own accord, without tool calls (they act on the
+    /// world as it was) and without an error.
+    pub fn is_storable(&self) -> bool {
+        let is_whole = |choice: &Choice<'_>| {
+            let calls = choice.message.as_ref().and_then(|message| message.tool_calls).map_or("null", RawValue::get);
+            choice.finish_reason.as_deref() == Some("stop") && choice.message.is_some() && matches!(calls, "null" | "[]")
+        };
+        self.document.get("error").is_none_or(|error| error == "null") && self.choices().is_some_and(|choices| !choices.is_empty() && choices.iter().all(is_whole))
+    }
+
+    fn choices(&self) -> Option<Vec<Choice<'_>>> {
+        serde_json::from_str(self.document.get("choices")?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_answers_are_storable() {
+        let cases = [
+            (r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}}]}"#, true),
+            (r#"{"choices":[{"finish_reason":"stop","message":{"content":"x","tool_calls":null}}]}"#, true),
+            (r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}},{"finish_reason":"length","message":{"content":"x"}}]}"#, false),
+            (r#"{"choices":[{"finish_reason":"content_filter","message":{"content":"x"}}]}"#, false),
+            (r#"{"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[{}]}}]}"#, false),
+            (r#"{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{}]}}]}"#, false),
+            (r#"{"choices":[{"finish_reason":null,"message":{"content":"x"}}]}"#, false),
+            (r#"{"choices":[{"finish_reason":"stop"}]}"#, false),
+            (r#"{"choices":[]}"#, false),
+            (r#"{"error":{"message":"x"},"choices":[{"finish_reason":"stop","message":{"content":"x"}}]}"#, false),
+            (r#"{}"#, false),
+        ];
+        for (text, expect) in cases {
+            assert_eq!(Answer::read(Bytes::from(text)).unwrap().is_storable(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn usage_is_read_with_its_details() {
+        let answer = Answer::read(Bytes::from(r#"{"usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#)).unwrap();
+        let usage = answer.usage().unwrap();
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens()), (9, 2, 4));
+        assert_eq!(Usage::read(r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#).unwrap().cached_tokens(), 0);
+    }
+}

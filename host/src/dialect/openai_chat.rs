@@ -1,0 +1,313 @@
+//! OpenAI's chat completions: a request, as far as anybody asks to see it, and the changes that can be made to it.
+//!
+//! What it does not do: it validates only what it reads. Everything else is between the client and the provider.
+//!
+//! **Invariant:** an edit changes the bytes that it must and no others; unknown fields survive every edit.
+//! **Invariant:** `canonical` covers every field that reaches the provider, except the ones that it names.
+
+mod edit;
+mod message;
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json::{Document, Splice};
+use super::{Invalid, tokens};
+
+pub use edit::Edit;
+pub use message::Message;
+
+/// A versioned prompt that a request asks for, as in OpenAI's Responses API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct PromptRef {
+    /// The prompt's name.
+    pub id: String,
+    /// A version; none: the pinned or newest one.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What the template's variables stand for.
+    #[serde(default)]
+    pub variables: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// A request for a chat completion.
+#[derive(Debug)]
+pub struct ChatRequest {
+    document: Document,
+    model: String,
+    stream: bool,
+    include_usage: bool,
+    max_tokens: Option<u32>,
+    temperature: Option<f32>,
+    prompt: Option<PromptRef>,
+    messages: OnceLock<Vec<Message>>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: Option<bool>,
+}
+
+impl ChatRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// When the body is no JSON object, or a field that is read here has another type than OpenAI's API gives it.
+    pub fn parse(bytes: Bytes) -> Result<Self, Invalid> {
+        Self::of(Document::parse(bytes)?)
+    }
+
+    fn of(document: Document) -> Result<Self, Invalid> {
+        let model: Option<String> = document.read("model", "a string: the name of a model")?;
+        let model = model.filter(|model| !model.is_empty()).ok_or_else(|| Invalid::field("model", "`model` is missing. Name a model; GET /v1/models lists them."))?;
+        let stream = document.read("stream", "true or false")?.unwrap_or(false);
+        let options: Option<StreamOptions> = document.read("stream_options", "an object such as {\"include_usage\": true}")?;
+        let completion_tokens: Option<u32> = document.read("max_completion_tokens", "a whole number")?;
+        let max_tokens = completion_tokens.or(document.read("max_tokens", "a whole number")?);
+        let temperature = document.read("temperature", "a number")?;
+        let prompt: Option<PromptRef> = document.read("prompt", "an object such as {\"id\": \"support\", \"version\": \"v2\", \"variables\": {}}")?;
+        match document.get("messages") {
+            Some(text) if text.starts_with('[') => {}
+            None | Some("null") if prompt.is_some() => {}
+            None | Some("null") => return Err(Invalid::field("messages", "`messages` is missing. Send an array of messages.")),
+            Some(_) => return Err(Invalid::field("messages", "`messages` must be an array of messages.")),
+        }
+        Ok(Self {
+            model,
+            stream,
+            include_usage: options.and_then(|options| options.include_usage).unwrap_or(false),
+            max_tokens,
+            temperature,
+            prompt,
+            messages: OnceLock::new(),
+            document,
+        })
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &Bytes {
+        self.document.bytes()
+    }
+
+    /// The model that is asked for.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Shall the answer be streamed?
+    pub fn stream(&self) -> bool {
+        self.stream
+    }
+
+    /// Shall a stream end with a chunk about usage?
+    pub fn include_usage(&self) -> bool {
+        self.include_usage
+    }
+
+    /// The bound on the answer's length, in tokens.
+    pub fn max_tokens(&self) -> Option<u32> {
+        self.max_tokens
+    }
+
+    /// The sampling temperature.
+    pub fn temperature(&self) -> Option<f32> {
+        self.temperature
+    }
+
+    /// May the model call tools?
+    pub fn has_tools(&self) -> bool {
+        let is_given = |name| self.document.get(name).is_some_and(|text| text != "null" && text != "[]");
+        is_given("tools") || is_given("functions")
+    }
+
+    /// The versioned prompt that is asked for.
+    pub fn prompt(&self) -> Option<&PromptRef> {
+        self.prompt.as_ref()
+    }
+
+    /// The messages, read when they are first asked for. What is no message is shown as an empty one of its role, if any.
+    pub fn messages(&self) -> &[Message] {
+        self.messages.get_or_init(|| message::read(self.document.get("messages").unwrap_or("[]")))
+    }
+
+    /// The text of the last user message.
+    pub fn last_user_text(&self) -> Option<&str> {
+        self.messages().iter().rev().find(|message| message.role == "user").map(|message| message.text.as_str()).filter(|text| !text.is_empty())
+    }
+
+    /// Tokens of the prompt, estimated from the messages' bytes without reading them one by one.
+    pub fn estimated_tokens(&self) -> u32 {
+        tokens::estimate(self.document.get("messages").map_or(0, str::len))
+    }
+
+    /// The value at an RFC 6901 pointer, as JSON text.
+    pub fn pointer(&self, pointer: &str) -> Option<&str> {
+        self.document.pointer(pointer)
+    }
+
+    /// The request with changes, in order; `prompt` goes, since what it asked for is now there.
+    ///
+    /// # Errors
+    /// When an index is beyond the messages, or a parameter may not be set or has no JSON value.
+    pub fn edit(&self, edits: &[Edit]) -> Result<Self, Invalid> {
+        let (messages, parameters) = edit::apply(self.document.get("messages").unwrap_or("[]"), edits)?;
+        let mut splices = vec![Splice::Remove("prompt")];
+        if let Some(messages) = messages {
+            splices.push(Splice::Set("messages", messages.into()));
+        }
+        splices.extend(parameters.iter().map(|(name, value)| Splice::Set(name, value.as_str().into())));
+        Self::of_edited(self.document.splice(&splices))
+    }
+
+    fn of_edited(bytes: Bytes) -> Result<Self, Invalid> {
+        let edited = Self::parse(bytes)?;
+        if edited.document.get("messages").is_none() {
+            return Err(Invalid::field("messages", "`messages` is missing, and the prompt has none. Send an array of messages."));
+        }
+        Ok(edited)
+    }
+
+    /// The bytes for an upstream that calls the model `name`.
+    pub fn to_upstream(&self, name: &str) -> Bytes {
+        let model = serde_json::Value::from(name).to_string();
+        self.document.splice(&[Splice::Set("model", model.into()), Splice::Remove("prompt")])
+    }
+
+    /// Feeds a hasher with every field that reaches the provider, in an order that does not depend on the client's.
+    ///
+    /// Left out: `model` (the caller adds what it stands for), `prompt` (it has been rendered into the messages by then),
+    /// and `stream` and `stream_options`, since an answer can be replayed in either form.
+    ///
+    /// With `without_question` the text of the last user message is left out as well; what remains is what a near hit must
+    /// have in common. The result is false if that cannot be done: the last message is not a user's, or is not text alone.
+    pub fn canonical(&self, feed: &mut dyn FnMut(&[u8]), without_question: bool) -> bool {
+        let mut fields: Vec<(&str, &str)> = self.document.fields().filter(|(name, _)| !matches!(*name, "model" | "prompt" | "stream" | "stream_options")).collect();
+        fields.sort_unstable_by_key(|(name, _)| *name);
+        let mut scratch = Vec::new();
+        let mut part = |text: &str| {
+            compact(text, &mut scratch);
+            feed(&(scratch.len() as u64).to_le_bytes());
+            feed(&scratch);
+        };
+        let mut possible = !without_question;
+        for (name, value) in fields {
+            part(name);
+            if without_question && name == "messages" {
+                possible = message::rest_of(value, &mut part);
+            } else {
+                part(value);
+            }
+        }
+        possible
+    }
+}
+
+/// Takes white space out between tokens, so that two ways to print the same request are one.
+fn compact(json: &str, out: &mut Vec<u8>) {
+    out.clear();
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if in_string {
+            out.push(byte);
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+        } else if !byte.is_ascii_whitespace() {
+            in_string = byte == b'"';
+            out.push(byte);
+        }
+    }
+}
+
+/// Is this text one JSON value?
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> ChatRequest {
+        ChatRequest::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn canonical(text: &str, without_question: bool) -> (Vec<u8>, bool) {
+        let mut out = Vec::new();
+        let possible = request(text).canonical(&mut |bytes| out.extend_from_slice(bytes), without_question);
+        (out, possible)
+    }
+
+    #[test]
+    fn wrong_types_name_their_field() {
+        let cases = [
+            (r#"{"messages":[]}"#, "model"),
+            (r#"{"model":"","messages":[]}"#, "model"),
+            (r#"{"model":1,"messages":[]}"#, "model"),
+            (r#"{"model":"m"}"#, "messages"),
+            (r#"{"model":"m","messages":{}}"#, "messages"),
+            (r#"{"model":"m","messages":[],"stream":"yes"}"#, "stream"),
+            (r#"{"model":"m","messages":[],"temperature":"hot"}"#, "temperature"),
+            (r#"{"model":"m","messages":[],"max_tokens":-1}"#, "max_tokens"),
+            (r#"{"model":"m","prompt":"support"}"#, "prompt"),
+        ];
+        for (text, param) in cases {
+            let error = ChatRequest::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_reaches_the_provider_is_in_the_canonical_form() {
+        let base = canonical(r#"{"model":"m","messages":[{"role":"user","content":"a b"}],"seed":1}"#, false).0;
+        let same = [
+            r#"{"seed":1,"model":"m","messages":[ {"role": "user","content":"a b"} ]}"#,
+            r#"{"model":"other","stream":true,"stream_options":{},"seed":1,"messages":[{"role":"user","content":"a b"}]}"#,
+        ];
+        let other = [
+            r#"{"model":"m","messages":[{"role":"user","content":"a  b"}],"seed":1}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"a b"}],"seed":2}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"a b"}],"seed":1,"x-unknown":0}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"a b"}]}"#,
+        ];
+        for text in same {
+            assert_eq!(canonical(text, false).0, base, "{text}");
+        }
+        for text in other {
+            assert_ne!(canonical(text, false).0, base, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_question_is_what_near_hits_share() {
+        let of = |messages: &str| canonical(&format!(r#"{{"model":"m","messages":{messages}}}"#), true);
+        let base = of(r#"[{"role":"system","content":"s"},{"role":"user","content":"how?"}]"#);
+        assert!(base.1);
+        assert_eq!(of(r#"[{"role":"system","content":"s"},{"role":"user","content":"why?"}]"#), base);
+        for different in [r#"[{"role":"system","content":"t"},{"role":"user","content":"how?"}]"#, r#"[{"role":"system","content":"s"},{"role":"user","content":"how?","name":"eve"}]"#] {
+            assert_ne!(of(different).0, base.0, "{different}");
+        }
+        for impossible in [
+            "[]",
+            r#"[{"role":"assistant","content":"x"}]"#,
+            r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}]"#,
+            r#"[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#,
+            r#"[{"role":"user","content":null}]"#,
+        ] {
+            assert!(!of(impossible).1, "{impossible}");
+        }
+    }
+
+    #[test]
+    fn only_the_model_changes_on_the_way_up() {
+        let request = request(r#"{ "model" : "auto", "x":[1, 2], "prompt":{"id":"p"}, "messages":[] }"#);
+        assert_eq!(request.to_upstream("m\"1"), r#"{ "model" : "m\"1", "x":[1, 2], "messages":[] }"#);
+    }
+}

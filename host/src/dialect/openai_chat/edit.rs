@@ -1,0 +1,132 @@
+//! Changes to a request that a prompting plugin or a prompt template asks for.
+//!
+//! **Invariant:** messages that are not named by an edit keep their bytes, fields that nobody knows among them.
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::is_json;
+use crate::dialect::Invalid;
+use crate::dialect::json::{Document, Splice};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// A message before all others.
+    Prepend {
+        /// Its role.
+        role: &'static str,
+        /// Its text.
+        text: String,
+    },
+    /// A message after all others.
+    Append {
+        /// Its role.
+        role: &'static str,
+        /// Its text.
+        text: String,
+    },
+    /// The text of the first system or developer message; prepends one where there is none.
+    ReplaceSystem(String),
+    /// The text of one message.
+    ReplaceText(u32, String),
+    /// Takes a message out.
+    Remove(u32),
+    /// A top-level field and its value as JSON text.
+    SetParameter(String, String),
+}
+
+/// Fields that a parameter edit may not touch: they are other edits', or the host's.
+const RESERVED: [&str; 5] = ["model", "messages", "prompt", "stream", "stream_options"];
+
+/// New messages (none if they stay as they are) and parameters to set.
+type Applied = (Option<String>, Vec<(String, String)>);
+
+/// Applies edits in order; indexes count the messages as they are at that moment.
+pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> {
+    let raw: Vec<&RawValue> = match messages {
+        "null" => Vec::new(),
+        messages => serde_json::from_str(messages).map_err(|_| Invalid::field("messages", "`messages` must be an array of messages."))?,
+    };
+    let mut all: Vec<String> = raw.iter().map(|message| message.get().to_owned()).collect();
+    let mut parameters = Vec::new();
+    let mut changed = false;
+    for edit in edits {
+        changed |= !matches!(edit, Edit::SetParameter(..));
+        match edit {
+            Edit::Prepend { role, text } => all.insert(0, message(role, text)),
+            Edit::Append { role, text } => all.push(message(role, text)),
+            Edit::ReplaceSystem(text) => match all.iter().position(|message| is_system(message)) {
+                Some(index) => all[index] = with_text(&all[index], text)?,
+                None => all.insert(0, message("system", text)),
+            },
+            Edit::ReplaceText(index, text) => {
+                let at = place(*index, all.len())?;
+                all[at] = with_text(&all[at], text)?;
+            }
+            Edit::Remove(index) => drop(all.remove(place(*index, all.len())?)),
+            Edit::SetParameter(name, value) => {
+                if RESERVED.contains(&name.as_str()) {
+                    return Err(Invalid::field(name, format!("`{name}` cannot be set as a parameter.")));
+                }
+                if !is_json(value) {
+                    return Err(Invalid::field(name, format!("The value of `{name:.64}` is not JSON text.")));
+                }
+                parameters.push((name.clone(), value.clone()));
+            }
+        }
+    }
+    Ok((changed.then(|| format!("[{}]", all.join(","))), parameters))
+}
+
+fn message(role: &str, text: &str) -> String {
+    json!({ "role": role, "content": text }).to_string()
+}
+
+fn place(index: u32, count: usize) -> Result<usize, Invalid> {
+    let at = index as usize;
+    if at < count { Ok(at) } else { Err(Invalid::field("messages", format!("There is no message {index}; there are {count}."))) }
+}
+
+fn is_system(message: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Role {
+        #[serde(default)]
+        role: String,
+    }
+    serde_json::from_str::<Role>(message).is_ok_and(|message| message.role == "system" || message.role == "developer")
+}
+
+/// The message with another text; its other fields keep their bytes.
+fn with_text(message: &str, text: &str) -> Result<String, Invalid> {
+    let document = Document::parse(message.to_owned().into())?;
+    let bytes = document.splice(&[Splice::Set("content", Value::from(text).to_string().into())]);
+    String::from_utf8(bytes.into()).map_err(|_| Invalid::field("messages", "A message is not UTF-8."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_apply_in_order_and_leave_the_rest() {
+        let before = r#"[{"role":"system","content":"s","x":1}, {"role":"user","content":[{"type":"text","text":"hi"}]}]"#;
+        let user = r#"{"role":"user","content":[{"type":"text","text":"hi"}]}"#;
+        let cases = [
+            (vec![Edit::ReplaceSystem("t".into())], format!(r#"[{{"role":"system","content":"t","x":1}},{user}]"#)),
+            (vec![Edit::Remove(0), Edit::ReplaceSystem("t".into())], format!(r#"[{{"role":"system","content":"t"}},{user}]"#)),
+            (vec![Edit::Prepend { role: "developer", text: "d".into() }, Edit::Remove(1)], format!(r#"[{{"role":"developer","content":"d"}},{user}]"#)),
+            (vec![Edit::Remove(0), Edit::Append { role: "assistant", text: "\"".into() }], format!(r#"[{user},{{"role":"assistant","content":"\""}}]"#)),
+        ];
+        for (edits, expect) in cases {
+            assert_eq!(apply(before, &edits).unwrap().0.unwrap(), expect);
+        }
+    }
+
+    #[test]
+    fn what_an_edit_may_not_do() {
+        for edit in [Edit::Remove(1), Edit::ReplaceText(9, String::new()), Edit::SetParameter("model".into(), "\"m\"".into()), Edit::SetParameter("seed".into(), "1,\"model\":2".into())] {
+            assert!(apply(r#"[{"role":"user"}]"#, std::slice::from_ref(&edit)).is_err(), "{edit:?}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A streamed answer: watched as its bytes pass, put together when it is whole, and played back from the cache.
+//!
+//! What it does not do: it never holds the stream up; [`Tap`] looks at copies of nothing but what it needs.
+//!
+//! **Invariant:** an answer that was cut is never taken for a whole one.
+//! **Invariant:** what `assemble` makes and `replay` plays back says the same as the stream did.
+
+mod assemble;
+mod replay;
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::answer::Usage;
+use super::sse::Reader;
+
+pub use assemble::assemble;
+pub use replay::replay;
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With `[DONE]`, or with a reason to finish and a clean end.
+    Whole,
+    /// Without either: something between here and the model broke.
+    Cut,
+    /// With an error event of the upstream's own.
+    Error,
+}
+
+/// Watches a stream.
+#[derive(Debug, Default)]
+pub struct Tap {
+    reader: Reader,
+    seen: Seen,
+    /// The bytes so far, where somebody wants the whole answer and it is not too long.
+    copy: Option<Vec<Bytes>>,
+    copied: usize,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    done: bool,
+    finished: bool,
+    error: bool,
+    usage: Option<Usage>,
+}
+
+impl Tap {
+    /// A tap; with a limit above zero it keeps the stream's bytes for [`assemble`] unless there are more than that.
+    pub fn new(limit: usize) -> Self {
+        Self { copy: (limit > 0).then(Vec::new), limit, ..Self::default() }
+    }
+
+    /// Looks at the next portion. Gives back how many of its bytes are complete events.
+    pub fn feed(&mut self, portion: &Bytes) -> usize {
+        let seen = &mut self.seen;
+        let complete = self.reader.feed(portion, &mut |data| seen.event(data));
+        if let Some(copy) = &mut self.copy {
+            self.copied += portion.len();
+            if self.copied > self.limit {
+                self.copy = None;
+            } else {
+                copy.push(portion.clone());
+            }
+        }
+        complete
+    }
+
+    /// Has `[DONE]` come? Nothing of the answer follows it.
+    pub fn is_done(&self) -> bool {
+        self.seen.done
+    }
+
+    /// How it ended, when its bytes have ended.
+    pub fn end(&self) -> End {
+        match (self.seen.error, self.seen.done || self.seen.finished) {
+            (true, _) => End::Error,
+            (false, true) => End::Whole,
+            (false, false) => End::Cut,
+        }
+    }
+
+    /// Usage, if the upstream has told it.
+    pub fn usage(&self) -> Option<Usage> {
+        self.seen.usage
+    }
+
+    /// The stream's bytes, if they were kept.
+    pub fn take_copy(&mut self) -> Option<Vec<u8>> {
+        self.copy.take().map(|portions| portions.concat())
+    }
+}
+
+impl Seen {
+    /// Most events are one more piece of text: three searches, no parse.
+    fn event(&mut self, data: &[u8]) {
+        if data == b"[DONE]" {
+            self.done = true;
+            return;
+        }
+        if memmem::find(data, b"\"finish_reason\"").is_some_and(|at| !value_at(data, at).starts_with(b"null")) {
+            self.finished = true;
+        }
+        if let Some(at) = memmem::find(data, b"\"usage\"")
+            && value_at(data, at).starts_with(b"{")
+        {
+            #[derive(serde::Deserialize)]
+            struct Chunk {
+                usage: Option<Usage>,
+            }
+            self.usage = serde_json::from_slice::<Chunk>(data).ok().and_then(|chunk| chunk.usage).or(self.usage);
+        }
+        if memmem::find(data, b"\"error\"").is_some() {
+            #[derive(serde::Deserialize)]
+            struct Failed {
+                error: Option<serde::de::IgnoredAny>,
+            }
+            // The word may be the model's; only a top-level field is an error.
+            self.error |= serde_json::from_slice::<Failed>(data).is_ok_and(|failed| failed.error.is_some());
+        }
+    }
+}
+
+/// What stands behind a name and its colon.
+fn value_at(data: &[u8], name: usize) -> &[u8] {
+    let rest = &data[name..];
+    let colon = memchr::memchr(b':', rest).map_or(rest.len(), |at| at + 1);
+    rest[colon..].trim_ascii_start()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings() {
+        let cases: [(&str, End); 8] = [
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":null}]}\n\n", End::Cut),
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n", End::Whole),
+            ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", End::Whole),
+            ("data: {\"choices\":[]}\n\ndata: [DONE]", End::Cut),
+            ("data: {\"error\":{\"message\":\"x\"}}\n\n", End::Error),
+            ("data: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]\n\n", End::Error),
+            ("data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\": [DONE]\"}}],\"error\":null}\n\n", End::Cut),
+            ("", End::Cut),
+        ];
+        for (text, expect) in cases {
+            let mut tap = Tap::new(0);
+            tap.feed(&Bytes::from(text));
+            assert_eq!(tap.end(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn usage_is_taken_from_whichever_chunk_has_it() {
+        let mut tap = Tap::new(100);
+        tap.feed(&Bytes::from("data: {\"usage\": null}\n\ndata: {\"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 4}}\n\n"));
+        assert_eq!(tap.usage().map(|usage| (usage.prompt_tokens, usage.completion_tokens)), Some((3, 4)));
+        tap.feed(&Bytes::from(vec![b' '; 100]));
+        assert_eq!(tap.take_copy(), None);
+    }
+}

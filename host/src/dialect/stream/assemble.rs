@@ -1,0 +1,83 @@
+//! From a stream's chunks to the answer that a client would have got without streaming.
+//!
+//! Deltas are merged by one rule for fields known and unknown: text is appended, objects are merged field by field, lists
+//! of objects with an `index` are merged by it, other lists are appended, everything else is replaced by what came last.
+//!
+//! **Invariant:** a field that we never heard of is in the answer.
+
+use serde_json::{Map, Value};
+
+use crate::dialect::sse::Reader;
+
+/// Fields whose text comes whole each time, and is not to be appended.
+const WHOLE: [&str; 6] = ["id", "type", "role", "object", "model", "finish_reason"];
+
+/// The `chat.completion` of a whole stream; none if it has no chunk that can be read.
+pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Map::new();
+    let mut choices: Vec<Value> = Vec::new();
+    Reader::default().feed(stream, &mut |data| {
+        let Ok(Value::Object(chunk)) = serde_json::from_slice(data) else { return };
+        for (name, value) in chunk {
+            match (name.as_str(), value) {
+                ("choices", Value::Array(parts)) => parts.into_iter().for_each(|part| add_choice(&mut choices, part)),
+                (_, Value::Null) => drop(whole.entry(name).or_insert(Value::Null)),
+                (_, value) => drop(whole.insert(name, value)),
+            }
+        }
+    });
+    if whole.is_empty() && choices.is_empty() {
+        return None;
+    }
+    choices.sort_by_key(|choice| choice["index"].as_u64().unwrap_or(0));
+    whole.insert("object".into(), "chat.completion".into());
+    whole.insert("choices".into(), Value::Array(choices));
+    serde_json::to_vec(&whole).ok()
+}
+
+/// A chunk's choice: `delta` becomes `message`, the rest lies beside it.
+fn add_choice(choices: &mut Vec<Value>, part: Value) {
+    let Value::Object(mut part) = part else { return };
+    if let Some(delta) = part.remove("delta") {
+        part.insert("message".into(), delta);
+    }
+    let index = part.get("index").and_then(Value::as_u64).unwrap_or(0);
+    match choices.iter_mut().find(|choice| choice["index"].as_u64().unwrap_or(0) == index) {
+        Some(choice) => merge("", choice, Value::Object(part)),
+        None => {
+            let mut choice = Value::Object(Map::new());
+            merge("", &mut choice, Value::Object(part));
+            choices.push(choice);
+        }
+    }
+}
+
+fn merge(name: &str, into: &mut Value, from: Value) {
+    match (into, from) {
+        (_, Value::Null) => {}
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                match into.get_mut(&name) {
+                    Some(there) => merge(&name, there, value),
+                    None => {
+                        let mut there = if value.is_array() { Value::Array(Vec::new()) } else { Value::Null };
+                        merge(&name, &mut there, value);
+                        into.insert(name, there);
+                    }
+                }
+            }
+        }
+        (Value::String(into), Value::String(from)) if !WHOLE.contains(&name) => into.push_str(&from),
+        (Value::Array(into), Value::Array(from)) => {
+            for item in from {
+                let index = item.get("index").and_then(Value::as_u64);
+                let there = index.and_then(|index| into.iter_mut().find(|there| there.get("index").and_then(Value::as_u64) == Some(index)));
+                match there {
+                    Some(there) => merge("", there, item),
+                    None => into.push(item),
+                }
+            }
+        }
+        (into, from) => *into = from,
+    }
+}

@@ -1,0 +1,302 @@
+//! The straight line: every exchange goes through these stages, in this order. Read this file first.
+//!
+//! ```text
+//! admit → parse → prompt → key → lookup → plan → run → reply → fill, record
+//! ```
+//!
+//! It composes; it has no policy of its own. Who may call is `identity`'s, what is said is `dialect`'s, what is decided is the
+//! plugins' and the configuration's, where it goes is `upstream`'s, what is kept is `cache`'s and `record`'s.
+//!
+//! **Invariant:** an exchange sees one snapshot of configuration, plugins and models, from its beginning to its end.
+//! **Invariant:** every exchange is recorded once, however it ends; one whose client leaves is dropped where it stands.
+
+mod body;
+mod course;
+mod embeddings;
+mod exchange;
+mod fill;
+mod key;
+pub mod models;
+mod plan;
+mod prompt;
+mod reply;
+pub mod state;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::{Method, Request, Response};
+
+use crate::dialect::openai_chat::ChatRequest;
+use crate::error::{Error, Kind};
+use crate::identity::Principal;
+use crate::listen::{BodyError, Counters, Handler, Peer, RequestBody};
+use crate::record::{CacheOutcome, Numbers, Stage};
+use crate::upstream;
+pub use body::ReplyBody;
+use course::Course;
+pub use exchange::Exchange;
+use key::Keys;
+use reply::Reply;
+use state::State;
+
+/// What answers requests.
+pub struct Gateway {
+    state: ArcSwap<State>,
+    numbers: Numbers,
+    reloads: Mutex<Reloads>,
+    draining: AtomicBool,
+    /// What the listener counts, for /metrics; set once it is bound.
+    pub counters: OnceLock<Arc<Counters>>,
+}
+
+/// What became of reloads.
+#[derive(Clone, Debug, Default)]
+pub struct Reloads {
+    /// Snapshots that were put into force.
+    pub done: u64,
+    /// Snapshots that could not be built.
+    pub failed: u64,
+    /// Why the last one could not; none if it could.
+    pub last_failure: Option<String>,
+}
+
+/// What a path and method ask for.
+enum Operation {
+    Chat,
+    Embeddings,
+    Models,
+    Model(String),
+}
+
+impl Gateway {
+    /// A gateway with its first snapshot.
+    pub fn new(state: State) -> Self {
+        Self { state: ArcSwap::from_pointee(state), numbers: Numbers::default(), reloads: Mutex::default(), draining: AtomicBool::new(false), counters: OnceLock::new() }
+    }
+
+    /// The snapshot in force.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Puts the next snapshot into force. Exchanges in flight keep theirs.
+    pub fn swap(&self, state: State) {
+        for problem in &state.problems {
+            tracing::error!("the version before it stays in force: {problem}");
+        }
+        for problem in &state.prompt_problems {
+            tracing::warn!("{problem}");
+        }
+        let plugins: Vec<&str> = state.plugins.all().iter().map(|plugin| plugin.label()).collect();
+        tracing::info!(plugins = plugins.join(", "), "reloaded");
+        self.state.store(Arc::new(state));
+        self.note(|reloads| {
+            reloads.done += 1;
+            reloads.last_failure = None;
+        });
+    }
+
+    /// The next snapshot could not be built; the running one stays.
+    pub fn reload_failed(&self, reason: String) {
+        tracing::error!("the configuration before it stays in force: {reason}");
+        self.note(|reloads| {
+            reloads.failed += 1;
+            reloads.last_failure = Some(reason);
+        });
+    }
+
+    /// What became of reloads so far.
+    pub fn reloads(&self) -> Reloads {
+        self.reloads.lock().map(|reloads| reloads.clone()).unwrap_or_default()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Reloads)) {
+        if let Ok(mut reloads) = self.reloads.lock() {
+            change(&mut reloads);
+        }
+    }
+
+    /// The process is about to end: /readyz says so from now on.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Is the process about to end?
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The numbers of all exchanges.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// The line.
+    async fn chat(&self, course: &mut Course, body: RequestBody) -> Result<Reply, Error> {
+        let request = self.parse(course, body).await?;
+        let request = self.prompt(course, request).await?;
+        let keys = self.key(course, &request).await?;
+        if let Some(hit) = self.lookup(course, &request, &keys).await {
+            return Ok(hit);
+        }
+        let plan = self.plan(course, &request).await?;
+        let answer = self.run(course, &plan, keys.as_ref()).await?;
+        self.reply(course, &request, keys, answer).await
+    }
+
+    /// Who is asking?
+    fn admit(state: &State, head: &Parts) -> Result<Principal, Error> {
+        state.keys.authenticate(&head.headers).map_err(|error| {
+            let text = error.to_string();
+            Error::downstream(Kind::InvalidKey, format!("{}{}.", text[..1].to_uppercase(), &text[1..]))
+        })
+    }
+
+    /// From bytes to a request. What it asks for must exist, and be allowed.
+    async fn parse(&self, course: &mut Course, body: RequestBody) -> Result<Arc<ChatRequest>, Error> {
+        let bytes = collect(course, body).await?;
+        let request = Arc::new(ChatRequest::parse(bytes)?);
+        course.record.asked = request.model().to_owned();
+        course.record.streamed = request.stream();
+        course.exchange.asks_for(request.model());
+        course.may_use(request.model())?;
+        if course.exchange.state.models.choices(request.model()).is_empty() {
+            return Err(models::not_found(&course.exchange.state.models, request.model(), "chat completions"));
+        }
+        course.meet_plugins(&request);
+        course.done(Stage::Parse);
+        Ok(request)
+    }
+
+    /// A prompt's version and text, where the client or a plugin asks for one.
+    async fn prompt(&self, course: &mut Course, request: Arc<ChatRequest>) -> Result<Arc<ChatRequest>, Error> {
+        let request = prompt::stage(course, request).await?;
+        course.done(Stage::Prompt);
+        Ok(request)
+    }
+
+    /// What another request must have in common with this one to get its answer. None: nobody shall share it.
+    async fn key(&self, course: &mut Course, request: &Arc<ChatRequest>) -> Result<Option<Keys>, Error> {
+        let keys = key::stage(course, request).await?;
+        course.done(Stage::Key);
+        Ok(keys)
+    }
+
+    /// An answer that is there already: of the same request, else of one that means the same.
+    async fn lookup(&self, course: &mut Course, request: &Arc<ChatRequest>, keys: &Option<Keys>) -> Option<Reply> {
+        let (Some(keys), Some(cache)) = (keys, course.exchange.state.cache.clone()) else { return None };
+        let found = if keys.look_up { key::look_up(course, request, keys, &cache).await } else { None };
+        course.done(Stage::Lookup);
+        let (outcome, entry, score) = found?;
+        course.record.cache = outcome;
+        course.record.model = Some(entry.model.clone());
+        reply::cached(course, request, &entry, score)
+    }
+
+    /// Which models, in which order.
+    async fn plan(&self, course: &mut Course, request: &Arc<ChatRequest>) -> Result<plan::Plan, Error> {
+        let plan = plan::stage(course, request).await?;
+        course.done(Stage::Plan);
+        Ok(plan)
+    }
+
+    /// Until the first byte of an answer has come: the commit point.
+    async fn run(&self, course: &mut Course, plan: &plan::Plan, keys: Option<&Keys>) -> Result<upstream::Reply, Error> {
+        // A model may take minutes; instances that nobody asks again do not wait with it.
+        if let Some(session) = &mut course.session {
+            session.shed(keys.filter(|keys| keys.admit).and_then(|keys| keys.by.as_ref()));
+        }
+        let context = upstream::Context {
+            id: &course.exchange.id,
+            worker: course.exchange.worker,
+            deadline: course.exchange.deadline,
+            operation: upstream::provider::Operation::Chat,
+            headers: plan.headers.clone(),
+        };
+        let answer = upstream::run(&plan.attempts, &context).await;
+        course.answered(&answer);
+        course.done(Stage::Run);
+        answer
+    }
+
+    /// The answer to the client; the cache takes its copy before the last byte has gone.
+    async fn reply(&self, course: &mut Course, request: &Arc<ChatRequest>, keys: Option<Keys>, answer: upstream::Reply) -> Result<Reply, Error> {
+        let fill = keys.filter(|keys| keys.store && answer.status.is_success()).and_then(|keys| fill::Fill::new(course, request, keys, answer.model.clone()));
+        if course.record.cache == CacheOutcome::Off && course.exchange.state.cache.is_some() {
+            course.record.cache = CacheOutcome::Miss;
+        }
+        reply::upstream(course, fill, answer).await
+    }
+}
+
+/// A request's body, whole.
+async fn collect(course: &mut Course, body: RequestBody) -> Result<bytes::Bytes, Error> {
+    let encoding = course.exchange.headers.get(http::header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::bad_request(None, "The body is compressed. Send it without Content-Encoding."));
+    }
+    let bytes = body.collect().await.map_err(|error| {
+        let kind = match &error {
+            BodyError::TooLarge { .. } => Kind::BodyTooLarge,
+            BodyError::Idle(_) | BodyError::Total(_) => Kind::BodyTimeout,
+            BodyError::Broken(_) => Kind::InvalidRequest,
+        };
+        Error::downstream(kind, error.to_string())
+    })?;
+    // How long the client took to send is not the parser's time.
+    course.received();
+    Ok(bytes)
+}
+
+/// What is asked for, by path and method; the error's second part is the value of `allow`.
+fn operation(method: &Method, path: &str) -> Result<Operation, (Error, Option<&'static str>)> {
+    let (allowed, operation) = match path {
+        "/v1/chat/completions" => (Method::POST, Operation::Chat),
+        "/v1/embeddings" => (Method::POST, Operation::Embeddings),
+        "/v1/models" => (Method::GET, Operation::Models),
+        _ => match path.strip_prefix("/v1/models/").filter(|name| !name.is_empty()) {
+            Some(name) => (Method::GET, Operation::Model(models::unescape(name))),
+            None => {
+                let message = format!("There is no `{path:.200}` here. pointsman serves /v1/chat/completions, /v1/embeddings and /v1/models; is the SDK's base URL http://HOST:PORT/v1?");
+                return Err((Error::downstream(Kind::UnknownPath, message), None));
+            }
+        },
+    };
+    if *method == allowed {
+        return Ok(operation);
+    }
+    let allow = if allowed == Method::POST { "POST" } else { "GET" };
+    Err((Error::downstream(Kind::MethodNotAllowed, format!("`{path:.200}` is not asked for with {method}. Use {allow}.")), Some(allow)))
+}
+
+impl Handler for Gateway {
+    type Body = ReplyBody;
+
+    async fn handle(self: Arc<Self>, request: Request<RequestBody>, peer: Peer) -> Response<ReplyBody> {
+        let (head, body) = request.into_parts();
+        let state = self.state();
+        let admitted = Self::admit(&state, &head);
+        let principal = admitted.as_ref().map_or_else(|_| Principal::nobody(), Clone::clone);
+        let operation = operation(&head.method, head.uri.path());
+        let mut course = Course::new(self.clone(), Exchange::new(state, principal, head.headers, peer.worker));
+        let (answer, allow) = match (admitted, operation) {
+            (Err(error), _) => (Err(error), None),
+            (_, Err((error, allow))) => (Err(error), allow),
+            (_, Ok(operation)) => {
+                course.done(Stage::Admit);
+                let answer = match operation {
+                    Operation::Chat => self.chat(&mut course, body).await,
+                    Operation::Embeddings => embeddings::answer(&mut course, body).await,
+                    Operation::Models => Ok(models::list(&course)),
+                    Operation::Model(name) => models::one(&course, &name),
+                };
+                (answer, None)
+            }
+        };
+        let answer = answer.unwrap_or_else(|error| reply::refused(&mut course, &error, allow));
+        answer.into_response(course)
+    }
+}

@@ -1,0 +1,216 @@
+//! The body of an answer as it goes to the client, and what is noted while it passes.
+//!
+//! A stream's bytes go on as they come, event by event: the beginning of an event waits for its rest, which no client could
+//! use before it is whole. So where an upstream breaks off in the middle of an event, what the client sees is whole events and
+//! then one that says what happened.
+//!
+//! What it does not do: it changes no byte, and it holds at most one event ([`MAX_EVENT`] bytes of it).
+//!
+//! **Invariant:** after the commit point a failure is an explicit error event, never a silent end and never `[DONE]`.
+//! **Invariant:** dropped by a client that left, it cancels the upstream.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body::{Body, Frame, SizeHint};
+
+use super::course::Course;
+use super::fill::Fill;
+use crate::dialect;
+use crate::dialect::sse::MAX_EVENT;
+use crate::dialect::stream::{End, Tap};
+use crate::error::{Error, Kind, Retry};
+use crate::record::Ending;
+use crate::upstream::UpstreamBody;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer's body.
+pub struct ReplyBody {
+    content: Content,
+    course: Course,
+}
+
+enum Content {
+    /// All of it; none when it has gone.
+    Whole(Option<Bytes>),
+    Stream(Box<Stream>),
+}
+
+/// An answer that is still coming.
+pub(super) struct Stream {
+    upstream: Box<UpstreamBody>,
+    endpoint: Arc<str>,
+    /// None for an answer that is no stream of events, but too large to be held.
+    tap: Option<Tap>,
+    /// The beginning of an event.
+    held: Vec<Bytes>,
+    held_bytes: usize,
+    /// Whole events, on their way.
+    ready: VecDeque<Bytes>,
+    fill: Option<Fill>,
+    filling: Option<BoxFuture<'static, ()>>,
+    over: bool,
+}
+
+impl Stream {
+    pub(super) fn new(upstream: Box<UpstreamBody>, is_events: bool, fill: Option<Fill>, endpoint: Arc<str>) -> Self {
+        let tap = is_events.then(|| Tap::new(fill.as_ref().map_or(0, Fill::limit)));
+        Self { upstream, endpoint, tap, held: Vec::new(), held_bytes: 0, ready: VecDeque::new(), fill, filling: None, over: false }
+    }
+
+    fn poll_data(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        loop {
+            if let Some(filling) = &mut self.filling {
+                ready!(filling.as_mut().poll(context));
+                self.filling = None;
+            }
+            if let Some(bytes) = self.ready.pop_front() {
+                course.first_byte();
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            match ready!(self.upstream.poll_piece(context)) {
+                Some(Ok(piece)) => self.pass(course, piece),
+                Some(Err(error)) => {
+                    if self.tap.is_none() {
+                        // Bytes of no known form: only the connection's end can say that they are not all.
+                        self.over = true;
+                        note(course, &error);
+                        return Poll::Ready(Some(Err(error.message().into())));
+                    }
+                    self.broke(course, &error);
+                }
+                None => self.ended(course),
+            }
+        }
+    }
+
+    fn pass(&mut self, course: &mut Course, piece: Bytes) {
+        let Some(tap) = &mut self.tap else { return self.ready.push_back(piece) };
+        let complete = tap.feed(&piece);
+        if let Some(usage) = tap.usage() {
+            course.used(usage);
+        }
+        if tap.is_done() && course.record.ending != Ending::Whole {
+            course.record.ending = Ending::Whole;
+            self.store();
+        }
+        if complete > 0 {
+            self.release();
+            self.ready.push_back(piece.slice(..complete));
+        }
+        let rest = piece.slice(complete..);
+        if !rest.is_empty() {
+            self.held_bytes += rest.len();
+            self.held.push(rest);
+            if self.held_bytes > MAX_EVENT {
+                self.release();
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        self.ready.extend(self.held.drain(..));
+        self.held_bytes = 0;
+    }
+
+    /// The answer is whole: the cache gets it before the client gets its last event.
+    fn store(&mut self) {
+        if let (Some(fill), Some(copy)) = (self.fill.take(), self.tap.as_mut().and_then(Tap::take_copy)) {
+            self.filling = Some(Box::pin(fill.stream(copy)));
+        }
+    }
+
+    /// The upstream has ended its body.
+    fn ended(&mut self, course: &mut Course) {
+        self.over = true;
+        match self.tap.as_ref().map(Tap::end) {
+            None => course.record.ending = Ending::Whole,
+            Some(End::Whole) => {
+                self.release();
+                if course.record.ending != Ending::Whole {
+                    course.record.ending = Ending::Whole;
+                    self.store();
+                }
+            }
+            Some(End::Error) => {
+                self.release();
+                course.record.ending = Ending::Broken;
+                course.record.error = Some("upstream_error_event".to_owned());
+            }
+            Some(End::Cut) => {
+                let message = format!("{} ended its stream before the answer was finished.", self.endpoint);
+                self.broke(course, &Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message));
+            }
+        }
+    }
+
+    /// The upstream has broken off: whole events have gone on, and one follows that says so.
+    fn broke(&mut self, course: &mut Course, error: &Error) {
+        self.over = true;
+        if course.record.ending == Ending::Whole {
+            // `[DONE]` was there; what breaks after it breaks nothing.
+            return self.release();
+        }
+        self.held.clear();
+        self.ready.push_back(dialect::error::event(error.status().as_u16(), error.message(), Some(error.code())));
+        note(course, error);
+    }
+}
+
+fn note(course: &mut Course, error: &Error) {
+    course.record.ending = Ending::Broken;
+    course.record.error = Some(error.code().to_owned());
+    tracing::warn!(exchange = course.exchange.id, "after the commit point: {error}");
+}
+
+impl ReplyBody {
+    pub(super) fn whole(bytes: Bytes, course: Course) -> Self {
+        Self { content: Content::Whole(Some(bytes)), course }
+    }
+
+    pub(super) fn stream(stream: Box<Stream>, course: Course) -> Self {
+        Self { content: Content::Stream(stream), course }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Self { content, course } = self.get_mut();
+        let data = match content {
+            Content::Whole(bytes) => {
+                let bytes = bytes.take();
+                if bytes.is_some() {
+                    course.first_byte();
+                    if course.record.ending == Ending::Left {
+                        course.record.ending = Ending::Whole;
+                    }
+                }
+                bytes.map(Ok)
+            }
+            Content::Stream(stream) => ready!(stream.poll_data(course, context)),
+        };
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.content, Content::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}

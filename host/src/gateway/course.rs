@@ -1,0 +1,120 @@
+//! One exchange on its way down the line: the exchange, its record, its plugins, and the clock of the stages.
+//!
+//! What it does not do: it decides nothing.
+//!
+//! **Invariant:** dropping it books the record, so that every exchange is booked once, also one whose client left.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Exchange, Gateway};
+use crate::dialect::answer::Usage;
+use crate::dialect::openai_chat::ChatRequest;
+use crate::error::{Error, Kind};
+use crate::plugin::Plugin;
+use crate::plugin::bindings::types;
+use crate::plugin::hooks::Session;
+use crate::record::cost::Tokens;
+use crate::record::{Record, Stage};
+use crate::upstream;
+
+/// What goes down the line.
+pub(super) struct Course {
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) record: Record,
+    /// The plugins' instances; none where there are no plugins, or no request for them to see.
+    pub(super) session: Option<Session>,
+    gateway: Arc<Gateway>,
+    since: Instant,
+}
+
+impl Course {
+    pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Self {
+        let (record, since) = (exchange.record(), exchange.started);
+        Self { exchange: Arc::new(exchange), record, session: None, gateway, since }
+    }
+
+    /// A stage is over, and the next one begins.
+    pub(super) fn done(&mut self, stage: Stage) {
+        self.since = self.record.stages.done(stage, self.since);
+    }
+
+    /// The body has come.
+    pub(super) fn received(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// May the client ask for this model?
+    pub(super) fn may_use(&self, model: &str) -> Result<(), Error> {
+        if self.exchange.principal.may_use(model) {
+            return Ok(());
+        }
+        let allowed = self.exchange.principal.models.as_deref().unwrap_or_default().join(", ");
+        Err(Error::downstream(Kind::ModelNotAllowed, format!("This key may not ask for `{model:.128}`. It may ask for: {allowed}.")).about("model"))
+    }
+
+    /// From here on plugins may be asked.
+    pub(super) fn meet_plugins(&mut self, request: &ChatRequest) {
+        let exchange = &self.exchange;
+        if exchange.state.plugins.is_empty() {
+            return;
+        }
+        let head = types::RequestHead {
+            id: exchange.id.clone(),
+            tenant: exchange.principal.tenant.to_string(),
+            principal: exchange.principal.key.as_deref().map(str::to_owned),
+            operation: types::Operation::Chat,
+            model: request.model().to_owned(),
+            prompt_tokens: request.estimated_tokens(),
+            max_tokens: request.max_tokens(),
+            temperature: request.temperature(),
+            streaming: request.stream(),
+            has_tools: request.has_tools(),
+            prompt: request.prompt().map(|prompt| types::PromptRef { name: prompt.id.clone(), version: prompt.version.clone() }),
+            deadline_ms: exchange.deadline.saturating_duration_since(Instant::now()).as_millis() as u32,
+            received_at: exchange.received_at,
+        };
+        self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head));
+    }
+
+    /// A plugin has decided something.
+    pub(super) fn decided(&mut self, by: &Arc<Plugin>, labels: Vec<(String, String)>) {
+        let label = by.label();
+        if !self.record.plugins.iter().any(|known| known == label) {
+            self.record.plugins.push(label.to_owned());
+        }
+        self.exchange.add_labels(labels);
+    }
+
+    /// An upstream has begun to answer, or none has.
+    pub(super) fn answered(&mut self, answer: &Result<upstream::Reply, Error>) {
+        if let Ok(answer) = answer {
+            self.record.model = Some(answer.model.clone());
+            self.record.endpoint = Some(answer.endpoint.to_string());
+            self.record.tries = answer.tries.len() as u32;
+        }
+    }
+
+    /// What the upstream has counted, and what it costs.
+    pub(super) fn used(&mut self, usage: Usage) {
+        self.record.tokens = Some((usage.prompt_tokens, usage.completion_tokens));
+        let tokens = Tokens { prompt: usage.prompt_tokens, completion: usage.completion_tokens, cached: usage.cached_tokens() };
+        let price = self.record.model.as_ref().and_then(|model| self.exchange.state.models.price(model));
+        self.record.cost = price.map(|price| price.of(tokens));
+    }
+
+    /// The first byte of the answer's body goes to the client.
+    pub(super) fn first_byte(&mut self) {
+        let since = self.exchange.started.elapsed().as_micros() as u64;
+        self.record.first_byte_us.get_or_insert(since);
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        self.record.total_us = self.exchange.started.elapsed().as_micros() as u64;
+        self.record.labels = self.exchange.labels();
+        self.gateway.numbers.book(&self.record);
+    }
+}

@@ -1,0 +1,73 @@
+//! `/v1/embeddings`: from the built-in model, or from an upstream.
+//!
+//! What it does not do: it asks no plugin and no cache; vectors are cheap, or the client keeps them itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::course::Course;
+use super::models::{self, Entry};
+use super::reply::{self, Reply};
+use crate::dialect::embeddings::{self, EmbeddingRequest};
+use crate::embed::{EmbedError, Embedder, Vector};
+use crate::error::{Error, Kind, Source};
+use crate::listen::RequestBody;
+use crate::record::Stage;
+use crate::upstream::provider::{Operation, upwards};
+use crate::upstream::{self, Attempt};
+
+/// Texts after which other exchanges on this core get their turn.
+const AT_ONCE: usize = 16;
+
+pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Reply, Error> {
+    let bytes = super::collect(course, body).await?;
+    let request = EmbeddingRequest::parse(bytes)?;
+    course.record.asked = request.model().to_owned();
+    course.may_use(request.model())?;
+    course.done(Stage::Parse);
+    let state = course.exchange.state.clone();
+    match state.models.embedding(request.model()) {
+        Some(Entry::BuiltIn) => {
+            let Some(embedder) = &state.built_in else { return Err(Error::internal("no built-in embedder")) };
+            course.record.model = Some(request.model().into());
+            built_in(course, &request, &**embedder).await
+        }
+        Some(Entry::Upstream(model)) => {
+            let body = request.to_upstream(&model.upstream_name);
+            let attempt = Attempt { model: model.name.clone(), pool: model.pool.clone(), body, total: None, first_byte: None };
+            from_upstream(course, attempt).await
+        }
+        _ => Err(models::not_found(&state.models, request.model(), "embeddings")),
+    }
+}
+
+async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, Error> {
+    let exchange = course.exchange.clone();
+    let context = upstream::Context { id: &exchange.id, worker: exchange.worker, deadline: exchange.deadline, operation: Operation::Embeddings, headers: upwards(&exchange.headers) };
+    let answer = upstream::run(&[attempt], &context).await;
+    course.answered(&answer);
+    course.done(Stage::Run);
+    reply::upstream(course, None, answer?).await
+}
+
+async fn built_in(course: &mut Course, request: &EmbeddingRequest, embedder: &dyn Embedder) -> Result<Reply, Error> {
+    let texts = request.texts()?;
+    let base64 = request.wants_base64(embedder.dimensions())?;
+    let mut vectors: Vec<Vector> = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        if index % AT_ONCE == AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+        let vector = match embedder.embed(text).await {
+            // Nothing in it means anything to the model: no direction.
+            Err(EmbedError::Empty) => Arc::from(vec![0.0; embedder.dimensions()]),
+            Err(error) => return Err(Error::new(Kind::Overloaded, Source::Gateway, format!("{error}. Try again shortly."))),
+            Ok(vector) => vector,
+        };
+        vectors.push(vector);
+    }
+    let bytes: Bytes = embeddings::answer(request.model(), &vectors, base64, texts.iter().map(String::len).sum());
+    course.done(Stage::Run);
+    Ok(reply::json(bytes))
+}

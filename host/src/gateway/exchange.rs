@@ -1,0 +1,187 @@
+//! One request and its answer: what is known from the beginning, what the plugins may see of it, what is noted on the way.
+//!
+//! What it does not do: it goes through no stage; `gateway.rs` does.
+//!
+//! **Invariant:** the snapshot of configuration, plugins and fleet is taken once, at the beginning.
+//! **Invariant:** at most one embedding of the last user message is computed in an exchange.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::models::Model;
+use super::state::State;
+use crate::embed::{EmbedError, Vector};
+use crate::identity::Principal;
+use crate::plugin::imports::{self, Price, Surroundings, Upstream};
+use crate::record::Record;
+
+/// What is known when the request's head has been read.
+pub struct Exchange {
+    /// UUID v7: sorts by time.
+    pub id: String,
+    /// The snapshot that this exchange sees.
+    pub state: Arc<State>,
+    /// Who is asking.
+    pub principal: Principal,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// The core that serves it.
+    pub worker: usize,
+    /// Wall clock, milliseconds since the Unix epoch.
+    pub received_at: u64,
+    /// The same moment, monotonic.
+    pub started: Instant,
+    /// When the whole exchange must be over.
+    pub deadline: Instant,
+    /// The models among which the client left the choice, set when the body has been parsed.
+    asked: Mutex<String>,
+    labels: Mutex<Vec<(String, String)>>,
+    vector: Mutex<Option<(String, Vector)>>,
+}
+
+impl Exchange {
+    /// Begins an exchange.
+    pub fn new(state: Arc<State>, principal: Principal, headers: HeaderMap, worker: usize) -> Self {
+        let received_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
+        let started = Instant::now();
+        let deadline = started + state.longest;
+        Self {
+            id: uuid::Uuid::now_v7().to_string(),
+            state,
+            principal,
+            headers,
+            worker,
+            received_at,
+            started,
+            deadline,
+            asked: Mutex::default(),
+            labels: Mutex::default(),
+            vector: Mutex::default(),
+        }
+    }
+
+    /// A record with what is known at the beginning.
+    pub fn record(&self) -> Record {
+        Record { id: self.id.clone(), tenant: Some(self.principal.tenant.clone()), ..Record::default() }
+    }
+
+    /// Notes which model the client asked for.
+    pub fn asks_for(&self, model: &str) {
+        if let Ok(mut asked) = self.asked.lock() {
+            model.clone_into(&mut asked);
+        }
+    }
+
+    /// Adds what a plugin wants to be recorded; later plugins see it.
+    pub fn add_labels(&self, labels: Vec<(String, String)>) {
+        // A plugin's labels are its owner's, but bounded all the same: they travel in every record.
+        let bounded = labels.into_iter().take(16).filter(|(name, value)| name.len() <= 64 && value.len() <= 256);
+        if let Ok(mut own) = self.labels.lock() {
+            own.extend(bounded);
+            own.truncate(64);
+        }
+    }
+
+    /// The labels so far.
+    pub fn labels(&self) -> Vec<(String, String)> {
+        self.labels.lock().map(|labels| labels.clone()).unwrap_or_default()
+    }
+
+    /// The vector of a text, taken from the last call where the text is the same.
+    ///
+    /// # Errors
+    /// Where there is no embedder, its queue is full, or it fails.
+    pub async fn vector(&self, text: &str) -> Result<Vector, EmbedError> {
+        if let Some(vector) = self.vector.lock().ok().and_then(|kept| kept.as_ref().filter(|(of, _)| of == text).map(|(_, vector)| vector.clone())) {
+            return Ok(vector);
+        }
+        let Some(embedder) = &self.state.embedder else { return Err(EmbedError::Unavailable("no embedder is configured".into())) };
+        let vector = embedder.embed(text).await?;
+        if let Ok(mut kept) = self.vector.lock() {
+            *kept = Some((text.to_owned(), vector.clone()));
+        }
+        Ok(vector)
+    }
+
+    fn may_use(&self, model: &str) -> bool {
+        self.principal.models.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == model))
+    }
+
+    fn view(&self, model: &Model) -> Upstream {
+        let pool = model.pool.view();
+        let micros = |dollars: f64| (dollars * 1e6).round() as u64;
+        Upstream {
+            model: model.name.to_string(),
+            provider: model.provider.to_string(),
+            price: model.price.map(|price| Price { input: micros(price.input), output: micros(price.output) }),
+            endpoints: pool.endpoints,
+            in_flight: pool.in_flight,
+            failing: pool.failing,
+            first_byte_ms: pool.first_byte_ms,
+        }
+    }
+}
+
+impl Surroundings for Exchange {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn received_at(&self) -> u64 {
+        self.received_at
+    }
+
+    fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn candidates(&self) -> Vec<Upstream> {
+        let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
+        self.state.models.choices(&asked).into_iter().filter(|model| self.may_use(&model.name) || self.may_use(&asked)).map(|model| self.view(model)).collect()
+    }
+
+    fn model(&self, name: &str) -> Option<Upstream> {
+        self.state.models.chat(name).map(|model| self.view(model))
+    }
+
+    fn may_choose(&self, name: &str) -> bool {
+        // A key that may ask for a virtual model may get whatever the owner's plugins choose for it.
+        let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
+        self.state.models.chat(name).is_some() && (self.may_use(name) || self.state.models.is_choice(&asked, name))
+    }
+
+    fn label(&self, name: &str) -> Option<String> {
+        self.labels.lock().ok()?.iter().rev().find(|(label, _)| label == name).map(|(_, value)| value.clone())
+    }
+
+    fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {
+        Box::pin(async move { self.vector(text).await.map_err(|error| for_guest(&error)) })
+    }
+
+    fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {
+        Box::pin(async move {
+            let Some(embedder) = &self.state.embedder else { return Err(imports::EmbedError::Unavailable) };
+            embedder.embed(text).await.map_err(|error| for_guest(&error))
+        })
+    }
+
+    fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>> {
+        self.state.examples.classify(examples, vector, k)
+    }
+}
+
+fn for_guest(error: &EmbedError) -> imports::EmbedError {
+    match error {
+        EmbedError::Full => imports::EmbedError::Busy,
+        EmbedError::Empty => imports::EmbedError::Empty,
+        EmbedError::Unavailable(_) => imports::EmbedError::Unavailable,
+    }
+}

@@ -1,0 +1,83 @@
+//! The stage `fill`: a whole answer goes into the cache.
+//!
+//! What it does not do: it never holds back a byte of the answer but the last event, for the microseconds that it takes.
+//!
+//! **Invariant:** only whole answers that ended of their own accord are stored; a plugin that was to say so and cannot says no.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use bytes::Bytes;
+
+use super::Exchange;
+use super::course::Course;
+use super::key::Keys;
+use crate::cache::{Cache, Entry};
+use crate::dialect::answer::Answer;
+use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::stream::assemble;
+use crate::plugin::hooks::Session;
+
+/// Streams of more bytes than this are put together on a thread of their own.
+const INLINE: usize = 64 << 10;
+
+/// Everything that is needed to store the answer when it is there.
+pub(super) struct Fill {
+    cache: Arc<Cache>,
+    keys: Keys,
+    session: Option<Session>,
+    exchange: Arc<Exchange>,
+    model: Arc<str>,
+    prompt: Option<(String, String)>,
+}
+
+impl Fill {
+    /// None where there is no cache.
+    pub(super) fn new(course: &mut Course, _: &Arc<ChatRequest>, keys: Keys, model: Arc<str>) -> Option<Self> {
+        let cache = course.exchange.state.cache.clone()?;
+        let session = if keys.admit { course.session.take() } else { None };
+        let prompt = course.record.prompt.as_deref().and_then(|prompt| prompt.rsplit_once('@')).map(|(name, version)| (name.to_owned(), version.to_owned()));
+        Some(Self { cache, keys, session, exchange: course.exchange.clone(), model, prompt })
+    }
+
+    /// Bytes of the largest answer that is worth a copy.
+    pub(super) fn limit(&self) -> usize {
+        // A stream says every word in an envelope of its own: about ten times the answer that it makes.
+        self.cache.max_entry().saturating_mul(10)
+    }
+
+    /// Stores the answer that a stream's bytes make.
+    pub(super) async fn stream(self, copy: Vec<u8>) {
+        let whole = if copy.len() > INLINE { tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten() } else { assemble(&copy) };
+        if let Some(answer) = whole.and_then(|whole| Answer::read(Bytes::from(whole))) {
+            self.answer(Arc::new(answer)).await;
+        }
+    }
+
+    /// Stores an answer, if it may be.
+    pub(super) async fn answer(mut self, answer: Arc<Answer>) {
+        if !answer.is_storable() {
+            return;
+        }
+        let mut ttl = self.keys.ttl;
+        if self.keys.admit {
+            let (Some(session), Some(by)) = (&mut self.session, &self.keys.by) else { return };
+            match session.admit(by, &answer).await {
+                None => return,
+                Some(ms) => ttl = std::time::Duration::from_millis(u64::from(ms)),
+            }
+        }
+        let near = self.keys.near.as_ref().and_then(|near| Some((near.partition, near.vector.clone()?, near.text.as_str())));
+        let entry = Entry {
+            answer: answer.bytes().clone(),
+            text: near.as_ref().map(|(_, _, text)| (*text).into()),
+            model: self.model,
+            prompt: self.prompt,
+            created_at: self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64,
+            ttl,
+            vector_bytes: near.as_ref().map_or(0, |(_, vector, _)| vector.len() * 5),
+            hits: AtomicU32::new(0),
+        };
+        self.cache.fill(self.keys.exact, entry, near.as_ref().map(|(partition, vector, _)| (*partition, &**vector)));
+    }
+}

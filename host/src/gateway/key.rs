@@ -1,0 +1,244 @@
+//! The stages `key` and `lookup`: what another request must have in common with this one to get its answer, and whether there
+//! is one.
+//!
+//! What it does not do: it stores nothing (`fill`).
+//!
+//! **Invariant:** the tenant is the first part of every key, whatever a plugin says ([`KeyBuilder`] cannot be made without).
+//! **Invariant:** every field of the request that reaches the provider is part of the exact key.
+//! **Invariant:** nothing is looked up or stored for a request that says `no-store`, or whose plugin says `bypass`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::CACHE_CONTROL;
+
+use super::course::Course;
+use crate::cache::key::{ExactKey, KeyBuilder, Partition};
+use crate::cache::{Cache, Candidate, Entry};
+use crate::dialect::openai_chat::ChatRequest;
+use crate::embed::Vector;
+use crate::error::Error;
+use crate::plugin::Plugin;
+use crate::plugin::bindings::caching::{self, Directive, Scope, Verdict};
+use crate::plugin::load::Hook;
+use crate::record::CacheOutcome;
+
+/// Bytes of a cached answer's text that a plugin sees when it is asked to confirm.
+const PREVIEW: usize = 1_024;
+
+/// What an exchange may share, and how.
+pub(super) struct Keys {
+    pub(super) exact: ExactKey,
+    pub(super) near: Option<Near>,
+    pub(super) ttl: Duration,
+    pub(super) look_up: bool,
+    pub(super) store: bool,
+    /// Ask the plugin before the answer is stored.
+    pub(super) admit: bool,
+    /// The plugin that made the key.
+    pub(super) by: Option<Arc<Plugin>>,
+    /// Entries older than this many seconds are not served.
+    max_age: Option<u64>,
+}
+
+/// Where near hits are looked for.
+pub(super) struct Near {
+    pub(super) partition: Partition,
+    pub(super) text: String,
+    /// None where the text cannot be embedded just now.
+    pub(super) vector: Option<Vector>,
+    cut: f32,
+    confirm: bool,
+}
+
+/// What the client's `cache-control` says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    no_cache: bool,
+    no_store: bool,
+    max_age: Option<u64>,
+}
+
+pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Result<Option<Keys>, Error> {
+    let Some(cache) = course.exchange.state.cache.clone() else { return Ok(None) };
+    let wanted = Wanted::read(&course.exchange.headers);
+    if wanted.no_store {
+        course.record.cache = CacheOutcome::Bypass;
+        return Ok(None);
+    }
+    let said = match &mut course.session {
+        Some(session) if course.exchange.state.plugins.has(Hook::Caching) => session.key(request).await?,
+        _ => None,
+    };
+    let (key, by, look_up, store) = match said {
+        None => (None, None, true, true),
+        Some(said) => {
+            course.decided(&said.by, Vec::new());
+            match said.what {
+                Directive::Pass => (None, None, true, true),
+                Directive::Bypass => {
+                    course.record.cache = CacheOutcome::Bypass;
+                    return Ok(None);
+                }
+                Directive::Key(key) => (Some(key), Some(said.by), true, true),
+                Directive::ReadOnly(key) => (Some(key), Some(said.by), true, false),
+                Directive::Refresh(key) => (Some(key), Some(said.by), false, true),
+            }
+        }
+    };
+    let wish = semantic(&cache, key.as_ref());
+    let near = match wish {
+        Some(wish) => near(course, request, key.as_ref(), &wish).await,
+        None => None,
+    };
+    Ok(Some(Keys {
+        exact: exact(course, request, key.as_ref()),
+        near,
+        ttl: key.as_ref().and_then(|key| key.ttl_ms).map_or(cache.ttl(), |ms| Duration::from_millis(u64::from(ms))),
+        look_up: look_up && !wanted.no_cache,
+        store,
+        admit: key.as_ref().is_some_and(|key| key.admit),
+        by,
+        max_age: wanted.max_age,
+    }))
+}
+
+/// The semantic part of a plugin's key, or the host's own where no plugin has an opinion.
+fn semantic(cache: &Cache, key: Option<&caching::CacheKey>) -> Option<caching::SemanticKey> {
+    if !cache.has_near() {
+        return None;
+    }
+    match key {
+        Some(key) => key.semantic.clone(),
+        None => Some(caching::SemanticKey { text: None, partition: Vec::new(), min_similarity: None, confirm: false }),
+    }
+}
+
+/// What exact keys and partitions have in common.
+fn common(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>, purpose: &str) -> KeyBuilder {
+    let exchange = &course.exchange;
+    let mut builder = KeyBuilder::new(&exchange.principal.tenant);
+    builder.part("purpose", purpose.as_bytes());
+    match key.map(|key| &key.scope) {
+        None | Some(Scope::Tenant) => {}
+        Some(Scope::Principal) => builder.part("principal", exchange.principal.key.as_deref().unwrap_or_default().as_bytes()),
+        Some(Scope::Custom(name)) => builder.part("custom", name.as_bytes()),
+    }
+    if let Some(generation) = key.and_then(|key| key.generation.as_ref()) {
+        builder.part("generation", generation.as_bytes());
+    }
+    builder.part("model", request.model().as_bytes());
+    exchange.state.models.stands_for(request.model(), &mut |name| builder.part("stands for", name.as_bytes()));
+    builder.part("prompt", course.record.prompt.as_deref().unwrap_or_default().as_bytes());
+    // Headers that go upstream and choose another behaviour there.
+    for (name, value) in exchange.headers.iter().filter(|(name, _)| name.as_str().starts_with("openai-")) {
+        builder.part(name.as_str(), value.as_bytes());
+    }
+    builder
+}
+
+fn exact(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>) -> ExactKey {
+    if let Some(parts) = key.and_then(|key| key.exact.as_ref()) {
+        let mut builder = common(course, request, key, "exact, parts");
+        builder.parts("parts", parts.iter().map(String::as_str));
+        if request.canonical(&mut |bytes| builder.feed(bytes), true) {
+            return builder.exact();
+        }
+        // There is no question that the parts could stand for, so the whole request counts.
+    }
+    let mut builder = common(course, request, key, "exact");
+    request.canonical(&mut |bytes| builder.feed(bytes), false);
+    builder.exact()
+}
+
+/// The partition of near hits and the vector to look for; none where the request has no question, or nothing to embed.
+async fn near(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>, wish: &caching::SemanticKey) -> Option<Near> {
+    let embedder = course.exchange.state.near_embedder.as_ref()?;
+    let mut builder = common(course, request, key, "near");
+    builder.part("embedder", embedder.id().as_bytes());
+    builder.parts("partition", wish.partition.iter().map(String::as_str));
+    if !request.canonical(&mut |bytes| builder.feed(bytes), true) {
+        return None;
+    }
+    let text = wish.text.clone().or_else(|| request.last_user_text().map(str::to_owned))?;
+    // No vector, no near hit; the embedder says why where it was set up.
+    let vector = course.exchange.vector(&text).await.ok();
+    let cut = wish.min_similarity.unwrap_or(0.0).max(embedder.default_cut());
+    Some(Near { partition: builder.partition(), text, vector, cut, confirm: wish.confirm })
+}
+
+/// The entry to serve: how it was found, and the cosine of a near one.
+pub(super) async fn look_up(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys, cache: &Cache) -> Option<(CacheOutcome, Arc<Entry>, Option<f32>)> {
+    let now = course.exchange.received_at;
+    let is_fresh = |entry: &Entry| keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    if let Some(entry) = cache.exact(&keys.exact).filter(|entry| is_fresh(entry)) {
+        return Some((CacheOutcome::Exact, entry, None));
+    }
+    let near = keys.near.as_ref()?;
+    let candidate = cache.near(&near.partition, near.vector.as_ref()?, &near.text, near.cut).filter(|candidate| is_fresh(&candidate.entry))?;
+    if near.confirm && !confirmed(course, request, keys, near, &candidate, cache).await {
+        return None;
+    }
+    cache.served(&candidate);
+    Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.score)))
+}
+
+async fn confirmed(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys, near: &Near, candidate: &Candidate, cache: &Cache) -> bool {
+    let (Some(session), Some(by)) = (&mut course.session, &keys.by) else { return false };
+    let entry = &candidate.entry;
+    let hit = caching::Candidate {
+        similarity: candidate.score,
+        text: entry.text.as_deref().unwrap_or_default().to_owned(),
+        answer: entry.preview(PREVIEW),
+        created_at: entry.created_at,
+        model: entry.model.to_string(),
+        prompt: entry.prompt.as_ref().map(|(name, version)| crate::plugin::bindings::types::PromptRef { name: name.clone(), version: Some(version.clone()) }),
+        hits: entry.hits.load(std::sync::atomic::Ordering::Relaxed),
+    };
+    match session.confirm(by, request, &hit).await {
+        Verdict::Serve => true,
+        Verdict::Veto => false,
+        Verdict::Evict => {
+            cache.evict(&near.partition, candidate);
+            false
+        }
+    }
+}
+
+impl Wanted {
+    fn read(headers: &HeaderMap) -> Self {
+        let mut wanted = Self::default();
+        let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        for directive in values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()) {
+            match directive.split_once('=') {
+                None if directive == "no-cache" => wanted.no_cache = true,
+                None if directive == "no-store" => wanted.no_store = true,
+                Some(("max-age", seconds)) => wanted.max_age = seconds.trim_matches('"').parse().ok(),
+                _ => {}
+            }
+        }
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_control() {
+        let cases = [
+            (vec![], Wanted::default()),
+            (vec!["no-cache"], Wanted { no_cache: true, ..Wanted::default() }),
+            (vec!["No-Store, max-age=\"60\""], Wanted { no_store: true, max_age: Some(60), ..Wanted::default() }),
+            (vec!["max-age=0", "no-cache"], Wanted { no_cache: true, max_age: Some(0), ..Wanted::default() }),
+            (vec!["max-age=x, private"], Wanted::default()),
+        ];
+        for (values, expect) in cases {
+            let mut headers = HeaderMap::new();
+            values.iter().for_each(|value| drop(headers.append(CACHE_CONTROL, value.parse().unwrap())));
+            assert_eq!(Wanted::read(&headers), expect, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `[models]` and `[providers]` as the line uses them: what may be asked for, what it stands for, where it is served.
+//!
+//! What it does not do: it chooses nothing.
+//!
+//! **Invariant:** every name in a choice is a model of the same snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use indexmap::IndexMap;
+use secrecy::ExposeSecret;
+
+use super::course::Course;
+use super::reply::{self, Reply};
+use crate::config::{self, Config};
+use crate::dialect;
+use crate::error::{Error, Kind};
+use crate::record::cost::Price;
+use crate::upstream::pool::{self, Pool, Timeouts};
+use crate::upstream::provider;
+
+/// A model that an upstream serves.
+pub struct Model {
+    /// Its name in `[models]`.
+    pub name: Arc<str>,
+    /// The provider's name in `[providers]`.
+    pub provider: Arc<str>,
+    /// The provider's name for it, as it is sent upstream.
+    pub upstream_name: Arc<str>,
+    /// What it costs.
+    pub price: Option<Price>,
+    /// Chat or embedding.
+    pub kind: config::ModelKind,
+    /// Where it is served.
+    pub pool: Arc<Pool>,
+}
+
+/// An entry of `[models]`.
+pub enum Entry {
+    /// Served upstream.
+    Upstream(Model),
+    /// Served by the built-in embedder.
+    BuiltIn,
+    /// A choice among others.
+    Choice(Vec<Arc<str>>),
+}
+
+/// `[models]`.
+#[derive(Default)]
+pub struct Models(IndexMap<Arc<str>, Entry>);
+
+impl Models {
+    /// The models of a configuration, each with its pool.
+    pub(super) fn build(config: &Config, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Self, String> {
+        let entries = config.models.iter().map(|(name, model)| {
+            let name: Arc<str> = name.as_str().into();
+            let entry = match model {
+                config::Model::Virtual(model) => Entry::Choice(model.choose.iter().map(|choice| choice.as_str().into()).collect()),
+                config::Model::Concrete(model) if model.is_built_in() => Entry::BuiltIn,
+                config::Model::Concrete(model) => Entry::Upstream(upstream(&name, model, pools)?),
+            };
+            Ok((name, entry))
+        });
+        entries.collect::<Result<_, String>>().map(Self)
+    }
+
+    /// An entry by name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.0.get(name)
+    }
+
+    /// What a name stands for: providers and their names for the models. Part of every cache key, so that an entry does not
+    /// outlive a change of the configuration that would give another answer.
+    pub fn stands_for(&self, name: &str, feed: &mut dyn FnMut(&str)) {
+        for model in self.choices(name) {
+            feed(&model.provider);
+            feed(&model.upstream_name);
+        }
+    }
+
+    /// A chat model that an upstream serves.
+    pub fn chat(&self, name: &str) -> Option<&Model> {
+        match self.0.get(name) {
+            Some(Entry::Upstream(model)) if model.kind == config::ModelKind::Chat => Some(model),
+            _ => None,
+        }
+    }
+
+    /// The models among which a client leaves the choice by asking for `name`.
+    pub fn choices(&self, name: &str) -> Vec<&Model> {
+        match self.0.get(name) {
+            Some(Entry::Choice(names)) => names.iter().filter_map(|name| self.chat(name)).collect(),
+            Some(Entry::Upstream(_)) => self.chat(name).into_iter().collect(),
+            Some(Entry::BuiltIn) | None => Vec::new(),
+        }
+    }
+
+    /// An entry that makes embeddings.
+    pub fn embedding(&self, name: &str) -> Option<&Entry> {
+        self.0.get(name).filter(|entry| match entry {
+            Entry::BuiltIn => true,
+            Entry::Upstream(model) => model.kind == config::ModelKind::Embedding,
+            Entry::Choice(_) => false,
+        })
+    }
+
+    /// What a model costs.
+    pub fn price(&self, name: &str) -> Option<Price> {
+        match self.0.get(name) {
+            Some(Entry::Upstream(model)) => model.price,
+            _ => None,
+        }
+    }
+
+    /// Is `model` one of the choices of the virtual model `name`?
+    pub fn is_choice(&self, name: &str, model: &str) -> bool {
+        matches!(self.0.get(name), Some(Entry::Choice(names)) if names.iter().any(|choice| &**choice == model))
+    }
+
+    /// All names, in the configuration's order.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.0.iter().map(|(name, entry)| (&**name, entry))
+    }
+}
+
+fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Model, String> {
+    let pool = pools.get(&model.provider).ok_or_else(|| format!("models.{name}.provider: there is no provider `{}`", model.provider))?;
+    Ok(Model {
+        name: name.clone(),
+        provider: model.provider.as_str().into(),
+        upstream_name: model.name.as_str().into(),
+        price: model.price.map(|price| Price { input: price.input, output: price.output, cached_input: price.cached_input.unwrap_or(price.input) }),
+        kind: model.kind,
+        pool: pool.clone(),
+    })
+}
+
+/// A pool per provider; endpoints that stay keep their connections and their history.
+pub(super) fn pools(config: &Config, workers: usize, previous: Option<&BTreeMap<String, Arc<Pool>>>) -> Result<BTreeMap<String, Arc<Pool>>, String> {
+    let pools = config.providers.iter().map(|(name, provider)| {
+        let before = previous.and_then(|previous| previous.get(name)).map(|pool| &**pool);
+        let pool = Pool::build(settings(name, provider)?, workers, before).map_err(|error| format!("providers.{name}.endpoints: {error}"))?;
+        Ok((name.clone(), Arc::new(pool)))
+    });
+    pools.collect()
+}
+
+fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, String> {
+    let kind = match provider.kind {
+        config::ProviderKind::OpenAi => "openai",
+    };
+    let protocol = provider::named(kind).ok_or_else(|| format!("providers.{name}.kind: `{kind}` is not spoken"))?;
+    let key = match &provider.key {
+        None => None,
+        Some(reference) => {
+            let secret = reference.resolve().map_err(|wrong| format!("providers.{name}.key: {}; {}", wrong.reason, wrong.remedy))?;
+            let header = (protocol.authenticate)(secret.expose_secret());
+            Some(header.ok_or_else(|| format!("providers.{name}.key: {reference} cannot be sent in a header; remove line breaks and control characters"))?)
+        }
+    };
+    let mut headers = HeaderMap::new();
+    for (header, value) in &provider.headers {
+        let wrong = |reason: &dyn std::fmt::Display| format!("providers.{name}.headers.{header}: {reason}");
+        let value_of = value.resolve().map_err(|error| wrong(&error.reason))?;
+        let mut value = HeaderValue::from_str(value_of.expose_secret()).map_err(|_| wrong(&"the value cannot be sent in a header"))?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_bytes(header.as_bytes()).map_err(|error| wrong(&error))?, value);
+    }
+    let times = &provider.timeouts;
+    Ok(pool::Settings {
+        name: name.to_owned(),
+        provider: protocol,
+        endpoints: provider.endpoints.clone(),
+        key,
+        headers,
+        timeouts: Timeouts {
+            connect: times.connect.get(),
+            tls: times.tls.get(),
+            headers: times.headers.get(),
+            first_token: times.first_token.get(),
+            between_tokens: times.between_tokens.get(),
+            total: times.total.get(),
+        },
+        retries: provider.retries,
+        in_flight: provider.in_flight,
+    })
+}
+
+/// `GET /v1/models`: what this client may ask for.
+pub(super) fn list(course: &Course) -> Reply {
+    let models = course.exchange.state.models.names().filter(|(name, _)| course.exchange.principal.may_use(name));
+    reply::json(dialect::embeddings::models(models.map(|(name, entry)| (name, owner(entry)))))
+}
+
+/// `GET /v1/models/NAME`.
+pub(super) fn one(course: &Course, name: &str) -> Result<Reply, Error> {
+    let models = &course.exchange.state.models;
+    match models.get(name).filter(|_| course.exchange.principal.may_use(name)) {
+        Some(entry) => Ok(reply::json(dialect::embeddings::model(name, owner(entry)).to_string().into())),
+        None => Err(not_found(models, name, "anything")),
+    }
+}
+
+fn owner(entry: &Entry) -> &str {
+    match entry {
+        Entry::Upstream(model) => &model.provider,
+        Entry::BuiltIn | Entry::Choice(_) => "pointsman",
+    }
+}
+
+/// No such model, with those that there are.
+pub(super) fn not_found(models: &Models, name: &str, purpose: &str) -> Error {
+    let fits = |entry: &Entry| match entry {
+        Entry::Upstream(model) => purpose == "anything" || (model.kind == config::ModelKind::Chat) == (purpose == "chat completions"),
+        Entry::BuiltIn => purpose != "chat completions",
+        Entry::Choice(_) => purpose != "embeddings",
+    };
+    let known: Vec<&str> = models.names().filter(|(_, entry)| fits(entry)).map(|(name, _)| name).take(12).collect();
+    let known = if known.is_empty() { "`[models]` has none".to_owned() } else { format!("there are {}", known.join(", ")) };
+    Error::downstream(Kind::ModelNotFound, format!("There is no model `{name:.128}` for {purpose}; {known}. GET /v1/models lists all.")).about("model")
+}
+
+/// A path's segment without its percent signs.
+pub(super) fn unescape(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = (*first == b'%').then(|| after.get(..2)).flatten().and_then(|digits| std::str::from_utf8(digits).ok());
+        match hex.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn names_in_paths() {
+        for (segment, expect) in [("gpt-4o", "gpt-4o"), ("meta%2Fllama", "meta/llama"), ("a%", "a%"), ("a%zz%41", "a%zzA"), ("%E2%82%AC", "€")] {
+            assert_eq!(unescape(segment), expect);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The stage `prompt`: which version of which prompt, rendered into the request; and what else a plugin changes in it.
+//!
+//! What it does not do: it knows no template (`prompt`) and edits no bytes (`dialect`).
+//!
+//! **Invariant:** a request without a prompt and without an opinion of a plugin leaves as it came, bytes and all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::course::Course;
+use crate::dialect::openai_chat::{ChatRequest, Edit};
+use crate::error::{Error, Kind};
+use crate::plugin::Plugin;
+use crate::plugin::bindings::prompting::{self, Outcome};
+use crate::plugin::bindings::types::{PromptRef, Rejection, Role};
+use crate::plugin::load::Hook;
+use crate::prompt::PromptError;
+
+/// What is to become of the request.
+struct Wish {
+    prompt: Option<PromptRef>,
+    edits: Vec<Edit>,
+    labels: Vec<(String, String)>,
+    /// The plugin whose wish it is; none: the client's own.
+    by: Option<Arc<Plugin>>,
+}
+
+pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Result<Arc<ChatRequest>, Error> {
+    let said = match &mut course.session {
+        Some(session) if course.exchange.state.plugins.has(Hook::Prompting) => session.select(&request).await?,
+        _ => None,
+    };
+    let asked = request.prompt().map(|prompt| PromptRef { name: prompt.id.clone(), version: prompt.version.clone() });
+    if let Some(wish) = said.map(|said| wish(said.by, said.what, asked.as_ref())).transpose()? {
+        match fulfil(course, &request, &wish) {
+            Ok(edited) => {
+                if let Some(by) = &wish.by {
+                    course.decided(by, wish.labels);
+                }
+                return Ok(edited);
+            }
+            // What does not fit the request is the plugin's failure, and falls through like any other.
+            Err(reason) if reason.kind() != Kind::PromptFailed => {
+                if let (Some(session), Some(by)) = (&mut course.session, &wish.by) {
+                    session.unfit(by, Hook::Prompting, reason.message())?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    fulfil(course, &request, &Wish { prompt: asked, edits: Vec::new(), labels: Vec::new(), by: None })
+}
+
+/// A plugin's outcome as a wish.
+fn wish(by: Arc<Plugin>, outcome: Outcome, asked: Option<&PromptRef>) -> Result<Wish, Error> {
+    let (choice, edits) = match outcome {
+        Outcome::Pass => return Ok(Wish { prompt: asked.cloned(), edits: Vec::new(), labels: Vec::new(), by: None }),
+        Outcome::Reject(rejection) => return Err(rejected(&by, rejection)),
+        Outcome::Choose(choice) => (Some(choice), Vec::new()),
+        Outcome::Rewrite(rewrite) => (rewrite.choice, rewrite.edits.into_iter().map(edit).collect()),
+    };
+    let Some(choice) = choice else { return Ok(Wish { prompt: asked.cloned(), edits, labels: Vec::new(), by: Some(by) }) };
+    let mut labels = choice.labels;
+    if let Some((experiment, arm)) = choice.experiment {
+        labels.extend([("experiment".to_owned(), experiment), ("arm".to_owned(), arm)]);
+    }
+    Ok(Wish { prompt: Some(choice.prompt), edits, labels, by: Some(by) })
+}
+
+/// The request as it is wished to be.
+fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Result<Arc<ChatRequest>, Error> {
+    let mut edits = match &wish.prompt {
+        Some(prompt) => render(course, request, prompt, !wish.edits.is_empty())?,
+        None if wish.edits.is_empty() => return Ok(request.clone()),
+        None => Vec::new(),
+    };
+    edits.extend(wish.edits.iter().cloned());
+    Ok(Arc::new(request.edit(&edits)?))
+}
+
+/// The messages of a prompt, as edits that put them before the client's own.
+fn render(course: &mut Course, request: &ChatRequest, prompt: &PromptRef, may_be_unknown: bool) -> Result<Vec<Edit>, Error> {
+    let registry = course.exchange.state.prompts.clone();
+    let is_known = registry.as_ref().is_some_and(|registry| registry.has(&prompt.name));
+    if may_be_unknown && !is_known {
+        // The plugin brings the text itself; the name is for the record.
+        note(course, &prompt.name, prompt.version.as_deref().unwrap_or("-"));
+        return Ok(Vec::new());
+    }
+    let Some(registry) = registry else {
+        let message = format!("There is no prompt `{:.64}`: this pointsman has no prompts. Its owner can add `[prompts]` with `path`.", prompt.name);
+        return Err(Error::downstream(Kind::PromptNotFound, message).about("prompt.id"));
+    };
+    let none = serde_json::Map::new();
+    let variables = request.prompt().and_then(|asked| asked.variables.as_ref()).unwrap_or(&none);
+    let rendered = registry.render(&prompt.name, prompt.version.as_deref(), variables).map_err(|error| match error {
+        PromptError::Unknown(reason) => Error::downstream(Kind::PromptNotFound, reason).about(if is_known { "prompt.version" } else { "prompt.id" }),
+        PromptError::Failed(reason) => Error::downstream(Kind::PromptFailed, format!("{reason}.")).about("prompt.variables"),
+    })?;
+    note(course, &rendered.name, &rendered.version);
+    // Each is put before all others, so the last goes first.
+    Ok(rendered.messages.into_iter().rev().map(|(role, text)| Edit::Prepend { role, text }).collect())
+}
+
+fn note(course: &mut Course, name: &str, version: &str) {
+    course.record.prompt = Some(format!("{name}@{version}"));
+    if let Some(session) = &mut course.session {
+        session.set_prompt(name, version);
+    }
+}
+
+fn edit(edit: prompting::Edit) -> Edit {
+    match edit {
+        prompting::Edit::Prepend(message) => Edit::Prepend { role: role(message.role), text: message.text },
+        prompting::Edit::Append(message) => Edit::Append { role: role(message.role), text: message.text },
+        prompting::Edit::ReplaceSystem(text) => Edit::ReplaceSystem(text),
+        prompting::Edit::Replace((index, text)) => Edit::ReplaceText(index, text),
+        prompting::Edit::Remove(index) => Edit::Remove(index),
+        prompting::Edit::SetParameter((name, value)) => Edit::SetParameter(name, value),
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::Developer => "developer",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    }
+}
+
+/// A plugin's refusal, for the client.
+pub(super) fn rejected(by: &Plugin, rejection: Rejection) -> Error {
+    let after = rejection.retry_after_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+    Error::rejected(by.name(), rejection.status, &rejection.code, &rejection.message, after)
+}

@@ -1,0 +1,166 @@
+//! The stage `reply`: from whatever answers (an upstream, the cache, an error) to the response that the client gets.
+//!
+//! What it does not do: it translates nothing yet; client and upstream speak the same dialect.
+//!
+//! **Invariant:** the headers say where the answer comes from: `x-pointsman-model`, `-cache`, `-prompt`, `-plugin`, `-reason`,
+//! and `x-request-id`, under which log and record have it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::body::{ReplyBody, Stream};
+use super::course::Course;
+use super::fill::Fill;
+use crate::cache::Entry;
+use crate::dialect;
+use crate::dialect::answer::Answer;
+use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::stream::replay;
+use crate::error::{Error, Kind};
+use crate::record::{CacheOutcome, Ending, Stage};
+use crate::upstream::{self, Body};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// Bytes of a header's value that came from a plugin.
+const MAX_VALUE: usize = 256;
+
+/// An answer, before it meets the client.
+pub(super) struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Content,
+}
+
+enum Content {
+    Whole(Bytes),
+    Stream(Box<Stream>),
+}
+
+/// An answer of our own, in JSON.
+pub(super) fn json(body: Bytes) -> Reply {
+    Reply { status: StatusCode::OK, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]), body: Content::Whole(body) }
+}
+
+/// An upstream's answer.
+pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: upstream::Reply) -> Result<Reply, Error> {
+    let upstream::Reply { status, headers, endpoint, body, .. } = answer;
+    let body = match body {
+        Body::Whole(bytes) => {
+            if status.is_success()
+                && let Some(answer) = Answer::read(bytes.clone())
+            {
+                if let Some(usage) = answer.usage() {
+                    course.used(usage);
+                }
+                if let Some(fill) = fill {
+                    fill.answer(Arc::new(answer)).await;
+                    course.done(Stage::Fill);
+                }
+            }
+            Content::Whole(bytes)
+        }
+        Body::Stream(body) => {
+            let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint)))
+        }
+    };
+    Ok(Reply { status, headers, body })
+}
+
+/// A stored answer, in the form that was asked for. None if it cannot be read any more.
+pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, score: Option<f32>) -> Option<Reply> {
+    let (kind, bytes) = if request.stream() { (EVENTS, replay(&entry.answer, request.include_usage())?) } else { (JSON, entry.answer.clone()) };
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
+    if let Some(score) = score {
+        set(&mut headers, "x-pointsman-cache-score", &format!("{score:.3}"));
+    }
+    if let Some((name, version)) = &entry.prompt {
+        set(&mut headers, "x-pointsman-prompt", &format!("{name}@{version}"));
+    }
+    Some(Reply { status: StatusCode::OK, headers, body: Content::Whole(bytes) })
+}
+
+/// An error, in the shape from which OpenAI's SDKs make a typed exception.
+pub(super) fn refused(course: &mut Course, error: &Error, allow: Option<&'static str>) -> Reply {
+    course.record.ending = Ending::Refused;
+    course.record.error = Some(error.code().to_owned());
+    match error.kind() {
+        Kind::Internal => tracing::error!(exchange = course.exchange.id, cause = error.cause().map(tracing::field::display), "the gateway failed"),
+        _ => tracing::debug!(exchange = course.exchange.id, code = error.code(), source = ?error.source(), "{error}"),
+    }
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, JSON);
+    if let Some(after) = error.comes_back_after() {
+        headers.insert(header::RETRY_AFTER, after.as_millis().div_ceil(1000).max(1).to_string().parse().unwrap_or(HeaderValue::from_static("1")));
+    }
+    if error.kind() == Kind::InvalidKey {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(allow) = allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    let status = error.status();
+    let body = dialect::error::body(status.as_u16(), error.message(), error.param(), Some(error.code()));
+    Reply { status, headers, body: Content::Whole(body) }
+}
+
+impl Reply {
+    /// The response. Its body takes the course along, and books it at its end.
+    pub(super) fn into_response(self, mut course: Course) -> Response<ReplyBody> {
+        let Self { status, mut headers, body } = self;
+        course.record.status = status.as_u16();
+        describe(&course, &mut headers);
+        course.done(Stage::Reply);
+        let body = match body {
+            Content::Whole(bytes) => ReplyBody::whole(bytes, course),
+            Content::Stream(stream) => ReplyBody::stream(stream, course),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// Where the answer comes from, for whoever reads headers.
+fn describe(course: &Course, headers: &mut HeaderMap) {
+    let record = &course.record;
+    if let Some(theirs) = headers.remove("x-request-id") {
+        headers.insert("x-pointsman-upstream-request-id", theirs);
+    }
+    set(headers, "x-request-id", &record.id);
+    if let Some(model) = &record.model {
+        set(headers, "x-pointsman-model", model);
+    }
+    if record.cache != CacheOutcome::Off {
+        headers.insert("x-pointsman-cache", HeaderValue::from_static(record.cache.name()));
+    }
+    if let Some(prompt) = &record.prompt {
+        set(headers, "x-pointsman-prompt", prompt);
+    }
+    if !record.plugins.is_empty() {
+        set(headers, "x-pointsman-plugin", &record.plugins.join(", "));
+    }
+    if let Some(reason) = record.reason.as_deref().filter(|reason| !reason.is_empty()) {
+        set(headers, "x-pointsman-reason", reason);
+    }
+}
+
+/// Sets a header; what may not stand in one becomes `?`.
+fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    let safe = |byte: u8| if byte == b' ' || byte.is_ascii_graphic() { byte } else { b'?' };
+    let value = match HeaderValue::from_str(value) {
+        Ok(value) if value.len() <= MAX_VALUE && value.to_str().is_ok() => Ok(value),
+        _ => HeaderValue::from_bytes(&value.bytes().take(MAX_VALUE).map(safe).collect::<Vec<u8>>()),
+    };
+    if let Ok(value) = value {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}

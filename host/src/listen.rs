@@ -1,0 +1,220 @@
+//! The listener: accepts connections, bounds how many and how long, and hands requests to whoever answers them.
+//!
+//! hyper alone leaves a connection open for ever that says nothing, sends one byte, or dribbles its body. The deadlines
+//! against that are here and in `http`: one from accept to the first request, one for an idle connection, two for a body.
+//!
+//! What it does not do: it knows no path and no key.
+//!
+//! **Invariant:** a connection that has sent no whole request head within `first_request` of being accepted is closed, TLS
+//! handshake included.
+//! **Invariant:** an error at accept never ends the loop and never makes it spin.
+
+pub mod body;
+pub mod drain;
+pub mod guard;
+mod http;
+pub mod tls;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+
+pub use body::{BodyError, RequestBody};
+use drain::Drain;
+
+/// Where to listen, and what a connection may do.
+pub struct Options {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// From accept to the first complete request head; covers the TLS handshake.
+    pub first_request: Duration,
+    /// To read one request head; also how long an idle connection stays open.
+    pub header_read: Duration,
+    /// Between two pieces of a request body.
+    pub body_idle: Duration,
+    /// For a whole request body.
+    pub body_total: Duration,
+    /// Bytes of a request body.
+    pub max_body: usize,
+    /// Header fields of a request.
+    pub max_headers: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address.
+    pub max_connections_per_address: usize,
+    /// TLS; none: plain HTTP.
+    pub tls: Option<Arc<tls::Reloading>>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+}
+
+impl Options {
+    /// The defaults of the configuration.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            first_request: Duration::from_secs(5),
+            header_read: Duration::from_secs(30),
+            body_idle: Duration::from_secs(10),
+            body_total: Duration::from_secs(60),
+            max_body: 32 << 20,
+            max_headers: 64,
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            tls: None,
+            counters: Arc::default(),
+        }
+    }
+}
+
+/// What is counted about connections.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Taken in.
+    pub accepted: AtomicU64,
+    /// Closed at accept: too many in all.
+    pub refused_global: AtomicU64,
+    /// Closed at accept: too many from one address.
+    pub refused_per_address: AtomicU64,
+    /// Closed because no request came.
+    pub first_request_timeouts: AtomicU64,
+    /// Open now.
+    pub open: AtomicU64,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's place among those that may be open.
+struct Place {
+    counters: Arc<Counters>,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(options: &Options, address: IpAddr) -> Option<Self> {
+        let counters = &options.counters;
+        if counters.open.fetch_add(1, Ordering::Relaxed) >= options.max_connections as u64 {
+            counters.open.fetch_sub(1, Ordering::Relaxed);
+            counters.refused_global.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let taken = counters.by_address.lock().is_ok_and(|mut all| {
+            let count = all.entry(address).or_default();
+            let free = *count < options.max_connections_per_address;
+            *count += usize::from(free);
+            free
+        });
+        if !taken {
+            counters.open.fetch_sub(1, Ordering::Relaxed);
+            counters.refused_per_address.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        counters.accepted.fetch_add(1, Ordering::Relaxed);
+        Some(Self { counters: counters.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
+        if let Ok(mut all) = self.counters.by_address.lock()
+            && let Some(count) = all.get_mut(&self.address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// Came over TLS.
+    pub secure: bool,
+    /// The core that serves it.
+    pub worker: usize,
+}
+
+/// What answers requests. If the client leaves, the future is dropped.
+pub trait Handler: Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: http_body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send + 'static;
+
+    /// Answers one request.
+    fn handle(self: Arc<Self>, request: Request<RequestBody>, peer: Peer) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// One socket per worker on the same address (SO_REUSEPORT): the kernel shares connections out, and no core wakes another.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(options: &Options, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut address = options.address;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        let socket: std::net::TcpListener = socket.into();
+        // With port 0 the first one chooses.
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// Accepts until a drain begins, then waits until this core's connections have ended or the grace is over.
+pub async fn serve<H: Handler>(listener: TcpListener, options: Arc<Options>, handler: Arc<H>, drain: Drain, worker: usize) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let Some(place) = Place::take(&options, address.ip()) else { continue };
+                let connection = connect(stream, address, worker, place, options.clone(), handler.clone(), drain.clone());
+                drain.spawn(connection);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                // Out of descriptors, usually: give the open ones time to close.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    drain.ended().await;
+}
+
+async fn connect<H: Handler>(stream: TcpStream, address: SocketAddr, worker: usize, place: Place, options: Arc<Options>, handler: Arc<H>, drain: Drain) {
+    let first = tokio::time::Instant::now() + options.first_request;
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%error, "a connection broke at once");
+    }
+    let peer = Peer { address, secure: options.tls.is_some(), worker };
+    match &options.tls {
+        None => http::serve(stream, peer, first, &options, handler, &drain).await,
+        Some(tls) => match tokio::time::timeout_at(first, tls.accept(stream)).await {
+            Ok(Ok(stream)) => http::serve(stream, peer, first, &options, handler, &drain).await,
+            Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
+            Err(_) => drop(options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed)),
+        },
+    }
+    drop(place);
+}

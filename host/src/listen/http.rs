@@ -1,0 +1,152 @@
+//! HTTP/1.1 and HTTP/2 on one connection. The only place where server builders are made, so that no listener can lack a
+//! bound.
+//!
+//! **Invariant:** every builder has a timer; without one hyper ignores its own time bounds.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::drain::Drain;
+use super::{Handler, Options, Peer, RequestBody, guard};
+
+/// HTTP/2 streams that one connection may have at a time.
+const STREAMS: u32 = 128;
+/// A ping is sent on an idle HTTP/2 connection this often, and must be answered within half of it.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Bytes of a request's head.
+const HEAD: usize = 64 << 10;
+/// Bytes that one HTTP/2 stream may have on their way to us: enough for a prompt at once, little enough for 128 of them.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for a connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of an answer that wait for a slow reader, per HTTP/2 stream.
+const SEND_BUFFER: usize = 64 << 10;
+
+pub(super) async fn serve<H, S>(stream: S, peer: Peer, first: Instant, options: &Arc<Options>, handler: Arc<H>, drain: &Drain)
+where
+    H: Handler,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = {
+        let (asked, options) = (asked.clone(), options.clone());
+        service_fn(move |request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            answer(request, peer, options.clone(), handler.clone())
+        })
+    };
+    let builder = builder(options);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut silent = pin!(tokio::time::sleep_until(first));
+    let mut waits_for_first = true;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(peer = %peer.address, %error, "a connection ended early");
+                }
+                return;
+            }
+            () = silent.as_mut(), if waits_for_first => {
+                waits_for_first = false;
+                if !asked.load(Ordering::Relaxed) {
+                    options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            }
+            () = drain.begun(), if !draining => {
+                draining = true;
+                // HTTP/1.1: `connection: close` after the answer that is under way. HTTP/2: GOAWAY.
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(options: &Options) -> auto::Builder<Local> {
+    let mut builder = auto::Builder::new(Local);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_read)
+        .max_headers(options.max_headers)
+        .max_buf_size(HEAD)
+        // A client that has shut its sending side may still read: `curl` through some proxies does.
+        .half_close(false)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE / 2)
+        .max_header_list_size(HEAD as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    builder
+}
+
+async fn answer<H: Handler>(request: Request<Incoming>, peer: Peer, options: Arc<Options>, handler: Arc<H>) -> Result<Response<Either<Refused, H::Body>>, Infallible> {
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = guard::check(&head) {
+        tracing::debug!(peer = %peer.address, reason = refusal.message, "a request was refused for its framing");
+        let mut response = Response::new(Either::Left(Refused { inner: Full::new(refusal.body()) }));
+        *response.status_mut() = refusal.status;
+        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if head.version < http::Version::HTTP_2 {
+            // What follows on a connection whose framing is in doubt may be anybody's.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        return Ok(response);
+    }
+    let body = RequestBody::new(body, &options);
+    Ok(handler.handle(Request::from_parts(head, body), peer).await.map(Either::Right))
+}
+
+/// A small fixed body, with the error type that handlers' bodies have.
+struct Refused {
+    inner: Full<bytes::Bytes>,
+}
+
+impl http_body::Body for Refused {
+    type Data = bytes::Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.inner).poll_frame(context).map_err(|never| match never {})
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// HTTP/2 runs each stream as a task of its own. They end with their connection, which drain waits for.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output: Send + 'static> + Send + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, task: F) {
+        #[allow(clippy::disallowed_methods, reason = "see the type's comment")]
+        drop(tokio::spawn(task));
+    }
+}

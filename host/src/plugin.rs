@@ -1,0 +1,22 @@
+//! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
+//!
+//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it, `imports` answers what
+//! it asks, `limits` ends what it may not do. `build` and `inspect` serve the command line.
+//!
+//! What it does not do: it acts on no decision; `gateway` does.
+//!
+//! **Invariant:** a plugin sees its own exchange and nothing else, and gets no import that its owner has not granted.
+
+pub mod bindings;
+pub mod build;
+pub mod engine;
+pub mod hooks;
+pub mod imports;
+pub mod inspect;
+pub mod limits;
+pub mod load;
+pub mod numbers;
+pub mod registry;
+
+pub use load::Plugin;
+pub use registry::PluginSet;

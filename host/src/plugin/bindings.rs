@@ -1,0 +1,23 @@
+//! The Rust side of `wit/`, generated. Everything else in the host uses the contract through this module.
+//!
+//! **Invariant:** the host trusts no handle that a guest passes: one instance serves one exchange, so a handle's number is
+//! ignored and the exchange in the store is used.
+
+#![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "generated from wit/, where the documentation is")]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "policy-plugin",
+    imports: {
+        "pointsman:plugin/embeddings": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+    with: {
+        "pointsman:plugin/request-data.request": crate::plugin::imports::RequestHandle,
+        "pointsman:plugin/request-data.response": crate::plugin::imports::ResponseHandle,
+    },
+});
+
+pub use exports::pointsman::plugin::{caching, lifecycle, prompting, routing};
+pub use pointsman::plugin::{clock, config, embeddings, log, metrics, random, request_data, types, upstreams};

@@ -1,0 +1,418 @@
+//! The typed calls: one [`Session`] an exchange, one instance per plugin in it, made when it is first needed and dropped
+//! when nothing more will be asked of it.
+//!
+//! What it does not do: it does not say what a decision means for the exchange; `gateway` does.
+//!
+//! **Invariant:** what leaves this file has been checked against the contract: a header is a header, a target may be
+//! chosen, a refusal has a status that refusals have.
+//! **Invariant:** every failure is counted and logged once, and follows the plugin's `on_failure`. A veto that fails is a
+//! veto; an admission that fails is none.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
+use wasmtime::Store;
+use wasmtime::component::{Instance, Resource};
+
+use super::bindings::types::{self, PluginError, RequestHead};
+use super::bindings::{caching, prompting, routing};
+use super::imports::{State, Surroundings};
+use super::limits;
+use super::load::{Hook, Plugin};
+use super::registry::PluginSet;
+use crate::dialect::answer::Answer;
+use crate::dialect::openai_chat::ChatRequest;
+use crate::error::Error;
+
+/// Failures in a row after which a plugin is left alone.
+pub const QUARANTINE_AFTER: u32 = 20;
+/// For how long, in milliseconds. Then its calls are tried again; the first failure sends it back.
+pub const QUARANTINE_MS: u64 = 10_000;
+
+const MAX_TARGETS: usize = 8;
+const MAX_HEADERS: usize = 16;
+
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The guest trapped or panicked.
+    Trap,
+    /// It did not answer in time.
+    Deadline,
+    /// It grew beyond its memory.
+    Memory,
+    /// It answered with an error of its own.
+    Error,
+    /// It answered with something that the contract does not allow.
+    Output,
+    /// No instance was free.
+    Exhausted,
+}
+
+impl Cause {
+    /// All causes, in the order of [`super::numbers::Numbers::failures`].
+    pub const ALL: [Self; 6] = [Self::Trap, Self::Deadline, Self::Memory, Self::Error, Self::Output, Self::Exhausted];
+
+    /// The name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::Error => "error",
+            Self::Output => "output",
+            Self::Exhausted => "exhausted",
+        }
+    }
+
+    fn of(error: &wasmtime::Error) -> Self {
+        if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+            return if *trap == wasmtime::Trap::Interrupt { Self::Deadline } else { Self::Trap };
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return Self::Exhausted;
+        }
+        // wasmtime has no type for a refused grow, only its words.
+        let text = format!("{error:#}");
+        if text.contains("forcing trap when growing") { Self::Memory } else { Self::Trap }
+    }
+}
+
+/// A plugin's opinion, and whose it is.
+pub struct Said<T> {
+    /// The plugin version that said it.
+    pub by: Arc<Plugin>,
+    /// What it said.
+    pub what: T,
+}
+
+/// A failure of one call.
+struct Failed {
+    cause: Cause,
+    reason: String,
+}
+
+impl From<wasmtime::Error> for Failed {
+    fn from(error: wasmtime::Error) -> Self {
+        Self { cause: Cause::of(&error), reason: format!("{error:#}") }
+    }
+}
+
+impl From<PluginError> for Failed {
+    fn from(error: PluginError) -> Self {
+        let reason = match error {
+            PluginError::Config(reason) | PluginError::Unavailable(reason) | PluginError::Internal(reason) => reason,
+        };
+        Self { cause: Cause::Error, reason }
+    }
+}
+
+fn bad_output(reason: impl Into<String>) -> Failed {
+    Failed { cause: Cause::Output, reason: reason.into() }
+}
+
+/// An instance that is kept for later hooks of the same exchange.
+struct Live {
+    store: Store<State>,
+    instance: Instance,
+}
+
+/// The plugins of one exchange.
+pub struct Session {
+    set: Arc<PluginSet>,
+    around: Arc<dyn Surroundings>,
+    head: RequestHead,
+    /// By the plugin's place in the set. A plugin that failed is not asked again in this exchange.
+    live: Vec<(usize, Option<Live>)>,
+}
+
+impl Session {
+    /// A session over the plugins that were in force when the exchange began.
+    pub fn new(set: Arc<PluginSet>, around: Arc<dyn Surroundings>, head: RequestHead) -> Self {
+        Self { set, around, head, live: Vec::new() }
+    }
+
+    /// After a prompt was chosen: later hooks see it in their `request-head`.
+    pub fn set_prompt(&mut self, name: &str, version: &str) {
+        self.head.prompt = Some(types::PromptRef { name: name.to_owned(), version: Some(version.to_owned()) });
+    }
+
+    /// The `prompting` hook: the first plugin with an opinion.
+    ///
+    /// # Errors
+    /// When a plugin fails whose owner wrote `on_failure = "fail"`.
+    pub async fn select(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<prompting::Outcome>>, Error> {
+        for index in self.set.at(Hook::Prompting) {
+            let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, Some(request)).await? else { continue };
+            let began = Instant::now();
+            let asked = async {
+                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.prompting.as_ref()))?.load(&mut live.store, &live.instance)?;
+                Ok::<_, Failed>(guest.call_select(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
+            };
+            let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
+                prompting::Outcome::Reject(rejection) => checked_rejection(rejection).map(prompting::Outcome::Reject),
+                other => Ok(other),
+            });
+            let keep = plugin.settings.hooks.len() > 1;
+            match self.leave(index, &plugin, Hook::Prompting, live, keep, began, outcome)? {
+                None | Some(prompting::Outcome::Pass) => {}
+                Some(what) => return Ok(Some(Said { by: plugin, what })),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The `caching` hook's `key`: the first plugin with an opinion.
+    ///
+    /// # Errors
+    /// As [`Session::select`].
+    pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
+        for index in self.set.at(Hook::Caching) {
+            let Some((plugin, mut live)) = self.enter(index, Hook::Caching, Some(request)).await? else { continue };
+            let began = Instant::now();
+            let asked = async {
+                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?.load(&mut live.store, &live.instance)?;
+                Ok::<_, Failed>(guest.call_key(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
+            };
+            let directive = patiently(&plugin, asked).await;
+            let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_again);
+            match self.leave(index, &plugin, Hook::Caching, live, keep, began, directive)? {
+                None | Some(caching::Directive::Pass) => {}
+                Some(what) => return Ok(Some(Said { by: plugin, what })),
+            }
+        }
+        Ok(None)
+    }
+
+    /// May this near hit be served? The plugin that made the key answers; where it cannot, the answer is no.
+    pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
+        let Some(index) = self.set.place(by) else { return caching::Verdict::Veto };
+        let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, Some(request)).await else { return caching::Verdict::Veto };
+        let began = Instant::now();
+        let asked = async {
+            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?.load(&mut live.store, &live.instance)?;
+            Ok::<_, Failed>(guest.call_confirm(&mut live.store, &self.head, Resource::new_borrow(0), hit).await??)
+        };
+        let verdict = patiently(&plugin, asked).await;
+        self.leave(index, &plugin, Hook::Caching, live, true, began, verdict).ok().flatten().unwrap_or(caching::Verdict::Veto)
+    }
+
+    /// May this answer be stored, and for how many milliseconds? Where the plugin cannot say, the answer is no.
+    pub async fn admit(&mut self, by: &Arc<Plugin>, answer: &Arc<Answer>) -> Option<u32> {
+        let index = self.set.place(by)?;
+        let (plugin, mut live) = self.enter(index, Hook::Caching, None).await.ok()??;
+        live.store.data_mut().answer = Some(answer.clone());
+        let began = Instant::now();
+        let asked = async {
+            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?.load(&mut live.store, &live.instance)?;
+            Ok::<_, Failed>(guest.call_admit(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
+        };
+        let admitted = patiently(&plugin, asked).await;
+        self.leave(index, &plugin, Hook::Caching, live, false, began, admitted).ok().flatten().flatten()
+    }
+
+    /// The `routing` hook: the first plugin with an opinion.
+    ///
+    /// # Errors
+    /// As [`Session::select`].
+    pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
+        for index in self.set.at(Hook::Routing) {
+            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, Some(request)).await? else { continue };
+            let began = Instant::now();
+            let asked = async {
+                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.routing.as_ref()))?.load(&mut live.store, &live.instance)?;
+                Ok::<_, Failed>(guest.call_route(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
+            };
+            let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
+            let keep = self.awaits_answer(index);
+            match self.leave(index, &plugin, Hook::Routing, live, keep, began, decision)? {
+                None | Some(routing::Decision::Pass) => {}
+                Some(what) => return Ok(Some(Said { by: plugin, what })),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Drops the instances that no later hook needs: all but `admit`'s, before a long wait for the upstream begins.
+    pub fn shed(&mut self, admits: Option<&Arc<Plugin>>) {
+        let keep = admits.and_then(|plugin| self.set.place(plugin));
+        self.live.retain(|(index, live)| live.is_none() || Some(*index) == keep);
+    }
+
+    /// What a plugin said turned out not to fit the request: a failure like any other.
+    ///
+    /// # Errors
+    /// When its owner wrote `on_failure = "fail"`.
+    pub fn unfit(&mut self, by: &Arc<Plugin>, hook: Hook, reason: &str) -> Result<(), Error> {
+        let Some(index) = self.set.place(by) else { return Ok(()) };
+        self.live.retain(|(place, _)| *place != index);
+        self.failed(index, by, hook, Instant::now(), bad_output(reason))
+    }
+
+    /// `key` has asked to be called again as `admit`.
+    fn awaits_answer(&self, index: usize) -> bool {
+        self.live.iter().any(|(place, _)| *place == index)
+    }
+
+    fn checked(&self, decision: routing::Decision) -> Result<routing::Decision, Failed> {
+        match decision {
+            routing::Decision::Pass => Ok(routing::Decision::Pass),
+            routing::Decision::Reject(rejection) => checked_rejection(rejection).map(routing::Decision::Reject),
+            routing::Decision::Plan(plan) => {
+                if plan.targets.is_empty() || plan.targets.len() > MAX_TARGETS {
+                    return Err(bad_output(format!("a plan has 1 to {MAX_TARGETS} targets, not {}", plan.targets.len())));
+                }
+                if let Some(target) = plan.targets.iter().find(|target| !self.around.may_choose(&target.model)) {
+                    return Err(bad_output(format!("`{:.64}` is not a model that may answer `{:.64}`", target.model, self.head.model)));
+                }
+                if plan.headers.len() > MAX_HEADERS {
+                    return Err(bad_output(format!("a plan has at most {MAX_HEADERS} headers")));
+                }
+                for (name, value) in &plan.headers {
+                    checked_header(name, value)?;
+                }
+                Ok(routing::Decision::Plan(plan))
+            }
+        }
+    }
+
+    /// An instance of the plugin, ready for one call; `None` where the call falls through.
+    async fn enter(&mut self, index: usize, hook: Hook, request: Option<&Arc<ChatRequest>>) -> Result<Option<(Arc<Plugin>, Live)>, Error> {
+        let plugin = self.set.all()[index].clone();
+        let kept = match self.live.iter().position(|(place, _)| *place == index) {
+            Some(at) => match self.live.swap_remove(at).1 {
+                Some(live) => Some(live),
+                None => {
+                    self.live.push((index, None));
+                    return fall_through(&plugin, hook);
+                }
+            },
+            None => None,
+        };
+        if plugin.failing.load(Ordering::Relaxed) >= QUARANTINE_AFTER && self.around.received_at() < plugin.quarantined_until.load(Ordering::Relaxed) {
+            plugin.numbers.skipped.add(1);
+            return fall_through(&plugin, hook);
+        }
+        let mut live = match kept {
+            Some(mut live) => {
+                limits::start(&mut live.store, plugin.settings.deadline);
+                live
+            }
+            None => {
+                let began = Instant::now();
+                let made = patiently(&plugin, async { Ok(self.instantiate(&plugin).await?) }).await;
+                match made {
+                    Ok(live) => live,
+                    Err(failed) => {
+                        self.failed(index, &plugin, hook, began, failed)?;
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        live.store.data_mut().request = request.cloned();
+        Ok(Some((plugin, live)))
+    }
+
+    /// Start code runs here, so the clock does too.
+    async fn instantiate(&self, plugin: &Arc<Plugin>) -> wasmtime::Result<Live> {
+        let Some(linked) = &plugin.linked else { return Err(wasmtime::format_err!("not linked")) };
+        let mut state = plugin.state();
+        state.around = Some(self.around.clone());
+        let mut store = Store::new(linked.pre.engine(), state);
+        limits::apply(&mut store);
+        limits::start(&mut store, plugin.settings.deadline);
+        let instance = linked.pre.instantiate_async(&mut store).await?;
+        Ok(Live { store, instance })
+    }
+
+    /// Books the call; keeps the instance where it is needed again and still sound.
+    #[allow(clippy::too_many_arguments, reason = "everything that one call leaves behind, booked in one place")]
+    fn leave<T>(&mut self, index: usize, plugin: &Arc<Plugin>, hook: Hook, live: Live, keep: bool, began: Instant, said: Result<T, Failed>) -> Result<Option<T>, Error> {
+        match said {
+            Ok(said) => {
+                plugin.numbers.calls[hook as usize].observe(began.elapsed());
+                if plugin.failing.load(Ordering::Relaxed) != 0 {
+                    plugin.failing.store(0, Ordering::Relaxed);
+                }
+                if keep {
+                    self.live.push((index, Some(live)));
+                }
+                Ok(Some(said))
+            }
+            Err(failed) => {
+                drop(live);
+                self.failed(index, plugin, hook, began, failed)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn failed(&mut self, index: usize, plugin: &Arc<Plugin>, hook: Hook, began: Instant, failed: Failed) -> Result<(), Error> {
+        plugin.numbers.calls[hook as usize].observe(began.elapsed());
+        plugin.numbers.failures[failed.cause as usize].add(1);
+        let row = plugin.failing.fetch_add(1, Ordering::Relaxed) + 1;
+        if row >= QUARANTINE_AFTER {
+            plugin.quarantined_until.store(self.around.received_at() + QUARANTINE_MS, Ordering::Relaxed);
+        }
+        self.live.push((index, None));
+        tracing::warn!(
+            exchange = self.around.id(),
+            plugin = plugin.label(),
+            hook = hook.name(),
+            cause = failed.cause.name(),
+            quarantined = row >= QUARANTINE_AFTER,
+            "plugin failed: {:.512}",
+            failed.reason
+        );
+        if plugin.settings.fail { Err(Error::plugin_failed(plugin.name(), hook.name(), failed.cause.name())) } else { Ok(()) }
+    }
+}
+
+/// The rule for a call that is not made.
+fn fall_through<T>(plugin: &Plugin, hook: Hook) -> Result<Option<T>, Error> {
+    if plugin.settings.fail { Err(Error::plugin_failed(plugin.name(), hook.name(), "quarantined")) } else { Ok(None) }
+}
+
+/// The epoch ends a guest that computes; a guest that waits in the host is ended here.
+async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    if !plugin.waits {
+        return asked.await;
+    }
+    let late = || Failed { cause: Cause::Deadline, reason: format!("no answer in {:?}", plugin.settings.deadline) };
+    tokio::time::timeout(plugin.settings.deadline, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn indices<T>(found: Option<&T>) -> Result<&T, Failed> {
+    found.ok_or_else(|| bad_output("the hook is not exported"))
+}
+
+fn asks_again(directive: &caching::Directive) -> bool {
+    match directive {
+        caching::Directive::Key(key) | caching::Directive::ReadOnly(key) | caching::Directive::Refresh(key) => {
+            key.admit || key.semantic.as_ref().is_some_and(|semantic| semantic.confirm)
+        }
+        caching::Directive::Pass | caching::Directive::Bypass => false,
+    }
+}
+
+fn checked_rejection(rejection: types::Rejection) -> Result<types::Rejection, Failed> {
+    if (400..=499).contains(&rejection.status) || rejection.status == 503 {
+        Ok(rejection)
+    } else {
+        Err(bad_output(format!("a rejection has a status of 400 to 499, or 503, not {}", rejection.status)))
+    }
+}
+
+/// A plan's header: well formed, and not one that the host answers for.
+fn checked_header(name: &str, value: &str) -> Result<(), Failed> {
+    let owned = ["authorization", "connection", "content-encoding", "content-length", "content-type", "cookie", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "x-api-key", "api-key"];
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad_output(format!("{name:.64?} is not a header's name")))?;
+    HeaderValue::from_str(value).map_err(|_| bad_output(format!("the value of the header `{parsed}` has control characters")))?;
+    if owned.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
+        return Err(bad_output(format!("the header `{parsed}` is set by the host alone")));
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! What a guest can ask of the host, one interface of `wit/host.wit` after another.
+//!
+//! What it does not do: it grants nothing (`load` links only what the configuration grants), and it holds no data of its
+//! own: everything comes from the exchange, through [`Surroundings`], which `gateway` lends.
+//!
+//! **Invariant:** credentials never reach a guest: neither in headers nor in configuration.
+//! **Invariant:** what a guest can learn is fixed for the exchange, so that a recorded one can be decided again.
+
+mod embeddings;
+mod fleet;
+mod request;
+mod small;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use tokio::time::Instant;
+use wasmtime::StoreLimits;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::limits::Budget;
+use super::load::Plugin;
+use crate::dialect::answer::Answer;
+use crate::dialect::openai_chat::ChatRequest;
+
+pub use super::bindings::embeddings::EmbedError;
+pub use super::bindings::upstreams::{Price, Upstream};
+
+/// Stands for the exchange's request in the contract; the number in a guest's hand means nothing (see `bindings`).
+#[derive(Debug)]
+pub struct RequestHandle;
+/// Stands for the exchange's answer.
+#[derive(Debug)]
+pub struct ResponseHandle;
+
+/// What the gateway lends to the plugins of one exchange.
+pub trait Surroundings: Send + Sync {
+    /// The exchange's id.
+    fn id(&self) -> &str;
+    /// The request's headers; sensitive ones are filtered here, in `imports`.
+    fn headers(&self) -> &HeaderMap;
+    /// Wall-clock time of the exchange's beginning, in milliseconds since the Unix epoch.
+    fn received_at(&self) -> u64;
+    /// The same moment on the monotonic clock.
+    fn started(&self) -> Instant;
+    /// The models that may answer this request, in the configuration's order.
+    fn candidates(&self) -> Vec<Upstream>;
+    /// One model by its configured name.
+    fn model(&self, name: &str) -> Option<Upstream>;
+    /// May a routing plugin choose this model for this request?
+    fn may_choose(&self, model: &str) -> bool;
+    /// What a label of that name was set to last in this exchange.
+    fn label(&self, name: &str) -> Option<String>;
+    /// Vector of the last user message, computed once per exchange.
+    fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
+    /// Vector of any text.
+    fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
+    /// Nearest labels of an example set; `None` if there is no set of that name.
+    fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
+}
+
+/// A store's data: one plugin's view of one exchange.
+pub struct State {
+    pub(super) plugin: Arc<Plugin>,
+    /// None while a component is checked at load time, before it has seen any exchange.
+    pub(super) around: Option<Arc<dyn Surroundings>>,
+    pub(super) request: Option<Arc<ChatRequest>>,
+    pub(super) answer: Option<Arc<Answer>>,
+    pub(super) limits: StoreLimits,
+    pub(super) budget: Budget,
+    pub(super) log_lines: u8,
+    pub(super) random: Option<u64>,
+    /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
+    /// store's data `Sync`, which a future that lends it out must be.
+    pub(super) wasi: Option<Box<Mutex<(WasiCtx, ResourceTable)>>>,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let made = self.wasi.get_or_insert_with(|| Box::new(Mutex::new((locked_down(), ResourceTable::new()))));
+        let (ctx, table) = made.get_mut().unwrap_or_else(PoisonError::into_inner);
+        WasiCtxView { ctx, table }
+    }
+}
+
+/// No files, no network, no environment, no arguments, no standard streams.
+fn locked_down() -> WasiCtx {
+    WasiCtx::builder().allow_tcp(false).allow_udp(false).allow_blocking_current_thread(false).build()
+}
+
+/// Cuts on a character boundary.
+fn cut(text: &str, max_bytes: u32) -> &str {
+    let mut end = text.len().min(max_bytes as usize);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

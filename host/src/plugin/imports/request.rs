@@ -1,0 +1,100 @@
+//! `request-data`: the request and the answer, read lazily.
+//!
+//! **Invariant:** only what is asked for crosses into the guest.
+
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
+use wasmtime::Result;
+use wasmtime::component::Resource;
+
+use super::{RequestHandle, ResponseHandle, State, cut};
+use crate::plugin::bindings::request_data::{Host, HostRequest, HostResponse, Message};
+use crate::plugin::bindings::types::{self, Role};
+
+/// Headers that carry credentials, under whatever SDK's name.
+fn is_sensitive(name: &str) -> bool {
+    name == AUTHORIZATION.as_str()
+        || name == PROXY_AUTHORIZATION.as_str()
+        || name == COOKIE.as_str()
+        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key")
+}
+
+impl State {
+    fn header(&self, name: &str) -> Option<String> {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        if is_sensitive(name.as_str()) {
+            return None;
+        }
+        let value = self.around.as_ref()?.headers().get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    }
+}
+
+impl types::Host for State {}
+impl Host for State {}
+
+impl HostRequest for State {
+    fn header(&mut self, _: Resource<RequestHandle>, name: String) -> Result<Option<String>> {
+        Ok(Self::header(self, &name))
+    }
+
+    fn headers(&mut self, _: Resource<RequestHandle>, names: Vec<String>) -> Result<Vec<Option<String>>> {
+        Ok(names.iter().map(|name| Self::header(self, name)).collect())
+    }
+
+    fn header_names(&mut self, _: Resource<RequestHandle>) -> Result<Vec<String>> {
+        let Some(around) = &self.around else { return Ok(Vec::new()) };
+        Ok(around.headers().keys().map(HeaderName::as_str).filter(|name| !is_sensitive(name)).map(str::to_owned).collect())
+    }
+
+    fn message_count(&mut self, _: Resource<RequestHandle>) -> Result<u32> {
+        Ok(self.request.as_ref().map_or(0, |request| request.messages().len() as u32))
+    }
+
+    fn message(&mut self, _: Resource<RequestHandle>, index: u32) -> Result<Option<Message>> {
+        let Some(request) = &self.request else { return Ok(None) };
+        Ok(request.messages().get(index as usize).map(|message| Message { role: role_of(&message.role), text: message.text.to_string() }))
+    }
+
+    fn last_user_text(&mut self, _: Resource<RequestHandle>, max_bytes: u32) -> Result<String> {
+        let text = self.request.as_ref().and_then(|request| request.last_user_text().map(|text| cut(&text, max_bytes).to_owned()));
+        Ok(text.unwrap_or_default())
+    }
+
+    fn json(&mut self, _: Resource<RequestHandle>, pointer: String) -> Result<Option<String>> {
+        Ok(self.request.as_ref().and_then(|request| request.pointer(&pointer).map(str::to_owned)))
+    }
+
+    fn metadata(&mut self, _: Resource<RequestHandle>, key: String) -> Result<Option<String>> {
+        Ok(self.around.as_ref().and_then(|around| around.label(&key)))
+    }
+
+    fn drop(&mut self, _: Resource<RequestHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl HostResponse for State {
+    fn text(&mut self, _: Resource<ResponseHandle>, max_bytes: u32) -> Result<String> {
+        let text = self.answer.as_ref().and_then(|answer| answer.text().map(|text| cut(&text, max_bytes).to_owned()));
+        Ok(text.unwrap_or_default())
+    }
+
+    fn json(&mut self, _: Resource<ResponseHandle>, pointer: String) -> Result<Option<String>> {
+        Ok(self.answer.as_ref().and_then(|answer| answer.pointer(&pointer).map(str::to_owned)))
+    }
+
+    fn drop(&mut self, _: Resource<ResponseHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An unknown role is shown as `user`: the least trusted one.
+fn role_of(role: &str) -> Role {
+    match role {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "assistant" => Role::Assistant,
+        "tool" | "function" => Role::Tool,
+        _ => Role::User,
+    }
+}

@@ -1,0 +1,60 @@
+//! What one call of a guest can use up: time, memory, tables, stack and what it makes the host allocate.
+//!
+//! What it does not do: it does not decide what follows when a limit is hit; that is the plugin's `on_failure` (`hooks`).
+//!
+//! **Invariant:** each bound holds for hostile guests too: in start code, in a host function's arguments, and in results.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+
+use super::engine::TICK;
+use super::imports::State;
+
+/// Bytes that one crossing between guest and host may allocate on the host, in either direction.
+pub const HOSTCALL_BYTES: usize = 2 << 20;
+
+/// The time that one call has left.
+pub struct Budget {
+    ends: Instant,
+    ticks: u32,
+}
+
+impl Budget {
+    /// A budget of `deadline` from now, and one tick for the one that is under way.
+    pub fn of(deadline: Duration) -> Self {
+        let ticks = deadline.as_millis() / TICK.as_millis() + 1;
+        Self { ends: Instant::now() + deadline, ticks: u32::try_from(ticks).unwrap_or(u32::MAX) }
+    }
+
+    /// One tick has passed. A guest that still computes yields the core to the other exchanges on it; one whose time is
+    /// up traps.
+    fn tick(&mut self) -> UpdateDeadline {
+        self.ticks = self.ticks.saturating_sub(1);
+        if self.ticks == 0 || Instant::now() >= self.ends { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) }
+    }
+
+    /// When a call that waits in the host must be over.
+    pub fn ends(&self) -> Instant {
+        self.ends
+    }
+}
+
+/// Bounds on what an instance may hold. A grow that fails traps, so that a guest cannot go on with half its memory.
+pub fn of_store(memory: usize) -> StoreLimits {
+    StoreLimitsBuilder::new().memory_size(memory).table_elements(20_000).instances(64).tables(16).memories(4).trap_on_grow_failure(true).build()
+}
+
+/// Puts the bounds on a new store.
+pub fn apply(store: &mut Store<State>) {
+    store.limiter(|state| &mut state.limits);
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
+}
+
+/// Starts the clock of one call.
+pub fn start(store: &mut Store<State>, deadline: Duration) {
+    store.data_mut().budget = Budget::of(deadline);
+    store.set_epoch_deadline(1);
+}

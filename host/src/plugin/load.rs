@@ -1,0 +1,302 @@
+//! From a component's file to a [`Plugin`] that may take traffic: read, compile, check, link what is granted.
+//!
+//! What it does not do: it decides nothing about which version serves (`registry`).
+//!
+//! **Invariant:** nothing here runs on a thread that serves requests.
+//! **Invariant:** a component that imports what was not granted, exports none of the hooks that it is configured for, or
+//! refuses its configuration, does not load; the error says what to change.
+
+mod precompiled;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+
+use super::bindings::{self, lifecycle, types};
+use super::engine::Engine;
+use super::imports::State;
+use super::limits::{self, Budget};
+use super::numbers::Numbers;
+
+/// The largest component file that is read.
+const MAX_FILE: u64 = 64 << 20;
+/// The version of the contract that this host serves.
+pub const CONTRACT: &str = "pointsman:plugin@0.1";
+
+/// A hook of the straight line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Which model answers.
+    Routing,
+    /// Which version of which prompt.
+    Prompting,
+    /// Which requests share an answer.
+    Caching,
+}
+
+impl Hook {
+    /// All hooks, in the order of [`Numbers::calls`].
+    pub const ALL: [Self; 3] = [Self::Routing, Self::Prompting, Self::Caching];
+
+    /// The name in configuration, contract and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Routing => "routing",
+            Self::Prompting => "prompting",
+            Self::Caching => "caching",
+        }
+    }
+}
+
+/// What the owner has written about one plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The name under `[plugins]`.
+    pub name: String,
+    /// The component's file.
+    pub component: PathBuf,
+    /// The hooks that it is called at.
+    pub hooks: Vec<Hook>,
+    /// The interfaces of `wit/host.wit` that it may import, by name.
+    pub grants: Vec<String>,
+    /// Whether a failure of the plugin fails the exchange.
+    pub fail: bool,
+    /// Time for one call.
+    pub deadline: Duration,
+    /// Bytes of linear memory.
+    pub memory: usize,
+    /// Its own `config` table.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Why a component is not in force.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin `{plugin}` ({}): {reason}", file.display())]
+pub struct LoadError {
+    /// The plugin's name.
+    pub plugin: String,
+    /// Its component's file.
+    pub file: PathBuf,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// One version of one plugin, ready to be called.
+pub struct Plugin {
+    pub(super) settings: Settings,
+    digest: String,
+    label: String,
+    info: lifecycle::Info,
+    config: Vec<(String, String)>,
+    document: String,
+    pub(super) linked: Option<Linked>,
+    /// The guest may wait in a host function, so that the epoch alone does not end its call.
+    pub(super) waits: bool,
+    /// What is counted about it.
+    pub numbers: Numbers,
+    /// Failures without a success between them, and until when (milliseconds of the exchange clock) it is left alone.
+    pub(super) failing: AtomicU32,
+    pub(super) quarantined_until: AtomicU64,
+}
+
+/// The component with its imports in place, and where its hooks are.
+pub(super) struct Linked {
+    pub(super) pre: InstancePre<State>,
+    pub(super) routing: Option<bindings::routing::GuestIndices>,
+    pub(super) prompting: Option<bindings::prompting::GuestIndices>,
+    pub(super) caching: Option<bindings::caching::GuestIndices>,
+}
+
+impl Plugin {
+    /// The plugin's name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// SHA-256 of the component, as hexadecimal digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// `name@` and the first twelve digits of the digest: what headers, logs and metrics show.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// What the component says of itself.
+    pub fn info(&self) -> &lifecycle::Info {
+        &self.info
+    }
+
+    /// What its owner has written.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Calls that have failed since the last one that did not.
+    pub fn failing(&self) -> u32 {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn config(&self, key: &str) -> Option<&str> {
+        self.config.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn config_document(&self) -> &str {
+        &self.document
+    }
+
+    pub(super) fn state(self: &Arc<Self>) -> State {
+        State {
+            plugin: self.clone(),
+            around: None,
+            request: None,
+            answer: None,
+            limits: limits::of_store(self.settings.memory),
+            budget: Budget::of(self.settings.deadline),
+            log_lines: 0,
+            random: None,
+            wasi: None,
+        }
+    }
+}
+
+/// Reads a component's file and its digest.
+pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), String> {
+    let file = &settings.component;
+    let size = std::fs::metadata(file).map_err(|error| format!("cannot be read: {error}; build it with `pointsman plugin build DIR`"))?.len();
+    if size > MAX_FILE {
+        return Err(format!("is {size} bytes; a component may have {MAX_FILE}"));
+    }
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let digest = hex(&Sha256::digest(&bytes));
+    Ok((bytes, digest))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compiles (or takes from the cache folder `aot`), links and checks one component.
+pub(super) fn load(engine: &Engine, settings: &Settings, bytes: &[u8], digest: String, aot: Option<&Path>) -> Result<Plugin, String> {
+    let component = precompiled::component(engine, bytes, aot).map_err(|error| explain(&error, bytes))?;
+    let linker = link(engine, &component, settings)?;
+    let pre = linker.instantiate_pre(&component).map_err(|error| format!("does not fit this host's contract ({CONTRACT}): {error:#}; rebuild it against the host's wit/"))?;
+    let linked = Linked {
+        routing: hook(settings, Hook::Routing, || bindings::routing::GuestIndices::new(&pre))?,
+        prompting: hook(settings, Hook::Prompting, || bindings::prompting::GuestIndices::new(&pre))?,
+        caching: hook(settings, Hook::Caching, || bindings::caching::GuestIndices::new(&pre))?,
+        pre,
+    };
+    let imports = |prefix: &str| component.component_type().imports(engine).any(|(name, _)| name.starts_with(prefix));
+    let config = settings
+        .config
+        .iter()
+        .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect();
+    let mut plugin = Plugin {
+        label: format!("{}@{}", settings.name, &digest[..12]),
+        digest,
+        info: lifecycle::Info { name: String::new(), version: String::new(), description: String::new() },
+        config,
+        document: serde_json::Value::Object(settings.config.clone()).to_string(),
+        linked: Some(linked),
+        waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
+        numbers: Numbers::default(),
+        failing: AtomicU32::new(0),
+        quarantined_until: AtomicU64::new(0),
+        settings: settings.clone(),
+    };
+    plugin = ask(engine, plugin)?;
+    Ok(plugin)
+}
+
+/// `describe` and `check`, in an instance of their own.
+fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| format!("cannot be checked: {error}"))?;
+    let plugin = Arc::new(plugin);
+    let asked = runtime.block_on(async {
+        let Some(linked) = &plugin.linked else { return Err(wasmtime::format_err!("not linked")) };
+        let indices = lifecycle::GuestIndices::new(&linked.pre)?;
+        let mut store = wasmtime::Store::new(engine, plugin.state());
+        limits::apply(&mut store);
+        // A check may do more than a hook: it is not on anybody's way.
+        let patience = plugin.settings.deadline.max(Duration::from_millis(200));
+        limits::start(&mut store, patience);
+        let answers = async {
+            let instance = linked.pre.instantiate_async(&mut store).await?;
+            let guest = indices.load(&mut store, &instance)?;
+            let info = guest.call_describe(&mut store).await?;
+            Ok((info, guest.call_check(&mut store).await?))
+        };
+        tokio::time::timeout(patience * 2, answers).await.unwrap_or_else(|_| Err(wasmtime::format_err!("no answer in {patience:?}")))
+    });
+    let (info, check) = asked.map_err(|error| format!("failed while it was checked: {error:#}"))?;
+    check.map_err(|error| match error {
+        types::PluginError::Config(reason) => format!("refuses its configuration: {reason}; change its `config` table"),
+        types::PluginError::Unavailable(reason) | types::PluginError::Internal(reason) => format!("failed its own check: {reason}"),
+    })?;
+    // The store is gone, so this is the only holder.
+    let mut plugin = Arc::into_inner(plugin).ok_or("is still in use by its own check")?;
+    plugin.info = info;
+    Ok(plugin)
+}
+
+/// The interfaces that were granted, and WASI for those that import it.
+fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<Linker<State>, String> {
+    let mut linker = Linker::new(engine);
+    let mut add = |name: &str| -> wasmtime::Result<()> {
+        type Own = HasSelf<State>;
+        match name {
+            "types" => types::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "request-data" => bindings::request_data::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "config" => bindings::config::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "log" => bindings::log::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "metrics" => bindings::metrics::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "upstreams" => bindings::upstreams::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "embeddings" => bindings::embeddings::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "clock" => bindings::clock::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "random" => bindings::random::add_to_linker::<_, Own>(&mut linker, |state| state),
+            _ => Ok(()),
+        }
+    };
+    let mut wasi = false;
+    for (name, _) in component.component_type().imports(engine) {
+        let bare = name.split('@').next().unwrap_or(name);
+        match bare.strip_prefix("pointsman:plugin/") {
+            Some(interface @ ("types" | "request-data")) => add(interface).map_err(|error| error.to_string())?,
+            Some(interface) if settings.grants.iter().any(|grant| grant == interface) => add(interface).map_err(|error| error.to_string())?,
+            Some(interface) => {
+                return Err(format!("imports `{interface}`, which is not granted; if it may have it, add \"{interface}\" to `grant`"));
+            }
+            None if bare.starts_with("wasi:") => wasi = true,
+            None => return Err(format!("imports `{name}`, which this host does not offer; build it against the host's wit/ alone")),
+        }
+    }
+    if wasi {
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|error| error.to_string())?;
+    }
+    Ok(linker)
+}
+
+fn hook<T>(settings: &Settings, hook: Hook, find: impl FnOnce() -> wasmtime::Result<T>) -> Result<Option<T>, String> {
+    if !settings.hooks.contains(&hook) {
+        return Ok(None);
+    }
+    find().map(Some).map_err(|_| format!("does not export the hook `{name}` of {CONTRACT}; take it out of `hooks`, or implement it", name = hook.name()))
+}
+
+/// Says in the author's words what is wrong with bytes that are no component.
+fn explain(error: &wasmtime::Error, bytes: &[u8]) -> String {
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return "is a core module, not a component; build it with `pointsman plugin build DIR`".into();
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return "is not WebAssembly; is it the right file?".into();
+    }
+    format!("does not compile: {error:#}")
+}

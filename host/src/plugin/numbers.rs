@@ -1,0 +1,147 @@
+//! What is counted per plugin version: calls, failures, time; and the instruments that a guest declares itself.
+//!
+//! What it does not do: it writes no exposition format; `admin` reads these numbers when it is asked.
+//!
+//! **Invariant:** a guest cannot make the host keep more than `MAX_INSTRUMENTS` × `MAX_SERIES` numbers, nor choose a name
+//! outside its own prefix.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::numbers::{Count, Times};
+
+/// The numbers of one plugin version.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    /// Time of calls by hook: routing, prompting, caching.
+    pub calls: [Times; 3],
+    /// Failures by cause, in the order of [`super::hooks::Cause::ALL`].
+    pub failures: [Count; 6],
+    /// Calls that were not made because the plugin was quarantined.
+    pub skipped: Count,
+    /// Log lines over the limit of an exchange.
+    pub dropped_log_lines: Count,
+    /// What the guest counts itself.
+    pub guest: Guest,
+}
+
+const MAX_INSTRUMENTS: usize = 32;
+const MAX_SERIES: usize = 256;
+/// Buckets of a guest's histogram: powers of two from 2^-10 to 2^20.
+const GUEST_BUCKETS: i32 = 31;
+
+type Labels = Vec<(String, String)>;
+
+/// One value of one series.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Only grows.
+    Counter(u64),
+    /// The last value.
+    Gauge(f64),
+    /// Upper bound and count of each bucket that is not empty (not cumulative), and the sum of what was observed.
+    Histogram(BTreeMap<i32, u64>, f64),
+}
+
+/// Instruments that a guest has declared by using them.
+#[derive(Debug, Default)]
+pub struct Guest {
+    series: Mutex<BTreeMap<String, BTreeMap<Labels, Value>>>,
+    /// Updates over the limits, of a bad name, or of another kind than the instrument has.
+    pub dropped: Count,
+}
+
+impl Guest {
+    /// Adds to a counter.
+    pub fn increment(&self, name: &str, delta: u64, labels: Labels) {
+        self.update(name, labels, Value::Counter(0), |value| match value {
+            Value::Counter(sum) => {
+                *sum = sum.saturating_add(delta);
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// Sets a gauge.
+    pub fn gauge(&self, name: &str, to: f64, labels: Labels) {
+        self.update(name, labels, Value::Gauge(0.0), |value| match value {
+            Value::Gauge(now) => {
+                *now = to;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// Adds to a histogram.
+    pub fn observe(&self, name: &str, what: f64, labels: Labels) {
+        let bucket = if what.is_finite() && what > 0.0 { (what.log2().ceil() as i32).clamp(-10, GUEST_BUCKETS - 10) } else { -10 };
+        self.update(name, labels, Value::Histogram(BTreeMap::new(), 0.0), |value| match value {
+            Value::Histogram(buckets, sum) => {
+                *buckets.entry(bucket).or_default() += 1;
+                *sum += if what.is_finite() { what } else { 0.0 };
+                true
+            }
+            _ => false,
+        });
+    }
+
+    fn update(&self, name: &str, mut labels: Labels, start: Value, change: impl FnOnce(&mut Value) -> bool) {
+        labels.sort();
+        let valid = is_name(name) && labels.len() <= 8 && labels.iter().all(|(name, value)| is_name(name) && value.len() <= 128);
+        let Ok(mut all) = self.series.lock() else { return self.dropped.add(1) };
+        let room = all.contains_key(name) || all.len() < MAX_INSTRUMENTS;
+        let count: usize = all.values().map(BTreeMap::len).sum();
+        if !valid || !room {
+            return self.dropped.add(1);
+        }
+        let series = all.entry(name.to_owned()).or_default();
+        if !series.contains_key(&labels) && count >= MAX_SERIES {
+            return self.dropped.add(1);
+        }
+        // One instrument has one kind, whatever its labels.
+        let same_kind = series.values().next().is_none_or(|first| std::mem::discriminant(first) == std::mem::discriminant(&start));
+        if !same_kind || !change(series.entry(labels).or_insert(start)) {
+            self.dropped.add(1);
+        }
+    }
+
+    /// All series: name, labels, value.
+    pub fn read(&self) -> Vec<(String, Labels, Value)> {
+        let Ok(all) = self.series.lock() else { return Vec::new() };
+        all.iter().flat_map(|(name, series)| series.iter().map(|(labels, value)| (name.clone(), labels.clone(), value.clone()))).collect()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') && !name.as_bytes()[0].is_ascii_digit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_flood_the_host_with_series() {
+        let guest = Guest::default();
+        for index in 0..10_000 {
+            guest.increment("requests", 1, vec![("user".into(), index.to_string())]);
+            guest.increment(&format!("name_{index}"), 1, vec![]);
+        }
+        assert!(guest.read().len() <= MAX_SERIES);
+        assert!(guest.dropped.get() > 19_000);
+    }
+
+    #[test]
+    fn bad_names_and_mixed_kinds_are_dropped() {
+        let guest = Guest::default();
+        for name in ["", "Upper", "a-b", "1st", "line\nbreak", "é"] {
+            guest.gauge(name, 1.0, vec![]);
+        }
+        guest.gauge("depth", 1.0, vec![]);
+        guest.increment("depth", 1, vec![("other".into(), "label".into())]);
+        assert_eq!(guest.dropped.get(), 7);
+        assert_eq!(guest.read().len(), 1);
+    }
+}

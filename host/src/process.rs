@@ -1,0 +1,324 @@
+//! The process: its threads, its listeners, what it watches, and how it ends.
+//!
+//! One current-thread runtime per core, each with a listener (SO_REUSEPORT), upstream connections and plugin instances of
+//! its own; one more thread, the steward, for everything that is nobody's request: the admin listener, signals, watching
+//! files, building the next snapshot.
+//!
+//! What it does not do: it answers no request (`gateway`) and knows no protocol (`listen`).
+//!
+//! **Invariant:** a reload never stops traffic; one that cannot be built leaves the running snapshot, says why in the log,
+//! in a metric and in the admin API.
+//! **Invariant:** a drain turns /readyz first, then stops accepting, then waits for what is in flight.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::admin;
+use crate::config::reload::Watcher;
+use crate::config::{self, Config, Loaded};
+use crate::gateway::Gateway;
+use crate::gateway::state::{BuildError, Lasting, State};
+use crate::listen;
+use crate::listen::drain::Drain;
+use crate::plugin::engine::Engine;
+
+/// Why a process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration reads well but cannot be put into force.
+    #[error("{0}")]
+    Configuration(#[from] BuildError),
+    /// The system refused something.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
+    let what = what.into();
+    move |error| StartError::System { what, error }
+}
+
+/// What the steward is asked to do.
+enum Order {
+    /// Something that is watched has changed, or SIGHUP came.
+    Reload,
+    /// Begin to drain.
+    Drain,
+}
+
+/// A process that serves.
+pub struct Process {
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    gateway: Arc<Gateway>,
+    orders: mpsc::UnboundedSender<Order>,
+    steward: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Builds the snapshot, binds the listeners and starts to serve.
+    ///
+    /// # Errors
+    /// When the configuration cannot be put into force, or an address cannot be bound.
+    pub fn start(loaded: Loaded) -> Result<Self, StartError> {
+        let config = loaded.config.clone();
+        let workers = config.listen.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        let (orders, inbox) = mpsc::unbounded_channel();
+        // Before anything is read, so that no change falls in between.
+        let watcher = watch(&watched(&loaded, &config), orders.clone());
+        let engine = Engine::new().map_err(|error| BuildError::Other(format!("plugins: {error:#}")))?;
+        let lasting = Lasting { engine, workers: workers + 1, aot: aot_folder() };
+        let steward = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
+        let state = steward.block_on(State::build(&lasting, config.clone(), None))?;
+        for problem in &state.prompt_problems {
+            tracing::warn!("{problem}");
+        }
+        let drain = Drain::new();
+        let gateway = Arc::new(Gateway::new(state));
+
+        let options = Arc::new(options(&config).map_err(BuildError::Other)?);
+        let sockets = listen::bind(&options, workers).map_err(system(format!("listen on {}", config.listen.address)))?;
+        let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.listen.address);
+        let admin = match &config.admin {
+            Some(admin) => Some(admin::bind(admin).map_err(system(format!("listen on {} (admin)", admin.address)))?),
+            None => None,
+        };
+        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+        // Set once: there is one listener.
+        let _ = gateway.counters.set(options.counters.clone());
+
+        for (worker, socket) in sockets.into_iter().enumerate() {
+            let (options, gateway, drain) = (options.clone(), gateway.clone(), drain.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
+            spawn(format!("core-{worker}"), move || {
+                runtime.block_on(async move {
+                    let listener = match tokio::net::TcpListener::from_std(socket) {
+                        Ok(listener) => listener,
+                        Err(error) => return tracing::error!(%error, "a listener could not be used"),
+                    };
+                    listen::serve(listener, options, gateway, drain, worker).await;
+                });
+            })?;
+        }
+        let steward_gateway = gateway.clone();
+        let self_orders = orders.clone();
+        let steward = spawn("steward".into(), move || {
+            steward.block_on(Steward { loaded, lasting, gateway: steward_gateway, drain, options, orders: self_orders, watcher }.run(inbox, admin));
+        })?;
+        tracing::info!(%address, admin = admin_address.map(tracing::field::display), workers, "serving");
+        Ok(Self { address, admin: admin_address, gateway, orders, steward: Some(steward) })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the administrator connects.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What answers requests; for tests and benches that ask it directly.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Reads the configuration file and everything that it names again.
+    pub fn reload(&self) {
+        let _ = self.orders.send(Order::Reload);
+    }
+
+    /// Drains and waits for the end.
+    pub fn stop(mut self) {
+        let _ = self.orders.send(Order::Drain);
+        self.join();
+    }
+
+    /// Waits until a signal has ended the process.
+    pub fn wait_for_signal(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(steward) = self.steward.take()
+            && steward.join().is_err()
+        {
+            tracing::error!("the steward panicked");
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.orders.send(Order::Drain);
+        self.join();
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(system("start a thread"))
+}
+
+/// Compiled components outlive the process, in the user's own cache folder.
+fn aot_folder() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    Some(base.join("pointsman").join("components"))
+}
+
+fn options(config: &Config) -> Result<listen::Options, String> {
+    let listen = &config.listen;
+    let tls = match &listen.tls {
+        Some(tls) => Some(listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref()).map_err(|error| format!("listen.tls: {error}"))?),
+        None => None,
+    };
+    Ok(listen::Options {
+        first_request: listen.first_request.get(),
+        header_read: listen.header_read.get(),
+        body_idle: listen.body_idle.get(),
+        body_total: listen.body_total.get(),
+        max_body: listen.max_body.as_usize(),
+        max_headers: listen.max_headers,
+        max_connections: listen.max_connections,
+        max_connections_per_address: listen.max_connections_per_address,
+        tls: tls.map(Arc::new),
+        ..listen::Options::new(listen.address)
+    })
+}
+
+/// Everything that is nobody's request.
+struct Steward {
+    loaded: Loaded,
+    lasting: Lasting,
+    gateway: Arc<Gateway>,
+    drain: Drain,
+    options: Arc<listen::Options>,
+    orders: mpsc::UnboundedSender<Order>,
+    watcher: Option<Watcher>,
+}
+
+impl Steward {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>, admin: Option<std::net::TcpListener>) {
+        if let Some(socket) = admin {
+            let key = self.loaded.config.admin.as_ref().and_then(|admin| admin.key.as_ref()).and_then(|key| key.resolve().ok());
+            let (gateway, orders) = (self.gateway.clone(), self.orders.clone());
+            let serving = admin::serve(socket, gateway, key, Box::new(move || drop(orders.send(Order::Reload))));
+            self.drain.spawn_detached(serving);
+        }
+        let mut signals = Signals::new();
+        loop {
+            let order = tokio::select! {
+                order = inbox.recv() => order.unwrap_or(Order::Drain),
+                order = signals.next() => order,
+            };
+            match order {
+                Order::Reload => {
+                    self.reload().await;
+                    // What is to be watched may have changed with the configuration.
+                    if let Some(watcher) = &self.watcher {
+                        watcher.watch(&watched(&self.loaded, &self.gateway.state().config));
+                    }
+                }
+                Order::Drain => break,
+            }
+        }
+        self.watcher = None;
+        self.gateway.begin_drain();
+        let grace = self.gateway.state().config.listen.drain.get();
+        tracing::info!(?grace, "draining");
+        self.drain.begin();
+        let drained = tokio::select! {
+            drained = self.drain.wait(grace) => drained,
+            () = signals.again() => self.drain.wait(Duration::ZERO).await,
+        };
+        tracing::info!(cut = drained.cut, "drained");
+    }
+
+    async fn reload(&mut self) {
+        let config = match &self.loaded.path {
+            Some(path) => match config::load(path) {
+                Ok(loaded) => loaded.config,
+                Err(report) => return self.gateway.reload_failed(report.to_string()),
+            },
+            None => self.loaded.config.clone(),
+        };
+        if let Some(tls) = &self.options.tls
+            && let Err(error) = tls.reload()
+        {
+            tracing::error!(%error, "the certificate before it stays");
+        }
+        let before = self.gateway.state();
+        if config.listen != before.config.listen || config.admin != before.config.admin {
+            tracing::warn!("[listen] and [admin] take effect at the next start; everything else is in force now");
+        }
+        // Compiling takes milliseconds to seconds; the steward has nobody waiting.
+        match State::build(&self.lasting, config, Some(&before)).await {
+            Ok(state) => self.gateway.swap(state),
+            Err(error) => self.gateway.reload_failed(error.to_string()),
+        }
+    }
+}
+
+/// What takes effect when it changes.
+fn watched(loaded: &Loaded, config: &Config) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    paths.extend(loaded.path.clone());
+    paths.extend(config.plugins.values().map(|plugin| plugin.component.clone()));
+    paths.extend(config.prompts.iter().map(|prompts| prompts.path.clone()));
+    paths.extend(config.listen.tls.iter().flat_map(|tls| [Some(tls.certificate.clone()), Some(tls.key.clone()), tls.client_ca.clone()]).flatten());
+    paths
+}
+
+fn watch(paths: &[PathBuf], orders: mpsc::UnboundedSender<Order>) -> Option<Watcher> {
+    let watcher = Watcher::new(paths, move |_| drop(orders.send(Order::Reload)));
+    watcher.inspect_err(|error| tracing::warn!(%error, "files cannot be watched; use SIGHUP to reload")).ok()
+}
+
+/// SIGHUP, SIGTERM, SIGINT.
+struct Signals {
+    hangup: Option<tokio::signal::unix::Signal>,
+    terminate: Option<tokio::signal::unix::Signal>,
+    interrupt: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let open = |kind| signal(kind).inspect_err(|error| tracing::warn!(%error, "a signal cannot be handled")).ok();
+        Self { hangup: open(SignalKind::hangup()), terminate: open(SignalKind::terminate()), interrupt: open(SignalKind::interrupt()) }
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            () = one(&mut self.hangup) => Order::Reload,
+            () = one(&mut self.terminate) => Order::Drain,
+            () = one(&mut self.interrupt) => Order::Drain,
+        }
+    }
+
+    /// A second request to end: whoever asks twice does not want to wait.
+    async fn again(&mut self) {
+        tokio::select! {
+            () = one(&mut self.terminate) => {}
+            () = one(&mut self.interrupt) => {}
+        }
+    }
+}
+
+async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}

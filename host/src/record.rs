@@ -1,0 +1,210 @@
+//! What is kept of each exchange: one [`Record`], a line in the log, and the numbers on /metrics.
+//!
+//! What it does not do: it judges nothing and keeps no bodies.
+//!
+//! **Invariant:** every exchange that has a request is recorded exactly once, also one whose client left.
+//! **Invariant:** labels on /metrics are names from the configuration or from fixed lists, never a client's string.
+
+pub mod cost;
+pub mod stages;
+
+use std::sync::Arc;
+
+use crate::numbers::{Count, Exposition, Times};
+pub use stages::{Stage, Stages};
+
+/// How an exchange ended, for the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// The client went away before the end; also where nothing else was noted.
+    #[default]
+    Left,
+    /// A whole answer.
+    Whole,
+    /// An answer that ended in an explicit error after the commit point.
+    Broken,
+    /// An error instead of an answer.
+    Refused,
+}
+
+impl Ending {
+    /// All, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Left, Self::Whole, Self::Broken, Self::Refused];
+
+    /// The name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Whole => "whole",
+            Self::Broken => "broken",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What the cache had to do with an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheOutcome {
+    /// No cache is configured, or the operation has none.
+    #[default]
+    Off,
+    /// The request asked for no cache, or a plugin did.
+    Bypass,
+    /// Nothing was found.
+    Miss,
+    /// The same request had been answered.
+    Exact,
+    /// A request of the same meaning had been answered.
+    Semantic,
+}
+
+impl CacheOutcome {
+    /// All, in the order of the counters.
+    pub const ALL: [Self; 5] = [Self::Off, Self::Bypass, Self::Miss, Self::Exact, Self::Semantic];
+
+    /// The value of `x-pointsman-cache`, and the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Bypass => "bypass",
+            Self::Miss => "miss",
+            Self::Exact => "exact",
+            Self::Semantic => "semantic",
+        }
+    }
+}
+
+/// Everything that is known of one exchange when it ends.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The exchange's id.
+    pub id: String,
+    /// Whose it was.
+    pub tenant: Option<Arc<str>>,
+    /// The model that the client asked for.
+    pub asked: String,
+    /// The configured model that answered.
+    pub model: Option<Arc<str>>,
+    /// The endpoint that answered.
+    pub endpoint: Option<String>,
+    /// The status that the client got.
+    pub status: u16,
+    /// How it ended.
+    pub ending: Ending,
+    /// The error's code, where there was one.
+    pub error: Option<String>,
+    /// What the cache did.
+    pub cache: CacheOutcome,
+    /// `name@version` of the prompt.
+    pub prompt: Option<String>,
+    /// Labels of the plugins that decided something.
+    pub plugins: Vec<String>,
+    /// Why the model was chosen.
+    pub reason: Option<String>,
+    /// Names and values that plugins have set.
+    pub labels: Vec<(String, String)>,
+    /// Was the answer streamed?
+    pub streamed: bool,
+    /// Tries made upstream.
+    pub tries: u32,
+    /// Tokens of the prompt and of the answer, as the upstream counted them.
+    pub tokens: Option<(u64, u64)>,
+    /// Micro-US-dollars that the upstream will charge.
+    pub cost: Option<u64>,
+    /// Time spent in each stage.
+    pub stages: Stages,
+    /// Microseconds until the first byte of the answer's body.
+    pub first_byte_us: Option<u64>,
+    /// Microseconds until the end.
+    pub total_us: u64,
+}
+
+/// The numbers of all exchanges.
+#[derive(Default)]
+pub struct Numbers {
+    endings: [Count; Ending::ALL.len()],
+    caches: [Count; CacheOutcome::ALL.len()],
+    statuses: [Count; 5],
+    stages: [Times; Stage::ALL.len()],
+    total: Times,
+    first_byte: Times,
+    retries: Count,
+    prompt_tokens: Count,
+    completion_tokens: Count,
+    cost_micros: Count,
+}
+
+impl Numbers {
+    /// Books an exchange that has ended, and writes its line.
+    pub fn book(&self, record: &Record) {
+        self.endings[record.ending as usize].add(1);
+        self.caches[record.cache as usize].add(1);
+        self.statuses[usize::from(record.status / 100).clamp(1, 5) - 1].add(1);
+        for (stage, took) in record.stages.iter() {
+            self.stages[stage as usize].observe(took);
+        }
+        self.total.observe(std::time::Duration::from_micros(record.total_us));
+        if let Some(us) = record.first_byte_us {
+            self.first_byte.observe(std::time::Duration::from_micros(us));
+        }
+        self.retries.add(u64::from(record.tries.saturating_sub(1)));
+        if let Some((prompt, completion)) = record.tokens {
+            self.prompt_tokens.add(prompt);
+            self.completion_tokens.add(completion);
+        }
+        self.cost_micros.add(record.cost.unwrap_or(0));
+        line(record);
+    }
+
+    /// Writes the numbers for /metrics.
+    pub fn expose(&self, text: &mut Exposition) {
+        for ending in Ending::ALL {
+            let value = self.endings[ending as usize].get();
+            text.counter("pointsman_exchanges_total", "Exchanges by how they ended for the client.", &[("ending", ending.name())], value);
+        }
+        for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&self.statuses) {
+            text.counter("pointsman_answers_total", "Answers by class of status.", &[("status", class)], count.get());
+        }
+        for outcome in CacheOutcome::ALL {
+            let value = self.caches[outcome as usize].get();
+            text.counter("pointsman_cache_lookups_total", "Exchanges by what the cache did.", &[("outcome", outcome.name())], value);
+        }
+        for stage in Stage::ALL {
+            text.times("pointsman_stage_seconds", "Time spent in each stage of the line.", &[("stage", stage.name())], &self.stages[stage as usize]);
+        }
+        text.times("pointsman_exchange_seconds", "Time from the request's head to the answer's last byte.", &[], &self.total);
+        text.times("pointsman_first_byte_seconds", "Time from the request's head to the answer's first byte.", &[], &self.first_byte);
+        text.counter("pointsman_retries_total", "Tries upstream beyond the first of an exchange.", &[], self.retries.get());
+        text.counter("pointsman_tokens_total", "Tokens as upstreams counted them.", &[("kind", "prompt")], self.prompt_tokens.get());
+        text.counter("pointsman_tokens_total", "Tokens as upstreams counted them.", &[("kind", "completion")], self.completion_tokens.get());
+        text.counter("pointsman_cost_micro_usd_total", "What upstreams will charge, in micro-US-dollars.", &[], self.cost_micros.get());
+    }
+}
+
+/// One line for one exchange. Client strings are field values: the log's format escapes them.
+fn line(record: &Record) {
+    tracing::info!(
+        target: "pointsman::exchange",
+        id = record.id,
+        tenant = record.tenant.as_deref(),
+        asked = record.asked,
+        model = record.model.as_deref(),
+        endpoint = record.endpoint,
+        status = record.status,
+        ending = record.ending.name(),
+        error = record.error,
+        cache = record.cache.name(),
+        prompt = record.prompt,
+        plugins = record.plugins.join(","),
+        reason = record.reason,
+        labels = ?record.labels,
+        streamed = record.streamed,
+        tries = record.tries,
+        prompt_tokens = record.tokens.map(|tokens| tokens.0),
+        completion_tokens = record.tokens.map(|tokens| tokens.1),
+        cost_micro_usd = record.cost,
+        first_byte_us = record.first_byte_us,
+        total_us = record.total_us,
+        "exchange"
+    );
+}

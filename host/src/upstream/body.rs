@@ -1,0 +1,82 @@
+//! The body of an answer that is still coming.
+//!
+//! What it does not do: it looks at no byte; `gateway/body` watches what passes.
+//!
+//! **Invariant:** dropping it cancels the upstream at once: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
+//! **Invariant:** its permit is held until it ends or is dropped.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::pool::Permit;
+use crate::error::{Error, Kind, Retry};
+
+/// Pieces of an answer, as they come.
+pub struct UpstreamBody {
+    first: Option<Bytes>,
+    rest: Incoming,
+    endpoint: Arc<str>,
+    between: Duration,
+    ends: Instant,
+    last: Instant,
+    /// One timer for the whole body, moved only when it fires: a piece costs a clock reading, not a timer.
+    timer: Pin<Box<Sleep>>,
+    /// None when the answer has ended.
+    permit: Option<Permit>,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(first: Bytes, rest: Incoming, permit: Permit, endpoint: Arc<str>, between: Duration, ends: Instant) -> Self {
+        let now = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
+        Self { first: Some(first), rest, endpoint, between, ends, last: now, timer, permit: Some(permit) }
+    }
+
+    /// The next piece; none at the end of what the upstream sent, which need not be the end of what it had to say.
+    pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        if self.permit.is_none() {
+            return Poll::Ready(None);
+        }
+        loop {
+            match Pin::new(&mut self.rest).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.last = Instant::now();
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.permit = None;
+                    let message = format!("The answer of {} was cut: {error}.", self.endpoint);
+                    return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message))));
+                }
+                Poll::Ready(None) => {
+                    self.permit = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            let due = (self.last + self.between).min(self.ends);
+            if Instant::now() >= due {
+                self.permit = None;
+                let what = if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
+                let message = format!("{} {what}.", self.endpoint);
+                return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message))));
+            }
+            self.timer.as_mut().reset(due);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One try: send the request, wait for the head, then for the first byte; each with its own bound.
+//!
+//! A plain answer is collected whole before it counts, so that one that is cut can be asked for again; a stream counts from
+//! its first byte. Both are the commit point: what this file gives back has begun downstream.
+//!
+//! **Invariant:** a plain answer that was cut is a failure, never a short answer.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use tokio::time::{Instant, timeout_at};
+
+use super::connect::ConnectError;
+use super::pool::{Endpoint, Permit, Timeouts};
+use super::{Attempt, Body, Context, Failure, UpstreamBody, provider};
+use crate::error::{Error, Kind, Retry};
+
+/// The largest plain answer that is held before it is passed on. A larger one passes through as it comes.
+const MAX_HELD: usize = 16 << 20;
+
+type Answer = (StatusCode, HeaderMap, Body);
+
+/// The bounds of one try.
+struct Clock<'a> {
+    endpoint: &'a Endpoint,
+    timeouts: &'a Timeouts,
+    /// When the try as a whole must be over.
+    ends: Instant,
+    first_byte: Option<Instant>,
+}
+
+pub(super) async fn send(attempt: &Attempt, endpoint: &Endpoint, permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
+    let settings = attempt.pool.settings();
+    let began = Instant::now();
+    let clock = Clock {
+        endpoint,
+        timeouts: &settings.timeouts,
+        ends: (began + attempt.total.unwrap_or(settings.timeouts.total)).min(context.deadline),
+        first_byte: attempt.first_byte.map(|first| began + first),
+    };
+    let mut request = Request::new(Full::new(attempt.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = endpoint.uri(context.operation).clone();
+    *request.headers_mut() = headers(attempt, context);
+
+    let Some(client) = endpoint.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
+    let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await?;
+    let response = answer.map_err(|error| unsent(endpoint, &error))?;
+    let (head, body) = response.into_parts();
+    let headers = provider::downwards(&head.headers);
+    if head.status == StatusCode::UNAUTHORIZED {
+        // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
+        let message = format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
+        return Err(Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Elsewhere, message).into());
+    }
+    if is_elsewhere(head.status) {
+        return Err(refused(&clock, head.status, headers, body).await);
+    }
+    let body = if is_stream(&head.headers) {
+        first_piece(&clock, body, permit).await?
+    } else {
+        whole(&clock, body, permit).await?
+    };
+    endpoint.answered(began.elapsed());
+    Ok((head.status, headers, body))
+}
+
+fn headers(attempt: &Attempt, context: &Context<'_>) -> HeaderMap {
+    let settings = attempt.pool.settings();
+    let mut headers = context.headers.clone();
+    for (name, value) in settings.headers.iter().chain(settings.key.as_ref().map(|(name, value)| (name, value))) {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    headers
+}
+
+impl Clock<'_> {
+    /// A phase ends at its own bound, the plan's for the first byte, or the try's, whichever is first.
+    async fn bounded<T>(&self, waiting_for: &str, at_most: Duration, phase: impl Future<Output = T>) -> Result<T, Failure> {
+        let until = (Instant::now() + at_most).min(self.ends).min(self.first_byte.unwrap_or(self.ends));
+        let began = Instant::now();
+        timeout_at(until, phase).await.map_err(|_| {
+            let waited = began.elapsed().as_secs_f32();
+            Error::upstream(Kind::UpstreamTimeout, self.endpoint.authority(), Retry::Elsewhere, format!("{} did not send {waiting_for} within {waited:.1} s.", self.endpoint.authority())).into()
+        })
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        let message = format!("The answer of {} was cut: {error}.", self.endpoint.authority());
+        Error::upstream(Kind::UpstreamBroken, self.endpoint.authority(), Retry::Elsewhere, message).into()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, answer: None }
+    }
+}
+
+/// No answer's head: the connection could not be made, or it ended first. Either way no answer will come from there.
+fn unsent(endpoint: &Endpoint, error: &legacy::Error) -> Failure {
+    let mut source = std::error::Error::source(error);
+    let mut connect = None;
+    let mut deepest = error.to_string();
+    while let Some(cause) = source {
+        connect = connect.or(cause.downcast_ref::<ConnectError>());
+        deepest = cause.to_string();
+        source = cause.source();
+    }
+    let kind = match connect {
+        Some(ConnectError::ConnectTimeout(_) | ConnectError::TlsTimeout(_)) => Kind::UpstreamTimeout,
+        Some(_) => Kind::UpstreamUnreachable,
+        None if error.is_connect() => Kind::UpstreamUnreachable,
+        None => Kind::UpstreamBroken,
+    };
+    let reason = connect.map_or(deepest, ToString::to_string);
+    Error::upstream(kind, endpoint.authority(), Retry::Elsewhere, format!("{} cannot be reached: {reason}.", endpoint.authority())).into()
+}
+
+/// Statuses with which a server says that it cannot just now; another one may.
+fn is_elsewhere(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+/// The server's own words are kept: if nothing better comes, the client gets them.
+async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
+    let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
+    let answer = match collected {
+        Ok(Ok(Collected::Whole(bytes))) => Some((status, headers, bytes)),
+        _ => None,
+    };
+    let kind = if status == StatusCode::TOO_MANY_REQUESTS { Kind::Overloaded } else { Kind::UpstreamBroken };
+    let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
+    Failure { error: Error::upstream(kind, clock.endpoint.authority(), Retry::Elsewhere, message), answer }
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// The first piece of a stream. One that ends before it has begun is a failure like any other.
+async fn first_piece(clock: &Clock<'_>, mut body: Incoming, permit: Permit) -> Result<Body, Failure> {
+    let first = loop {
+        match clock.bounded("the first byte of its answer", clock.timeouts.first_token, body.frame()).await? {
+            None => {
+                let message = format!("{} ended its stream before it began.", clock.endpoint.authority());
+                return Err(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), Retry::Elsewhere, message).into());
+            }
+            Some(Err(error)) => return Err(clock.broken(&error)),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if !data.is_empty() => break data,
+                _ => {}
+            },
+        }
+    };
+    Ok(Body::Stream(Box::new(UpstreamBody::new(first, body, permit, clock.endpoint.authority().clone(), clock.timeouts.between_tokens, clock.ends))))
+}
+
+/// All of a plain answer.
+async fn whole(clock: &Clock<'_>, body: Incoming, permit: Permit) -> Result<Body, Failure> {
+    // A plain answer comes when the model has said everything, so its bytes follow closely on one another.
+    match clock.bounded("its whole answer", clock.timeouts.first_token.max(clock.timeouts.between_tokens), collect(body)).await? {
+        Ok(Collected::Whole(bytes)) => Ok(Body::Whole(bytes)),
+        Ok(Collected::Large(first, rest)) => {
+            Ok(Body::Stream(Box::new(UpstreamBody::new(first, rest, permit, clock.endpoint.authority().clone(), clock.timeouts.between_tokens, clock.ends))))
+        }
+        Err(error) => Err(clock.broken(&error)),
+    }
+}
+
+enum Collected {
+    Whole(Bytes),
+    /// What has come so far, and what is still coming.
+    Large(Bytes, Incoming),
+}
+
+async fn collect(mut body: Incoming) -> Result<Collected, hyper::Error> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() && all.is_empty() {
+            // Most answers are one piece: no copy.
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        all.extend_from_slice(&data);
+        if all.len() > MAX_HELD {
+            return Ok(Collected::Large(all.freeze(), body));
+        }
+    }
+    Ok(Collected::Whole(if all.is_empty() { first } else { all.freeze() }))
+}

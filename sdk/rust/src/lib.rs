@@ -1,0 +1,75 @@
+//! Write pointsman plugins in Rust: one trait implementation and one macro line.
+//!
+//! A plugin is a small WebAssembly component that decides about each inference request. It has one or more hooks:
+//!
+//! | hook | it decides | trait |
+//! |---|---|---|
+//! | `routing` | which model answers | [`Routing`] |
+//! | `prompting` | which version of which prompt, and what else changes in the request | [`Prompting`] |
+//! | `caching` | which requests may share an answer | [`Caching`] |
+//!
+//! ```
+//! use pointsman_plugin::{Decision, Plan, Request, RequestHead, Result, Routing};
+//!
+//! struct ShortIsCheap;
+//!
+//! impl Routing for ShortIsCheap {
+//!     fn route(head: &RequestHead, _: &Request) -> Result<Decision> {
+//!         if head.prompt_tokens > 400 {
+//!             return Ok(Decision::Pass);
+//!         }
+//!         Ok(Plan::to("small").then("large").because("short").into())
+//!     }
+//! }
+//!
+//! pointsman_plugin::export!(ShortIsCheap: routing);
+//! ```
+//!
+//! `Cargo.toml` names this crate as a dependency and says `[lib] crate-type = ["cdylib"]`; `pointsman plugin build DIR` makes the
+//! component. Three worked examples are in the repository's `plugins/`, and `docs/plugins.md` says how one is deployed.
+//!
+//! # What a plugin can ask
+//!
+//! The small [`RequestHead`] comes with each call. [`Request`] reads headers, messages and body, and costs what is read. All else
+//! needs its grant in the configuration: [`config`], [`mod@log`], [`metrics`], [`upstreams`], [`embeddings`], [`clock`],
+//! [`random`]. A component imports what its code calls, and nothing more.
+//!
+//! # What to know
+//!
+//! - One instance serves one exchange: what a `static` holds is gone with it, and no other exchange sees it.
+//! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
+//!   `on_failure = "fail"`.
+//! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
+//!   functions of its own, as in the examples.
+//!
+//! What this crate does not do: it decides nothing, and it keeps no state between calls.
+//!
+//! **Invariant:** what it adds to the contract in `wit/` is convenience; nothing can be said with it that the contract does not have.
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod caching;
+pub mod config;
+mod error;
+#[doc(hidden)]
+pub mod export;
+mod flat;
+mod imports;
+pub mod log;
+pub mod prompting;
+mod request;
+pub mod routing;
+
+#[doc(inline)]
+pub use bindings::host::pointsman::plugin::{
+    request_data::{Request, Response},
+    types::{Labels, Message, Operation, PluginError, PromptRef, Rejection, RequestHead, Role, Target},
+};
+#[doc(no_inline)]
+pub use caching::{Admission, CacheKey, Caching, Candidate, Directive, Scope, SemanticKey, Verdict};
+pub use error::Result;
+pub use imports::{clock, embeddings, metrics, random, upstreams};
+#[doc(no_inline)]
+pub use prompting::{Edit, Outcome, PromptChoice, Prompting, Rewrite};
+#[doc(no_inline)]
+pub use routing::{Decision, Plan, Routing};

@@ -1,0 +1,108 @@
+//! The hook `routing`: which model answers.
+
+use std::time::Duration;
+
+use crate::bindings::routing::exports::pointsman::plugin::routing::Guest;
+use crate::error::milliseconds;
+use crate::export::Exported;
+use crate::{PluginError, Rejection, Request, RequestHead, Result, Target};
+
+#[doc(inline)]
+pub use crate::bindings::routing::exports::pointsman::plugin::routing::{Decision, Plan};
+
+/// A plugin that chooses models.
+pub trait Routing {
+    /// Is the configuration one to work with? Asked once, before this version takes traffic; an error keeps the one before it in
+    /// place and is shown to whoever wrote the configuration.
+    ///
+    /// # Errors
+    /// What is wrong, and what to write instead ([`PluginError::setting`]).
+    fn check() -> Result<()> {
+        Ok(())
+    }
+
+    /// Which models are to be tried for this request, in which order.
+    ///
+    /// # Errors
+    /// Counted, logged, and handled as the plugin's owner wrote in `on_failure`.
+    fn route(head: &RequestHead, request: &Request) -> Result<Decision>;
+}
+
+impl Plan {
+    /// This model is tried first. Models have the names of the configuration's `[models]`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pointsman_plugin::Plan;
+    ///
+    /// let plan = Plan::to("small").first_byte_within(Duration::from_secs(2)).then("large").because("short").label("rule", "length");
+    /// assert_eq!(plan.targets.len(), 2);
+    /// assert_eq!(plan.targets[0].first_byte_timeout_ms, Some(2_000));
+    /// assert_eq!(plan.reason, "short");
+    /// ```
+    pub fn to(model: impl Into<String>) -> Self {
+        Self { targets: vec![target(model)], headers: Vec::new(), reason: String::new(), labels: Vec::new() }
+    }
+
+    /// This one is tried when those before it have failed. A plan has at most 8.
+    pub fn then(mut self, model: impl Into<String>) -> Self {
+        self.targets.push(target(model));
+        self
+    }
+
+    /// Time for the whole answer of the model named last.
+    pub fn within(mut self, time: Duration) -> Self {
+        if let Some(last) = self.targets.last_mut() {
+            last.timeout_ms = Some(milliseconds(time));
+        }
+        self
+    }
+
+    /// Time until the first byte of the answer of the model named last.
+    pub fn first_byte_within(mut self, time: Duration) -> Self {
+        if let Some(last) = self.targets.last_mut() {
+            last.first_byte_timeout_ms = Some(milliseconds(time));
+        }
+        self
+    }
+
+    /// Why, in a few words. The client sees it as `x-pointsman-reason`.
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// A header for the upstream. A plan has at most 16, and none that the host sets itself.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Recorded with the exchange, and seen by later plugins through [`Request::metadata`].
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+}
+
+fn target(model: impl Into<String>) -> Target {
+    Target { model: model.into(), timeout_ms: None, first_byte_timeout_ms: None }
+}
+
+impl From<Plan> for Decision {
+    fn from(plan: Plan) -> Self {
+        Self::Plan(plan)
+    }
+}
+
+impl From<Rejection> for Decision {
+    fn from(rejection: Rejection) -> Self {
+        Self::Reject(rejection)
+    }
+}
+
+impl<T: Routing> Guest for Exported<T> {
+    fn route(head: RequestHead, request: &Request) -> core::result::Result<Decision, PluginError> {
+        T::route(&head, request)
+    }
+}

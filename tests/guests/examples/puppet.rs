@@ -1,0 +1,112 @@
+//! A guest that returns what the request's `x-puppet-HOOK` headers say, whatever it is: the tests' hand on the other side.
+//!
+//! **Invariant:** it imports nothing, so it needs no grant.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use guests::puppet::{Admit, Directive, Route, Select, Sight, Verdict};
+use guests::types::{PluginError, RequestHead, Target};
+use guests::{caching, info, lifecycle, orders, prompting, routing};
+
+/// Counts the calls that this instance has seen. A fresh instance per exchange never gets beyond its own.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+struct Puppet;
+
+impl lifecycle::Guest for Puppet {
+    fn describe() -> lifecycle::Info {
+        info("puppet")
+    }
+
+    fn check() -> Result<(), PluginError> {
+        Ok(())
+    }
+}
+
+fn sight(what: Sight, head: &RequestHead, request: &routing::Request) -> String {
+    match what {
+        Sight::Head => format!("{head:?}"),
+        Sight::Calls => CALLS.load(Ordering::Relaxed).to_string(),
+        Sight::Header(name) => format!("{:?}", request.header(&name)),
+        Sight::HeaderNames => request.header_names().join(","),
+        Sight::Messages => (0..request.message_count()).filter_map(|index| request.message(index)).map(|message| format!("{:?}={}", message.role, message.text)).collect::<Vec<_>>().join("|"),
+        Sight::LastUserText(bytes) => request.last_user_text(bytes),
+        Sight::Json(pointer) => format!("{:?}", request.json(&pointer)),
+        Sight::Metadata(key) => format!("{:?}", request.metadata(&key)),
+    }
+}
+
+impl routing::Guest for Puppet {
+    fn route(head: RequestHead, request: &routing::Request) -> Result<routing::Decision, PluginError> {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        let target = |model: String| Target { model, timeout_ms: None, first_byte_timeout_ms: None };
+        Ok(match orders::<Route>(request, "route")? {
+            None | Some(Route::Pass) => routing::Decision::Pass,
+            Some(Route::Plan { targets, headers, reason, labels, first_byte_timeout_ms, timeout_ms }) => {
+                let targets = targets.into_iter().map(|model| Target { model, timeout_ms, first_byte_timeout_ms }).collect();
+                routing::Decision::Plan(routing::Plan { targets, headers, reason, labels })
+            }
+            Some(Route::Tell(what)) => {
+                let reason = sight(what, &head, request);
+                routing::Decision::Plan(routing::Plan { targets: vec![target(head.model)], headers: vec![], reason, labels: vec![] })
+            }
+            Some(Route::Reject(refusal)) => routing::Decision::Reject(refusal.into()),
+            Some(Route::Misdeed(misdeed)) => return misdeed.commit(),
+        })
+    }
+}
+
+impl prompting::Guest for Puppet {
+    fn select(_: RequestHead, request: &prompting::Request) -> Result<prompting::Outcome, PluginError> {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        Ok(match orders::<Select>(request, "select")? {
+            None | Some(Select::Pass) => prompting::Outcome::Pass,
+            Some(Select::Choose(choice)) => prompting::Outcome::Choose(choice.into()),
+            Some(Select::Rewrite { choice, edits }) => {
+                prompting::Outcome::Rewrite(prompting::Rewrite { choice: choice.map(Into::into), edits: edits.into_iter().map(Into::into).collect() })
+            }
+            Some(Select::Reject(refusal)) => prompting::Outcome::Reject(refusal.into()),
+            Some(Select::Misdeed(misdeed)) => return misdeed.commit(),
+        })
+    }
+}
+
+/// `admit` sees no request, so its orders come with the key and wait in the instance that the host keeps.
+static ADMIT: Mutex<Option<Admit>> = Mutex::new(None);
+
+impl caching::Guest for Puppet {
+    fn key(_: RequestHead, request: &caching::Request) -> Result<caching::Directive, PluginError> {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        *ADMIT.lock().expect("one thread") = orders(request, "admit")?;
+        Ok(match orders::<Directive>(request, "key")? {
+            None | Some(Directive::Pass) => caching::Directive::Pass,
+            Some(Directive::Bypass) => caching::Directive::Bypass,
+            Some(Directive::Key(key)) => caching::Directive::Key(key.into()),
+            Some(Directive::ReadOnly(key)) => caching::Directive::ReadOnly(key.into()),
+            Some(Directive::Refresh(key)) => caching::Directive::Refresh(key.into()),
+            Some(Directive::Misdeed(misdeed)) => return misdeed.commit(),
+        })
+    }
+
+    fn confirm(_: RequestHead, request: &caching::Request, _: caching::Candidate) -> Result<caching::Verdict, PluginError> {
+        Ok(match orders::<Verdict>(request, "confirm")? {
+            None | Some(Verdict::Serve) => caching::Verdict::Serve,
+            Some(Verdict::Veto) => caching::Verdict::Veto,
+            Some(Verdict::Evict) => caching::Verdict::Evict,
+            Some(Verdict::Misdeed(misdeed)) => return misdeed.commit(),
+        })
+    }
+
+    fn admit(_: RequestHead, response: &caching::Response) -> Result<Option<u32>, PluginError> {
+        Ok(match ADMIT.lock().expect("one thread").take() {
+            None => Some(60_000),
+            Some(Admit::No) => None,
+            Some(Admit::For(ms)) => Some(ms),
+            Some(Admit::IfTextHas(part)) => response.text(1 << 16).contains(&part).then_some(60_000),
+            Some(Admit::Panic) => panic!("as ordered"),
+        })
+    }
+}
+
+guests::export!(Puppet with_types_in guests);

@@ -1,0 +1,39 @@
+//! The smallest useful guest: it routes to the model that the client asked for and says its revision as the reason. The
+//! harness patches the digits to make as many versions as a test wants, without a compiler.
+//!
+//! **Invariant:** it imports nothing, so it needs no grant.
+
+mod contract {
+    wit_bindgen::generate!({ path: "../../wit", world: "routing-plugin", generate_all });
+}
+use contract::exports::pointsman::plugin::{lifecycle, routing};
+use contract::pointsman::plugin::types::{PluginError, RequestHead, Target};
+
+/// Read through a volatile pointer, so that the compiler cannot know what will stand here.
+static REVISION: [u8; 17] = *b"revision 00000000";
+
+struct Router;
+
+impl lifecycle::Guest for Router {
+    fn describe() -> lifecycle::Info {
+        lifecycle::Info { name: "router".into(), version: "1.0.0".into(), description: "A guest of the tests.".into() }
+    }
+
+    fn check() -> Result<(), PluginError> {
+        Ok(())
+    }
+}
+
+impl routing::Guest for Router {
+    fn route(head: RequestHead, _: &routing::Request) -> Result<routing::Decision, PluginError> {
+        let revision = core::hint::black_box(&REVISION);
+        Ok(routing::Decision::Plan(routing::Plan {
+            targets: vec![Target { model: head.model, timeout_ms: None, first_byte_timeout_ms: None }],
+            headers: vec![],
+            reason: String::from_utf8_lossy(revision).into_owned(),
+            labels: vec![],
+        }))
+    }
+}
+
+contract::export!(Router with_types_in contract);

@@ -1,0 +1,155 @@
+//! Hostile guests, as WebAssembly text: each does one thing in its `route` hook (or its start code) that no guest may.
+//!
+//! Core modules by hand, since no compiler would make them, wrapped into components of the real contract. Layouts follow the
+//! canonical ABI: `route` gets one pointer to its arguments (the request's handle lies at 104, behind the head), and a result
+//! of zeros is "ok, no opinion".
+//!
+//! **Invariant:** but for its one deed a guest keeps the contract: it would load, and would be asked.
+
+use std::path::Path;
+
+use wit_component::StringEncoding;
+use wit_parser::Resolve;
+
+/// A guest, and what is to be expected of it.
+pub struct Hostile {
+    /// What it does.
+    pub name: &'static str,
+    /// Imports, as fields of the module.
+    imports: &'static str,
+    /// Further fields of the module.
+    fields: &'static str,
+    /// What `route` does, before it gives its handle back and says that it has no opinion.
+    route: &'static str,
+    /// The grants that it needs, as in a TOML list.
+    pub grants: &'static str,
+    /// The cause under which its failure is counted.
+    pub cause: &'static str,
+}
+
+const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", route: "", grants: "", cause: "" };
+const CLOCK: &str = r#"(import "pointsman:plugin/clock@0.1.0" "now" (func $now (result i64)))"#;
+const LOG: &str = r#"(import "pointsman:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
+const WASI: &str = r#"
+    (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $alarm (param i64) (result i32)))
+    (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))"#;
+
+/// Guests that load, and misbehave when they are asked.
+pub const ALL: [Hostile; 13] = [
+    Hostile { name: "endless-loop", route: "(loop $again (br $again))", cause: "deadline", ..NOTHING },
+    Hostile {
+        name: "endless-start",
+        imports: CLOCK,
+        grants: r#""clock""#,
+        // While it is loaded there is no exchange, and the clock stands at zero.
+        fields: "(func $start (if (i64.ne (call $now) (i64.const 0)) (then (loop $again (br $again))))) (start $start)",
+        cause: "deadline",
+        ..NOTHING
+    },
+    Hostile { name: "deep-recursion", fields: "(func $deep (param i32) (call $deep (i32.add (local.get 0) (i32.const 1))) (call $deep (i32.const 0)))", route: "(call $deep (i32.const 0))", cause: "trap", ..NOTHING },
+    Hostile { name: "memory-bomb", route: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))", cause: "memory", ..NOTHING },
+    Hostile { name: "memory-leap", route: "(drop (memory.grow (i32.const 65000)))", cause: "memory", ..NOTHING },
+    Hostile {
+        name: "table-bomb",
+        fields: "(table $t 1 funcref)",
+        route: "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again))",
+        cause: "memory",
+        ..NOTHING
+    },
+    Hostile { name: "result-beyond-memory", route: REJECT_OF_1_GIB, cause: "trap", ..NOTHING },
+    Hostile { name: "huge-result", route: REJECT_OF_8_MIB, cause: "trap", ..NOTHING },
+    Hostile { name: "hostcall-flood", imports: CLOCK, grants: r#""clock""#, route: "(loop $again (drop (call $now)) (br $again))", cause: "deadline", ..NOTHING },
+    Hostile {
+        name: "huge-argument",
+        imports: LOG,
+        grants: r#""log""#,
+        route: "(drop (memory.grow (i32.const 1000))) (call $log (i32.const 4) (i32.const 0) (i32.const 62914560) (i32.const 0) (i32.const 0))",
+        cause: "trap",
+        ..NOTHING
+    },
+    Hostile { name: "trap", route: "unreachable", cause: "trap", ..NOTHING },
+    Hostile { name: "resource-leak", route: "(return (i32.const 1024))", cause: "trap", ..NOTHING },
+    Hostile { name: "long-sleep", imports: WASI, route: "(call $block (call $alarm (i64.const 60000000000)))", cause: "deadline", ..NOTHING },
+];
+
+/// A refusal whose message is said to be 1 GiB long.
+const REJECT_OF_1_GIB: &str = "(call $reject (i32.const 1073741824)) (return (i32.const 2048))";
+/// One whose message really has 8 MiB.
+const REJECT_OF_8_MIB: &str = "(drop (memory.grow (i32.const 160))) (call $reject (i32.const 8388608)) (return (i32.const 2048))";
+
+impl Hostile {
+    /// The guest as a component.
+    pub fn component(&self) -> Vec<u8> {
+        let Self { imports, fields, route, .. } = self;
+        let text = format!(
+            r#"(module
+              (import "pointsman:plugin/request-data@0.1.0" "[resource-drop]request" (func $give_back (param i32)))
+              {imports}
+              (memory (export "memory") 4)
+              (global $top (mut i32) (i32.const 131072))
+              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
+                (global.set $top (i32.add (local.get $at) (local.get 3)))
+                (local.get $at))
+              (func $reject (param $length i32)
+                (i32.store8 (i32.const 2052) (i32.const 2))
+                (i32.store16 (i32.const 2056) (i32.const 400))
+                (i32.store (i32.const 2072) (local.get $length)))
+              {fields}
+              (func (export "pointsman:plugin/lifecycle@0.1.0#describe") (result i32) (i32.const 1024))
+              (func (export "pointsman:plugin/lifecycle@0.1.0#check") (result i32) (i32.const 1024))
+              (func (export "pointsman:plugin/routing@0.1.0#route") (param $arguments i32) (result i32)
+                {route}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (i32.const 1024)))"#
+        );
+        let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        embed(&mut module);
+        super::component(&module)
+    }
+}
+
+/// A guest that keeps the contract and has no opinion.
+pub fn meek() -> Vec<u8> {
+    Hostile { name: "meek", ..NOTHING }.component()
+}
+
+/// A component that is sound and has nothing to do with the contract.
+pub fn stranger() -> Vec<u8> {
+    wat::parse_str("(component)").expect("it is sound")
+}
+
+/// Code that could be a plugin's, but is no component.
+pub fn core_module() -> Vec<u8> {
+    wat::parse_str("(module)").expect("it is sound")
+}
+
+/// Describes a module as one of the contract's `routing-plugin` world that may import a clock of WASI as well.
+fn embed(module: &mut Vec<u8>) {
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let mut resolve = Resolve::default();
+    resolve.push_dir(&wit).expect("wit/ can be read");
+    let package = resolve.push_str("hostile.wit", WORLD).expect("the world is sound");
+    let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
+    wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).expect("a module can be described");
+}
+
+const WORLD: &str = "
+package tests:hostile;
+package wasi:io@0.2.0 {
+    interface poll {
+        resource pollable { block: func(); }
+    }
+}
+package wasi:clocks@0.2.0 {
+    interface monotonic-clock {
+        use wasi:io/poll@0.2.0.{pollable};
+        subscribe-duration: func(when: u64) -> pollable;
+    }
+}
+world guest {
+    include pointsman:plugin/routing-plugin@0.1.0;
+    import wasi:clocks/monotonic-clock@0.2.0;
+}
+";

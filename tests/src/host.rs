@@ -1,0 +1,306 @@
+//! A host under test: a configuration that is put together step by step, in a folder of its own, and the process that serves it,
+//! here in the test's own process or as the real binary.
+//!
+//! Every host is given the models `small` and `large` of the provider `fake`, `auto` (a choice of the two), `vectors` (an
+//! embedding model there) and `built-in` (the host's own).
+//!
+//! **Invariant:** the host reads its configuration from a file, as it does in the field; nothing is set behind its back.
+
+mod folder;
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use pointsman::config;
+use pointsman::identity::Keys;
+use pointsman::process::{Process, StartError};
+use secrecy::ExposeSecret;
+
+use crate::FakeUpstream;
+use crate::binary::Binary;
+use crate::door::Door;
+pub use folder::Folder;
+
+/// A host that is not started yet.
+#[derive(Debug)]
+pub struct Host {
+    folder: Folder,
+    top: String,
+    listen: String,
+    admin: String,
+    log: String,
+    endpoints: Vec<String>,
+    provider: String,
+    sections: String,
+    keys: BTreeMap<String, String>,
+}
+
+/// A plugin of a host: a component and what the owner writes about it.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    name: String,
+    component: Vec<u8>,
+    hooks: String,
+    settings: String,
+}
+
+impl Plugin {
+    /// A plugin with all three hooks and no grants.
+    pub fn new(name: &str, component: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), component: component.into(), hooks: r#""routing", "prompting", "caching""#.to_owned(), settings: String::new() }
+    }
+
+    /// The guest that returns what the request tells it to.
+    pub fn puppet() -> Self {
+        Self::new("puppet", crate::guests::puppet())
+    }
+
+    /// The guest that asks the host what the request tells it to, with every grant.
+    pub fn asker() -> Self {
+        let all = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random""#;
+        Self::new("asker", crate::guests::asker()).hooks(r#""routing""#).set("deadline = \"500ms\"").set(&format!("grant = [{all}]"))
+    }
+
+    /// The guest that routes and says its revision.
+    pub fn router(revision: u32) -> Self {
+        Self::new("router", crate::guests::router(revision)).hooks(r#""routing""#)
+    }
+
+    /// Called at these hooks alone, as they stand in a TOML list.
+    #[must_use]
+    pub fn hooks(mut self, hooks: &str) -> Self {
+        hooks.clone_into(&mut self.hooks);
+        self
+    }
+
+    /// With one more line in its section.
+    #[must_use]
+    pub fn set(mut self, line: &str) -> Self {
+        self.settings.push_str(line);
+        self.settings.push('\n');
+        self
+    }
+
+    /// A failure fails the request.
+    #[must_use]
+    pub fn must_not_fail(self) -> Self {
+        self.set("on_failure = \"fail\"")
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host {
+    /// A host without plugins, cache, prompts or keys.
+    pub fn new() -> Self {
+        Self {
+            folder: Folder::new(),
+            top: String::new(),
+            listen: String::new(),
+            admin: String::new(),
+            log: "format = \"json\"\nlevel = \"info\"\n".to_owned(),
+            endpoints: Vec::new(),
+            provider: String::new(),
+            sections: String::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// Sends to this upstream; with several, to the least loaded.
+    #[must_use]
+    pub fn upstream(self, fake: &FakeUpstream) -> Self {
+        let url = fake.url();
+        self.endpoint(url)
+    }
+
+    /// Sends to this address.
+    #[must_use]
+    pub fn endpoint(mut self, url: String) -> Self {
+        self.endpoints.push(format!("{url:?}"));
+        self
+    }
+
+    /// With a line before all sections.
+    #[must_use]
+    pub fn top(mut self, line: &str) -> Self {
+        self.top.push_str(line);
+        self.top.push('\n');
+        self
+    }
+
+    /// With a line in `[listen]`.
+    #[must_use]
+    pub fn listen(mut self, line: &str) -> Self {
+        self.listen.push_str(line);
+        self.listen.push('\n');
+        self
+    }
+
+    /// With a line in `[admin]`.
+    #[must_use]
+    pub fn admin(mut self, line: &str) -> Self {
+        self.admin.push_str(line);
+        self.admin.push('\n');
+        self
+    }
+
+    /// Logs at this level.
+    #[must_use]
+    pub fn log(mut self, level: &str) -> Self {
+        self.log = format!("format = \"json\"\nlevel = {level:?}\n");
+        self
+    }
+
+    /// With a line in the upstream's section.
+    #[must_use]
+    pub fn provider(mut self, line: &str) -> Self {
+        self.provider.push_str(line);
+        self.provider.push('\n');
+        self
+    }
+
+    /// With a section, or several.
+    #[must_use]
+    pub fn section(mut self, text: &str) -> Self {
+        self.sections.push_str(text);
+        self.sections.push('\n');
+        self
+    }
+
+    /// With the exact cache.
+    #[must_use]
+    pub fn cache(self) -> Self {
+        self.section("[cache]")
+    }
+
+    /// With the exact and the semantic cache.
+    #[must_use]
+    pub fn semantic(self) -> Self {
+        self.section("[cache]\n[cache.semantic]")
+    }
+
+    /// With a plugin, asked after those before it.
+    #[must_use]
+    pub fn plugin(self, plugin: Plugin) -> Self {
+        let Plugin { name, component, hooks, settings } = plugin;
+        self.folder.write(&format!("{name}.wasm"), &component);
+        self.section(&format!("[plugins.{name}]\ncomponent = \"{name}.wasm\"\nhooks = [{hooks}]\n{settings}"))
+    }
+
+    /// With a version of a prompt.
+    #[must_use]
+    pub fn prompt(self, name: &str, version: &str, text: &str) -> Self {
+        self.folder.write(&format!("prompts/{name}/{version}.j2"), text.as_bytes());
+        if self.sections.contains("[prompts]") { self } else { self.section("[prompts]\npath = \"prompts\"") }
+    }
+
+    /// With a file in the folder of the configuration.
+    #[must_use]
+    pub fn file(self, name: &str, bytes: &[u8]) -> Self {
+        self.folder.write(name, bytes);
+        self
+    }
+
+    /// With a key of a tenant.
+    #[must_use]
+    pub fn key(self, name: &str, tenant: &str) -> Self {
+        self.limited_key(name, tenant, "")
+    }
+
+    /// With a key of a tenant, and a line more in its section.
+    #[must_use]
+    pub fn limited_key(mut self, name: &str, tenant: &str, line: &str) -> Self {
+        let made = Keys::generate(name, tenant).expect("the system has random numbers");
+        self.keys.insert(name.to_owned(), made.key.expose_secret().to_owned());
+        self.section(&format!("{}{line}", made.entry))
+    }
+
+    /// The folder that it will be started from.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The configuration, as it will be written.
+    fn text(&self) -> String {
+        let Self { top, listen, admin, log, endpoints, provider, sections, .. } = self;
+        let address = if listen.contains("address =") { "" } else { "address = \"127.0.0.1:0\"" };
+        let drain = if listen.contains("drain =") { "" } else { "drain = \"1s\"" };
+        let threads = if listen.contains("threads =") { "" } else { "threads = 2" };
+        let mut text = format!("{top}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n");
+        if !endpoints.is_empty() {
+            text.push_str(&format!("[providers.fake]\nkind = \"openai\"\nendpoints = [{}]\n{provider}\n{MODELS}\n", endpoints.join(", ")));
+        }
+        text + sections
+    }
+
+    /// Starts it in this process.
+    pub fn start(self) -> Running {
+        self.try_start().unwrap_or_else(|error| panic!("the host does not start: {error}"))
+    }
+
+    /// Starts it in this process, if it can be started.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub fn try_start(self) -> Result<Running, StartError> {
+        let text = self.text();
+        self.folder.write(Folder::CONFIG, text.as_bytes());
+        let loaded = config::load(&self.folder.config()).unwrap_or_else(|report| panic!("{report}\n{text}"));
+        let process = Process::start(loaded)?;
+        let admin = process.admin().expect("[admin] is configured");
+        let door = Door { address: process.address(), admin, keys: self.keys };
+        Ok(Running { process, folder: self.folder, door })
+    }
+
+    /// Starts the real binary.
+    pub fn spawn(self) -> Binary {
+        self.spawn_with(&[])
+    }
+
+    /// Starts the real binary, with these variables in its environment.
+    pub fn spawn_with(self, environment: &[(&str, &str)]) -> Binary {
+        self.folder.write(Folder::CONFIG, self.text().as_bytes());
+        Binary::serve(self.folder, self.keys, environment)
+    }
+}
+
+/// What a client may ask for.
+const MODELS: &str = r#"
+[models.small]
+provider = "fake"
+name = "tiny-1"
+price = { input = 0.05, output = 0.10 }
+[models.large]
+provider = "fake"
+name = "giant-1"
+price = { input = 2.0, output = 8.0 }
+[models.auto]
+choose = ["small", "large"]
+[models.vectors]
+provider = "fake"
+name = "vectors-1"
+kind = "embedding"
+[models.built-in]
+provider = "built-in"
+"#;
+
+/// A host that serves in this process. Dropping it drains it.
+pub struct Running {
+    /// The process.
+    pub process: Process,
+    /// What it was started from.
+    pub folder: Folder,
+    door: Door,
+}
+
+impl Deref for Running {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}

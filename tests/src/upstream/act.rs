@@ -1,0 +1,273 @@
+//! What a [`super::FakeUpstream`] does with one request: an answer, and what goes wrong with it.
+//!
+//! **Invariant:** a fault's place is a byte of the answer's body, counted without the framing.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Seen, completion};
+
+/// Opens once; whoever waits at it goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// A closed gate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets everybody through.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What is done with one request.
+#[derive(Clone)]
+pub struct Act {
+    what: What,
+    status: Option<u16>,
+    headers: Vec<(String, String)>,
+    length: Option<usize>,
+    edit: Option<Arc<dyn Fn(&mut Value) + Send + Sync>>,
+    pub(super) delay: Duration,
+    pub(super) pace: Duration,
+    pub(super) times: usize,
+    pub(super) faults: Vec<(usize, Fault)>,
+}
+
+#[derive(Clone)]
+enum What {
+    /// What a model would answer: a completion or a stream of one, embeddings on their path.
+    Answer,
+    /// A completion with this text.
+    Say(String),
+    Bytes {
+        kind: &'static str,
+        pieces: Vec<Vec<u8>>,
+    },
+    /// No HTTP of ours at all.
+    Raw(Vec<u8>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    Cut,
+    Reset,
+    Hold(Gate),
+}
+
+/// An act in bytes.
+pub(super) struct Shape {
+    pub(super) head: Vec<u8>,
+    pub(super) pieces: Vec<Vec<u8>>,
+    pub(super) keep_alive: bool,
+    chunked: bool,
+}
+
+impl Default for Act {
+    fn default() -> Self {
+        Self {
+            what: What::Answer,
+            status: None,
+            headers: Vec::new(),
+            length: None,
+            edit: None,
+            delay: Duration::ZERO,
+            pace: Duration::ZERO,
+            times: 1,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl Act {
+    /// The deterministic answer; it names its own number, the model and the question.
+    pub fn answer() -> Self {
+        Self::default()
+    }
+
+    /// A completion with this text.
+    pub fn say(text: impl Into<String>) -> Self {
+        Self { what: What::Say(text.into()), ..Self::default() }
+    }
+
+    /// A body of this kind, sent in these pieces.
+    pub fn body(kind: &'static str, pieces: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
+        Self { what: What::Bytes { kind, pieces: pieces.into_iter().map(Into::into).collect() }, ..Self::default() }
+    }
+
+    /// A JSON body.
+    pub fn json(value: &Value) -> Self {
+        Self::body("application/json", [value.to_string()])
+    }
+
+    /// A stream of these events, as they are.
+    pub fn events(events: impl IntoIterator<Item = impl std::fmt::Display>) -> Self {
+        Self::body("text/event-stream", events.into_iter().map(|event| format!("data: {event}\n\n")))
+    }
+
+    /// A refusal in OpenAI's words.
+    pub fn refuse(status: u16, code: &str) -> Self {
+        Self::json(&json!({ "error": { "message": format!("the upstream says {code}"), "type": "upstream_error", "param": null, "code": code } })).status(status)
+    }
+
+    /// These bytes and the end of the connection, instead of HTTP.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { what: What::Raw(bytes.into()), ..Self::default() }
+    }
+
+    /// No answer at all: the connection stays open until the client leaves.
+    pub fn silent() -> Self {
+        Self::raw(Vec::new()).hold_at(0, &Gate::new())
+    }
+
+    /// With another status than 200.
+    #[must_use]
+    pub fn status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a `content-length` that need not be true.
+    #[must_use]
+    pub fn length(mut self, length: usize) -> Self {
+        self.length = Some(length);
+        self
+    }
+
+    /// With a completion that was changed before it is sent, plain or streamed.
+    #[must_use]
+    pub fn edit(mut self, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        self.edit = Some(Arc::new(edit));
+        self
+    }
+
+    /// Ended for this reason.
+    #[must_use]
+    pub fn finish(self, reason: &'static str) -> Self {
+        self.edit(move |completion| completion["choices"][0]["finish_reason"] = reason.into())
+    }
+
+    /// Begins only after this long.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Waits this long between two pieces of its body.
+    #[must_use]
+    pub fn pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// Sends its body so many times, one after the other: a stream that is longer than memory.
+    #[must_use]
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Closes the connection in the middle of the answer.
+    #[must_use]
+    pub fn cut_at(self, byte: usize) -> Self {
+        self.fault(byte, Fault::Cut)
+    }
+
+    /// Resets the connection in the middle of the answer.
+    #[must_use]
+    pub fn reset_at(self, byte: usize) -> Self {
+        self.fault(byte, Fault::Reset)
+    }
+
+    /// Says nothing more from this byte on, until the gate opens.
+    #[must_use]
+    pub fn hold_at(self, byte: usize, gate: &Gate) -> Self {
+        self.fault(byte, Fault::Hold(gate.clone()))
+    }
+
+    /// Says nothing more from this byte on.
+    #[must_use]
+    pub fn stall_at(self, byte: usize) -> Self {
+        self.hold_at(byte, &Gate::new())
+    }
+
+    fn fault(mut self, byte: usize, fault: Fault) -> Self {
+        self.faults.push((byte, fault));
+        self
+    }
+
+    /// The bytes for one request.
+    pub(super) fn shape(&self, request: &Seen, number: usize) -> Shape {
+        let (kind, pieces) = match &self.what {
+            What::Raw(bytes) => return Shape { head: Vec::new(), pieces: vec![bytes.clone()], keep_alive: false, chunked: false },
+            What::Bytes { kind, pieces } => (*kind, pieces.clone()),
+            What::Answer | What::Say(_) if request.line.contains("/embeddings") => ("application/json", vec![completion::embeddings(&request.json()).to_string().into_bytes()]),
+            What::Answer => self.completion(request, number, None),
+            What::Say(text) => self.completion(request, number, Some(text)),
+        };
+        let chunked = kind == "text/event-stream" && self.length.is_none();
+        let mut head = format!("HTTP/1.1 {} Fake\r\ncontent-type: {kind}\r\nx-request-id: fake-{number}\r\n", self.status.unwrap_or(200));
+        match chunked {
+            true => head.push_str("transfer-encoding: chunked\r\n"),
+            false => head.push_str(&format!("content-length: {}\r\n", self.length.unwrap_or(pieces.iter().map(Vec::len).sum()))),
+        }
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        Shape { head: head.into_bytes(), pieces, keep_alive: self.length.is_none(), chunked }
+    }
+
+    fn completion(&self, request: &Seen, number: usize, text: Option<&str>) -> (&'static str, Vec<Vec<u8>>) {
+        let asked = request.json();
+        let mut completion = completion::of(&asked, number, text);
+        if let Some(edit) = &self.edit {
+            edit(&mut completion);
+        }
+        if asked["stream"] == true {
+            let usage = asked["stream_options"]["include_usage"] == true;
+            ("text/event-stream", completion::stream(&completion, usage).into_iter().map(String::into_bytes).collect())
+        } else {
+            ("application/json", vec![completion.to_string().into_bytes()])
+        }
+    }
+}
+
+impl Shape {
+    pub(super) fn write(&self, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+        match (self.chunked, bytes.is_empty()) {
+            (_, true) => Ok(()),
+            (false, false) => stream.write_all(bytes),
+            (true, false) => {
+                let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+                chunk.extend_from_slice(bytes);
+                chunk.extend_from_slice(b"\r\n");
+                stream.write_all(&chunk)
+            }
+        }
+    }
+
+    pub(super) fn end(&self, stream: &mut TcpStream) -> io::Result<()> {
+        if self.chunked { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,77 @@
+//! The deterministic model: what it answers to a request, whole, as a stream, and as vectors.
+//!
+//! **Invariant:** a stream says the same as the whole answer does.
+
+use serde_json::{Value, json};
+
+/// The completion that the request `number` of a server gets.
+pub(super) fn of(request: &Value, number: usize, text: Option<&str>) -> Value {
+    let model = request["model"].as_str().unwrap_or_default();
+    let question = question(request);
+    let text = text.map_or_else(|| format!("Answer {number} of {model} to: {question}"), str::to_owned);
+    let words = text.split(' ').count();
+    json!({
+        "id": format!("chatcmpl-{number}"),
+        "object": "chat.completion",
+        "created": 1_750_000_000,
+        "model": model,
+        "system_fingerprint": "fp_fake",
+        "choices": [{ "index": 0, "message": { "role": "assistant", "content": text, "refusal": null }, "logprobs": null, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 7, "completion_tokens": words, "total_tokens": 7 + words },
+        "x_unknown": { "kept": [1, 2.50, null] }
+    })
+}
+
+/// The text of the last user message.
+fn question(request: &Value) -> String {
+    let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let last = messages.iter().rev().find(|message| message["role"] == "user");
+    last.and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// The events of a completion: the role, one event a word, tool calls, the reason to finish, usage if asked for.
+pub(super) fn stream(completion: &Value, include_usage: bool) -> Vec<String> {
+    let message = &completion["choices"][0]["message"];
+    let mut chunks = vec![chunk(completion, json!({ "role": "assistant", "content": "" }), Value::Null)];
+    let text = message["content"].as_str().unwrap_or_default();
+    chunks.extend(text.split_inclusive(' ').map(|word| chunk(completion, json!({ "content": word }), Value::Null)));
+    for (index, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
+        let mut call = call.clone();
+        call["index"] = index.into();
+        chunks.push(chunk(completion, json!({ "tool_calls": [call] }), Value::Null));
+    }
+    chunks.push(chunk(completion, json!({}), completion["choices"][0]["finish_reason"].clone()));
+    if include_usage {
+        let mut last = chunk(completion, json!({}), Value::Null);
+        last["choices"] = json!([]);
+        last["usage"] = completion["usage"].clone();
+        chunks.push(last);
+    }
+    let mut events: Vec<String> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    events.push("data: [DONE]\n\n".to_owned());
+    events
+}
+
+fn chunk(completion: &Value, delta: Value, finish: Value) -> Value {
+    json!({
+        "id": completion["id"],
+        "object": "chat.completion.chunk",
+        "created": completion["created"],
+        "model": completion["model"],
+        "system_fingerprint": completion["system_fingerprint"],
+        "choices": [{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish }]
+    })
+}
+
+/// A vector for each input, its length the only thing that it says.
+pub(super) fn embeddings(request: &Value) -> Value {
+    let inputs = match &request["input"] {
+        Value::Array(inputs) => inputs.clone(),
+        one => vec![one.clone()],
+    };
+    let data = inputs.iter().enumerate().map(|(index, input)| {
+        let length = input.as_str().unwrap_or_default().len();
+        json!({ "object": "embedding", "index": index, "embedding": [length as f64, 0.5, -0.5] })
+    });
+    json!({ "object": "list", "model": request["model"], "data": data.collect::<Vec<_>>(), "usage": { "prompt_tokens": 3, "total_tokens": 3 } })
+}

@@ -1,0 +1,179 @@
+//! Guests that mean harm: each ends in bounded time and memory, the request goes on as the owner declared, others are served
+//! meanwhile, and a plugin that fails again and again is left alone.
+//!
+//! Time is the host's own measure of the call (`pointsman_plugin_call_seconds`), with room for a machine on which other programs
+//! run too; what must not depend on the machine (cause, fall-through, neighbours) is compared exactly.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+use tests::guests::hostile::{self, Hostile};
+use tests::{FakeUpstream, Host, Plugin, Running, guests};
+
+const DEADLINE: Duration = Duration::from_millis(20);
+/// A guest that is ended at its deadline may still have to wait for a core to end on.
+const SLACK: Duration = Duration::from_millis(500);
+
+fn plugin(guest: &Hostile) -> Plugin {
+    let grants = guest.grants;
+    Plugin::new("hostile", guest.component()).hooks("\"routing\"").set(&format!("grant = [{grants}]\nmemory = \"64MiB\"\ndeadline = \"20ms\""))
+}
+
+fn failures(host: &Running, cause: &str) -> f64 {
+    host.metrics().sum("pointsman_plugin_failures_total", &["plugin=\"hostile@", &format!("cause=\"{cause}\"")])
+}
+
+#[test]
+fn each_ends_in_time_and_the_request_goes_on() {
+    let fake = FakeUpstream::start();
+    for guest in hostile::ALL {
+        let host = Host::new().upstream(&fake).plugin(plugin(&guest)).start();
+        for count in 1..=3 {
+            let answer = host.chat("hi");
+            assert_eq!((answer.status, answer.header("x-pointsman-plugin")), (200, None), "{}", guest.name);
+            assert_eq!(failures(&host, guest.cause), f64::from(count), "{}: {}", guest.name, host.api("/api/plugins"));
+        }
+        let metrics = host.metrics();
+        let took = metrics.sum("pointsman_plugin_call_seconds_sum", &["hook=\"routing\""]) / 3.0;
+        assert!(took < (DEADLINE + SLACK).as_secs_f64(), "{}: {took} s a call", guest.name);
+        let strict = Host::new().upstream(&fake).plugin(plugin(&guest).must_not_fail()).start();
+        let refused = strict.chat("hi");
+        assert_eq!((refused.status, refused.code().as_str()), (500, "plugin_failed"), "{}", guest.name);
+    }
+}
+
+#[test]
+fn a_meek_guest_of_the_same_make_is_heard() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).plugin(Plugin::new("hostile", hostile::meek()).hooks("\"routing\"")).start();
+    assert_eq!(host.chat("hi").status, 200);
+    assert_eq!(host.metrics().sum("pointsman_plugin_failures_total", &[]), 0.0);
+    assert_eq!(host.metrics().sum("pointsman_plugin_call_seconds_count", &["hook=\"routing\""]), 1.0);
+}
+
+/// One core, and a guest on it that never gives it back by itself: requests that do not meet the guest are served all the same.
+#[test]
+fn neighbours_on_the_same_core_are_served_meanwhile() {
+    let fake = FakeUpstream::start();
+    let names = ["endless-loop", "hostcall-flood", "long-sleep", "memory-bomb", "deep-recursion"];
+    for guest in hostile::ALL.iter().filter(|guest| names.contains(&guest.name)) {
+        let host = Host::new().upstream(&fake).listen("threads = 1").plugin(plugin(guest).set("# long enough that the neighbour comes in between").set("")).start();
+        let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::SeqCst) {
+                        assert_eq!(host.chat("hi").status, 200, "{}", guest.name);
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            // Models are listed without any plugin.
+            for _ in 0..50 {
+                assert_eq!(host.get("/v1/models", &[]).status, 200, "{}", guest.name);
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+        assert!(served.load(Ordering::SeqCst) > 0);
+    }
+}
+
+/// A guest may use its whole deadline; while it does, the core goes on with others.
+#[test]
+fn a_guest_that_computes_yields_the_core() {
+    let fake = FakeUpstream::start();
+    let [endless, ..] = hostile::ALL;
+    let slow = Plugin::new("hostile", endless.component()).hooks("\"routing\"").set("deadline = \"5s\"");
+    let host = Host::new().upstream(&fake).listen("threads = 1").plugin(slow).start();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| host.chat("hi").status);
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..20 {
+            assert_eq!(host.get("/v1/models", &[]).status, 200);
+        }
+        assert!(!slow.is_finished(), "twenty neighbours were served while the guest computed");
+        assert_eq!(slow.join().unwrap(), 200);
+    });
+}
+
+#[test]
+fn a_plugin_that_keeps_failing_is_quarantined() {
+    let fake = FakeUpstream::start();
+    let [endless, ..] = hostile::ALL;
+    let host = Host::new().upstream(&fake).plugin(plugin(&endless)).start();
+    for _ in 0..30 {
+        assert_eq!(host.chat("hi").status, 200);
+    }
+    let metrics = host.metrics();
+    let (failed, skipped) = (failures(&host, "deadline"), metrics.sum("pointsman_plugin_skipped_total", &[]));
+    assert!((20.0..30.0).contains(&failed) && failed + skipped == 30.0, "{failed} failed, {skipped} were skipped");
+    assert_eq!(metrics.sum("pointsman_plugin_quarantined", &["plugin=\"hostile@"]), 1.0);
+    assert_eq!(host.api("/api/plugins")["plugins"][0]["quarantined"], true);
+    // A new version has a clean record.
+    host.folder.write("hostile.wasm", &hostile::meek());
+    tests::eventually("the new version", || (host.metrics().sum("pointsman_plugin_quarantined", &[]) == 0.0).then_some(()));
+}
+
+/// One success in between, and it counts from the beginning.
+#[test]
+fn a_plugin_that_fails_now_and_then_is_not() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).plugin(Plugin::puppet().hooks("\"routing\"").set("deadline = \"500ms\"")).start();
+    for index in 0..60 {
+        let orders = if index % 15 == 14 { json!("pass") } else { json!("panic") };
+        host.ask("hi").puppet("route", orders).send();
+    }
+    assert_eq!(host.metrics().sum("pointsman_plugin_skipped_total", &[]), 0.0);
+}
+
+/// Bombs go off many at a time, and the process is as large as before.
+#[test]
+fn memory_stays_where_it_is() {
+    let fake = FakeUpstream::start();
+    for guest in hostile::ALL.iter().filter(|guest| ["memory-bomb", "huge-argument", "huge-result", "table-bomb"].contains(&guest.name)) {
+        let host = Host::new().upstream(&fake).plugin(plugin(guest)).plugin(Plugin::puppet().hooks("\"routing\"")).spawn();
+        let hammer = |rounds: usize| {
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| (0..rounds).for_each(|_| assert_eq!(host.chat("hi").status, 200)));
+                }
+            });
+        };
+        hammer(2);
+        let before = host.resident();
+        hammer(10);
+        let grown = host.resident().saturating_sub(before) >> 20;
+        assert!(grown < 32, "{}: {grown} MiB", guest.name);
+    }
+}
+
+/// Whatever the bytes are, the loader says no and lives: here half of a component, and components with a flipped bit.
+#[test]
+fn malformed_components_never_crash_the_loader() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(1)).start();
+    let good = guests::router(1);
+    let load = |bytes: &[u8]| {
+        host.folder.write("router.wasm", bytes);
+        let before = host.process.gateway().reloads();
+        host.process.reload();
+        tests::eventually("a reload", || {
+            let now = host.process.gateway().reloads();
+            (now.done + now.failed > before.done + before.failed).then_some(())
+        });
+        assert_eq!(host.chat("hi").status, 200);
+    };
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() });
+    let damage = (0..good.len(), 0_u8..8, any::<bool>());
+    let done = runner.run(&damage, |(at, bit, cut)| {
+        let mut bytes = good.clone();
+        if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+        load(&bytes);
+        Ok(())
+    });
+    done.unwrap_or_else(|error| panic!("{error}"));
+    host.folder.write("router.wasm", &guests::router(2));
+    tests::eventually("a good one again", || (host.chat("hi").header("x-pointsman-reason") == Some("revision 00000002")).then_some(()));
+}

@@ -1,0 +1,111 @@
+//! Refusals: each in OpenAI's shape, with the status and code that make its SDKs raise the right exception.
+
+use serde_json::{Value, json};
+use tests::{Answer, FakeUpstream, Host, Running};
+
+/// The shape of every refusal.
+fn check(answer: &Answer, status: u16, code: &str, param: Option<&str>) {
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let error = &answer.json()["error"];
+    let message = error["message"].as_str().unwrap();
+    assert!(message.len() > 20 && message.ends_with('.'), "no sentence: {message:?}");
+    assert_eq!(error["param"], param.map_or(Value::Null, Value::from), "{message}");
+    assert!(error["type"].as_str().is_some_and(|kind| kind.ends_with("_error")), "{error}");
+    assert!(answer.header("x-request-id").is_some());
+}
+
+fn host() -> (FakeUpstream, Running) {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    (fake, host)
+}
+
+#[test]
+fn bodies_that_cannot_be_read() {
+    let (fake, host) = host();
+    let deep = format!(r#"{{"model":"small","messages":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    let cases: [(&[u8], Option<&str>); 16] = [
+        (b"", None),
+        (b"hello", None),
+        (b"[]", None),
+        (b"null", None),
+        (b"{\"model\":\"small\"", None),
+        (b"{\"model\":\"small\",\"messages\":[]}{}", None),
+        (b"{\"model\":\"small\",\"messages\":[],}", None),
+        (b"{\"model\":\"small\",\"messages\":[],\"x\":\"\xff\"}", None),
+        (br#"{"model":"small","messages":[],"model":"large"}"#, None),
+        (deep.as_bytes(), None),
+        (br#"{"messages":[]}"#, Some("model")),
+        (br#"{"model":7,"messages":[]}"#, Some("model")),
+        (br#"{"model":"small"}"#, Some("messages")),
+        (br#"{"model":"small","messages":"hi"}"#, Some("messages")),
+        (br#"{"model":"small","messages":[],"stream":"yes"}"#, Some("stream")),
+        (br#"{"model":"small","messages":[],"max_tokens":-1}"#, Some("max_tokens")),
+    ];
+    for (body, param) in cases {
+        check(&host.post("/v1/chat/completions", body, &[]), 400, "invalid_request", param);
+    }
+    check(&host.post("/v1/chat/completions", b"{}", &[("content-encoding", "gzip")]), 400, "invalid_request", None);
+    assert_eq!(fake.count(), 0, "none of it is the provider's to refuse");
+}
+
+#[test]
+fn paths_methods_and_models() {
+    let (fake, host) = host();
+    check(&host.post("/v1/completions", b"{}", &[]), 404, "unknown_path", None);
+    check(&host.get("/", &[]), 404, "unknown_path", None);
+    let wrong = host.get("/v1/chat/completions", &[]);
+    check(&wrong, 405, "method_not_allowed", None);
+    assert_eq!(wrong.header("allow"), Some("POST"));
+    check(&host.ask("hi").model("gpt-5").send(), 404, "model_not_found", Some("model"));
+    check(&host.ask("hi").model("tiny-1").send(), 404, "model_not_found", Some("model"));
+    check(&host.ask("hi").model("vectors").send(), 404, "model_not_found", Some("model"));
+    check(&host.ask("hi").model("built-in").send(), 404, "model_not_found", Some("model"));
+    check(&host.get("/v1/models/none", &[]), 404, "model_not_found", Some("model"));
+    assert_eq!(fake.count(), 0);
+}
+
+#[test]
+fn models_are_listed() {
+    let (_fake, host) = host();
+    let list = host.get("/v1/models", &[]).json();
+    let names: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!((list["object"].as_str(), &names[..]), (Some("list"), &["small", "large", "auto", "vectors", "built-in"][..]));
+    let one = host.get("/v1/models/small", &[]).json();
+    assert_eq!(one, json!({ "id": "small", "object": "model", "created": 0, "owned_by": "fake" }));
+    assert_eq!(list["data"][0], one);
+}
+
+#[test]
+fn keys_open_what_they_are_for() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).key("app", "team").limited_key("thrifty", "team", "models = [\"small\", \"auto\"]\n").start();
+    let unknown = tests::Host::new().key("other", "team");
+    let other = unknown.upstream(&fake).start().keys["other"].clone();
+    for (wrong, headers) in [
+        ("none", vec![]),
+        ("another vendor's", vec![("authorization", "Bearer sk-1234".to_owned())]),
+        ("not in the configuration", vec![("authorization", format!("Bearer {other}"))]),
+        ("another scheme", vec![("authorization", format!("Basic {}", host.keys["app"]))]),
+        ("two", vec![("authorization", format!("Bearer {}", host.keys["app"])), ("authorization", format!("Bearer {other}"))]),
+    ] {
+        let ask = headers.iter().fold(host.ask("hi"), |ask, (name, value)| ask.header(name, value));
+        let answer = ask.send();
+        check(&answer, 401, "invalid_api_key", None);
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{wrong}");
+    }
+    check(&host.get("/v1/models", &[]), 401, "invalid_api_key", None);
+    check(&host.get("/nothing", &[]), 401, "invalid_api_key", None);
+    assert_eq!(fake.count(), 0);
+
+    assert_eq!(host.ask("hi").key("app").send().status, 200);
+    assert_eq!(host.ask("hi").header("x-api-key", &host.keys["app"]).send().status, 200);
+    assert_eq!(fake.last().header("x-api-key"), None, "a client's key never goes up");
+    assert_eq!(host.ask("hi").key("thrifty").send().status, 200);
+    check(&host.ask("hi").key("thrifty").model("large").send(), 403, "model_not_allowed", Some("model"));
+    let bearer = format!("Bearer {}", host.keys["thrifty"]);
+    let list = host.get("/v1/models", &[("authorization", &bearer)]).json();
+    assert_eq!(list["data"].as_array().unwrap().len(), 2, "{list}");
+    check(&host.get("/v1/models/large", &[("authorization", &bearer)]), 404, "model_not_found", Some("model"));
+}

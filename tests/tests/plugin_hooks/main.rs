@@ -1,0 +1,9 @@
+//! Plugins through the whole host: what each hook can decide, what a plugin sees, what it may ask, and what becomes of a request
+//! whose plugin fails. Guests that mean harm have a theme of their own.
+
+mod caching;
+mod grants;
+mod imports;
+mod prompting;
+mod routing;
+mod session;
