@@ -32,6 +32,11 @@ pub struct Template {
 impl Template {
     /// A request to `address`; with a wish it asks for a stream, and tells the upstream which.
     pub fn new(address: SocketAddr, wish: Option<&Wish>) -> Self {
+        Self::with_prompt(address, wish, None)
+    }
+
+    /// One that also asks for a versioned prompt, which makes it longer.
+    pub fn with_prompt(address: SocketAddr, wish: Option<&Wish>, prompt: Option<&str>) -> Self {
         let mark = "?".repeat(WORD);
         let mut body = serde_json::json!({
             "model": "auto",
@@ -48,6 +53,9 @@ impl Template {
                 let missing = BODY.saturating_sub(body.to_string().len() + r#","user":"""#.len());
                 body["user"] = "u".repeat(missing).into();
             }
+        }
+        if let Some(prompt) = prompt {
+            body["prompt"] = serde_json::json!({ "id": prompt, "variables": { "product": "touring bicycle" } });
         }
         let body = body.to_string();
         let head = format!(

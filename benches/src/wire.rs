@@ -92,6 +92,13 @@ impl Connection {
         self.read(&|answer| answer.bytes > 0)
     }
 
+    /// Is the connection open, with nothing to read?
+    pub fn is_silent(&self) -> bool {
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let back = self.stream.set_nonblocking(false);
+        back.is_ok() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn read(&mut self, enough: &dyn Fn(&Answer) -> bool) -> io::Result<Answer> {
         self.buffer.clear();
         let Head { length, mut answer, mut framing } = loop {
@@ -206,8 +213,8 @@ mod tests {
 
     #[test]
     fn two_answers_on_one_connection() {
-        let one = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
-        let mut connection = serve(&[one, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx"]);
+        const ONE: &str = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
+        let mut connection = serve(&[ONE, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx"]);
         let answer = connection.answer().unwrap();
         assert_eq!((answer.status, answer.first_byte, answer.bytes), (503, None, 0));
         assert!(connection.answer().unwrap().close);
@@ -215,10 +222,10 @@ mod tests {
 
     #[test]
     fn a_stream_is_whole_only_with_its_last_event() {
-        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let answer = serve(&[head, "9\r\ndata: {}\n\r\n", "1\r\n\n\r\n8\r\ndata: [D\r\n6\r", "\nONE]\n\n\r\n0\r\n", "\r\n"]).answer().unwrap();
+        const HEAD: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = serve(&[HEAD, "9\r\ndata: {}\n\r\n", "1\r\n\n\r\n8\r\ndata: [D\r\n6\r", "\nONE]\n\n\r\n0\r\n", "\r\n"]).answer().unwrap();
         assert_eq!((answer.done, answer.bytes), (true, 24));
-        let answer = serve(&[head, "a\r\ndata: {}\n\n\r\n0\r\n\r\n"]).answer().unwrap();
+        let answer = serve(&[HEAD, "a\r\ndata: {}\n\n\r\n0\r\n\r\n"]).answer().unwrap();
         assert!(!answer.done);
     }
 

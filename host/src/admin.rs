@@ -52,7 +52,8 @@ pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<Secre
         .route("/api/cache/purge", post(api::purge))
         .route("/api/reload", get(api::reload_status).post(api::reload))
         .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate));
-    let router = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).merge(guarded).with_state(admin);
+    let router =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).merge(guarded).with_state(admin);
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin listener could not be used"),
@@ -71,7 +72,12 @@ async fn authenticate(Shared(admin): Shared<Admin>, request: Request, next: Next
     if let Some(key) = &admin.key {
         let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         if !given.is_some_and(|given| given.ct_eq(key.expose_secret().as_bytes()).into()) {
-            return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "the admin API needs the key of [admin], as a bearer token\n").into_response();
+            return (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, "Bearer")],
+                "the admin API needs the key of [admin], as a bearer token\n",
+            )
+                .into_response();
         }
     }
     next.run(request).await

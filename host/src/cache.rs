@@ -111,7 +111,12 @@ pub struct Cache {
 impl Cache {
     /// An empty cache.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, memory: Memory::new(settings.memory), near: Near::new(settings.max_near, settings.ttl), numbers: Numbers::default() }
+        Self {
+            settings,
+            memory: Memory::new(settings.memory),
+            near: Near::new(settings.max_near, settings.ttl),
+            numbers: Numbers::default(),
+        }
     }
 
     /// How long an entry is served, where nobody says otherwise.
@@ -195,12 +200,32 @@ impl Cache {
         let (entries, bytes) = self.memory.size();
         text.gauge("pointsman_cache_entries", "Entries in memory.", &[], entries as f64);
         text.gauge("pointsman_cache_bytes", "Bytes of the entries in memory.", &[], bytes as f64);
-        text.counter("pointsman_cache_fills_total", "Answers by whether they were stored.", &[("outcome", "stored")], self.numbers.stored.get());
-        text.counter("pointsman_cache_fills_total", "Answers by whether they were stored.", &[("outcome", "refused")], self.numbers.refused.get());
-        text.counter("pointsman_cache_near_total", "Near candidates that were not served, by what kept them.", &[("kept_by", "cut")], self.numbers.below_cut.get());
+        text.counter(
+            "pointsman_cache_fills_total",
+            "Answers by whether they were stored.",
+            &[("outcome", "stored")],
+            self.numbers.stored.get(),
+        );
+        text.counter(
+            "pointsman_cache_fills_total",
+            "Answers by whether they were stored.",
+            &[("outcome", "refused")],
+            self.numbers.refused.get(),
+        );
+        text.counter(
+            "pointsman_cache_near_total",
+            "Near candidates that were not served, by what kept them.",
+            &[("kept_by", "cut")],
+            self.numbers.below_cut.get(),
+        );
         for guard in Guard::ALL {
             let value = self.numbers.vetoes[guard as usize].get();
-            text.counter("pointsman_cache_near_total", "Near candidates that were not served, by what kept them.", &[("kept_by", guard.name())], value);
+            text.counter(
+                "pointsman_cache_near_total",
+                "Near candidates that were not served, by what kept them.",
+                &[("kept_by", guard.name())],
+                value,
+            );
         }
     }
 }

@@ -81,7 +81,9 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Embedder>, EmbedError> {
         #[cfg(feature = "fastembed")]
         Settings::FastEmbed { dir, workers, queue } => Ok(Arc::new(fast::FastEmbed::open(dir, *workers, *queue)?)),
         #[cfg(not(feature = "fastembed"))]
-        Settings::FastEmbed { .. } => Err(EmbedError::Unavailable("this pointsman was built without fastembed; build it with `--features fastembed`, or write \"built-in\"".into())),
+        Settings::FastEmbed { .. } => Err(EmbedError::Unavailable(
+            "this pointsman was built without fastembed; build it with `--features fastembed`, or write \"built-in\"".into(),
+        )),
     }
 }
 

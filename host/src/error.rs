@@ -79,7 +79,9 @@ impl Kind {
         match self {
             Self::InvalidRequest => (400, "invalid_request", "The body or a header cannot be read; `param` names the field."),
             Self::BodyTooLarge => (413, "body_too_large", "The body is larger than `listen.max_body`."),
-            Self::BodyTimeout => (408, "body_timeout", "The body came more slowly than `listen.body_idle` and `listen.body_total` allow."),
+            Self::BodyTimeout => {
+                (408, "body_timeout", "The body came more slowly than `listen.body_idle` and `listen.body_total` allow.")
+            }
             Self::InvalidKey => (401, "invalid_api_key", "No key was sent, or one that is not in `[keys]`."),
             Self::ModelNotAllowed => (403, "model_not_allowed", "The key's `models` do not list this model."),
             Self::UnknownPath => (404, "unknown_path", "There is no such path."),
@@ -87,12 +89,20 @@ impl Kind {
             Self::ModelNotFound => (404, "model_not_found", "`[models]` has no model of that name for this operation."),
             Self::PromptNotFound => (404, "prompt_not_found", "There is no prompt of that name, or no such version of it."),
             Self::PromptFailed => (400, "prompt_failed", "The prompt could not be rendered; a variable is missing, say."),
-            Self::Rejected => (400, "rejected", "A plugin refused the request. It chooses status (400 to 499, or 503), code and message."),
+            Self::Rejected => {
+                (400, "rejected", "A plugin refused the request. It chooses status (400 to 499, or 503), code and message.")
+            }
             Self::PluginFailed => (500, "plugin_failed", "A plugin failed whose owner wrote `on_failure = \"fail\"`."),
             Self::UpstreamUnreachable => (502, "upstream_unreachable", "No endpoint could be connected to."),
             Self::UpstreamTimeout => (504, "upstream_timeout", "No endpoint answered within its timeouts."),
-            Self::UpstreamDenied => (502, "upstream_denied", "The provider did not accept the gateway's own key (`providers.NAME.key`)."),
-            Self::UpstreamBroken => (502, "upstream_broken", "The endpoint's answer was cut short or could not be read. In a stream, after content was sent, this is an event with `error`."),
+            Self::UpstreamDenied => {
+                (502, "upstream_denied", "The provider did not accept the gateway's own key (`providers.NAME.key`).")
+            }
+            Self::UpstreamBroken => (
+                502,
+                "upstream_broken",
+                "The endpoint's answer was cut short or could not be read. In a stream, after content was sent, this is an event with `error`.",
+            ),
             Self::Overloaded => (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows."),
             Self::Internal => (500, "internal_error", "A defect of the gateway. The log has more under the request's id."),
         }
@@ -142,7 +152,17 @@ impl Error {
     /// An error of a kind.
     pub fn new(kind: Kind, source: Source, message: impl Into<String>) -> Self {
         let (status, code, _) = kind.describe();
-        Self(Box::new(Inner { kind, source, retry: Retry::Never, status, code: code.to_owned(), message: message.into(), param: None, retry_after: None, cause: None }))
+        Self(Box::new(Inner {
+            kind,
+            source,
+            retry: Retry::Never,
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            cause: None,
+        }))
     }
 
     /// The client's mistake.
@@ -164,7 +184,11 @@ impl Error {
 
     /// A plugin that failed and must not be gone without.
     pub fn plugin_failed(plugin: &str, hook: &str, cause: &str) -> Self {
-        Self::new(Kind::PluginFailed, Source::Plugin(plugin.to_owned()), format!("The plugin `{plugin}` failed at its {hook} hook ({cause}), and its owner has it fail requests."))
+        Self::new(
+            Kind::PluginFailed,
+            Source::Plugin(plugin.to_owned()),
+            format!("The plugin `{plugin}` failed at its {hook} hook ({cause}), and its owner has it fail requests."),
+        )
     }
 
     /// A plugin's refusal.
@@ -258,7 +282,12 @@ impl From<crate::dialect::Invalid> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Error").field("kind", &self.0.kind).field("source", &self.0.source).field("message", &self.0.message).field("cause", &self.0.cause).finish_non_exhaustive()
+        out.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("source", &self.0.source)
+            .field("message", &self.0.message)
+            .field("cause", &self.0.cause)
+            .finish_non_exhaustive()
     }
 }
 

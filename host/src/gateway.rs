@@ -74,7 +74,13 @@ enum Operation {
 impl Gateway {
     /// A gateway with its first snapshot.
     pub fn new(state: State) -> Self {
-        Self { state: ArcSwap::from_pointee(state), numbers: Numbers::default(), reloads: Mutex::default(), draining: AtomicBool::new(false), counters: OnceLock::new() }
+        Self {
+            state: ArcSwap::from_pointee(state),
+            numbers: Numbers::default(),
+            reloads: Mutex::default(),
+            draining: AtomicBool::new(false),
+            counters: OnceLock::new(),
+        }
     }
 
     /// The snapshot in force.
@@ -223,8 +229,16 @@ impl Gateway {
     }
 
     /// The answer to the client; the cache takes its copy before the last byte has gone.
-    async fn reply(&self, course: &mut Course, request: &Arc<ChatRequest>, keys: Option<Keys>, answer: upstream::Reply) -> Result<Reply, Error> {
-        let fill = keys.filter(|keys| keys.store && answer.status.is_success()).and_then(|keys| fill::Fill::new(course, request, keys, answer.model.clone()));
+    async fn reply(
+        &self,
+        course: &mut Course,
+        request: &Arc<ChatRequest>,
+        keys: Option<Keys>,
+        answer: upstream::Reply,
+    ) -> Result<Reply, Error> {
+        let fill = keys
+            .filter(|keys| keys.store && answer.status.is_success())
+            .and_then(|keys| fill::Fill::new(course, request, keys, answer.model.clone()));
         if course.record.cache == CacheOutcome::Off && course.exchange.state.cache.is_some() {
             course.record.cache = CacheOutcome::Miss;
         }
@@ -260,7 +274,9 @@ fn operation(method: &Method, path: &str) -> Result<Operation, (Error, Option<&'
         _ => match path.strip_prefix("/v1/models/").filter(|name| !name.is_empty()) {
             Some(name) => (Method::GET, Operation::Model(models::unescape(name))),
             None => {
-                let message = format!("There is no `{path:.200}` here. pointsman serves /v1/chat/completions, /v1/embeddings and /v1/models; is the SDK's base URL http://HOST:PORT/v1?");
+                let message = format!(
+                    "There is no `{path:.200}` here. pointsman serves /v1/chat/completions, /v1/embeddings and /v1/models; is the SDK's base URL http://HOST:PORT/v1?"
+                );
                 return Err((Error::downstream(Kind::UnknownPath, message), None));
             }
         },
@@ -269,7 +285,10 @@ fn operation(method: &Method, path: &str) -> Result<Operation, (Error, Option<&'
         return Ok(operation);
     }
     let allow = if allowed == Method::POST { "POST" } else { "GET" };
-    Err((Error::downstream(Kind::MethodNotAllowed, format!("`{path:.200}` is not asked for with {method}. Use {allow}.")), Some(allow)))
+    Err((
+        Error::downstream(Kind::MethodNotAllowed, format!("`{path:.200}` is not asked for with {method}. Use {allow}.")),
+        Some(allow),
+    ))
 }
 
 impl Handler for Gateway {

@@ -202,7 +202,15 @@ pub async fn serve<H: Handler>(listener: TcpListener, options: Arc<Options>, han
     drain.ended().await;
 }
 
-async fn connect<H: Handler>(stream: TcpStream, address: SocketAddr, worker: usize, place: Place, options: Arc<Options>, handler: Arc<H>, drain: Drain) {
+async fn connect<H: Handler>(
+    stream: TcpStream,
+    address: SocketAddr,
+    worker: usize,
+    place: Place,
+    options: Arc<Options>,
+    handler: Arc<H>,
+    drain: Drain,
+) {
     let first = tokio::time::Instant::now() + options.first_request;
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a connection broke at once");
@@ -213,7 +221,9 @@ async fn connect<H: Handler>(stream: TcpStream, address: SocketAddr, worker: usi
         Some(tls) => match tokio::time::timeout_at(first, tls.accept(stream)).await {
             Ok(Ok(stream)) => http::serve(stream, peer, first, &options, handler, &drain).await,
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
-            Err(_) => drop(options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => {
+                options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);
+            }
         },
     }
     drop(place);

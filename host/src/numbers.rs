@@ -87,7 +87,15 @@ impl Exposition {
     }
 
     /// One histogram: bounds with their own counts, what is beyond them, and the sum.
-    pub fn histogram(&mut self, name: &str, help: &str, labels: Labels<'_>, buckets: impl Iterator<Item = (f64, u64)>, beyond: u64, sum: f64) {
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: Labels<'_>,
+        buckets: impl Iterator<Item = (f64, u64)>,
+        beyond: u64,
+        sum: f64,
+    ) {
         self.head(name, help, "histogram");
         let mut total = 0;
         for (bound, count) in buckets {
@@ -137,7 +145,9 @@ mod tests {
         text.counter("a_total", "Things.", &[], 4);
         text.times("b_seconds", "Time.", &[("stage", "run")], &times);
         let text = text.finish();
-        assert!(text.starts_with("# HELP a_total Things.\n# TYPE a_total counter\na_total{who=\"x\\\"y\\nz\\\\\"} 3\na_total 4\n# HELP b_seconds"));
+        assert!(text.starts_with(
+            "# HELP a_total Things.\n# TYPE a_total counter\na_total{who=\"x\\\"y\\nz\\\\\"} 3\na_total 4\n# HELP b_seconds"
+        ));
         assert!(text.contains("b_seconds_bucket{stage=\"run\",le=\"0.00001\"} 0\n"), "{text}");
         assert!(text.contains("b_seconds_bucket{stage=\"run\",le=\"0.00002\"} 1\n"));
         assert!(text.contains("b_seconds_bucket{stage=\"run\",le=\"+Inf\"} 2\n"));

@@ -99,7 +99,8 @@ impl Process {
 
         for (worker, socket) in sockets.into_iter().enumerate() {
             let (options, gateway, drain) = (options.clone(), gateway.clone(), drain.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
             spawn(format!("core-{worker}"), move || {
                 runtime.block_on(async move {
                     let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -113,7 +114,10 @@ impl Process {
         let steward_gateway = gateway.clone();
         let self_orders = orders.clone();
         let steward = spawn("steward".into(), move || {
-            steward.block_on(Steward { loaded, lasting, gateway: steward_gateway, drain, options, orders: self_orders, watcher }.run(inbox, admin));
+            steward.block_on(
+                Steward { loaded, lasting, gateway: steward_gateway, drain, options, orders: self_orders, watcher }
+                    .run(inbox, admin),
+            );
         })?;
         tracing::info!(%address, admin = admin_address.map(tracing::field::display), workers, "serving");
         Ok(Self { address, admin: admin_address, gateway, orders, steward: Some(steward) })
@@ -180,7 +184,10 @@ fn aot_folder() -> Option<PathBuf> {
 fn options(config: &Config) -> Result<listen::Options, String> {
     let listen = &config.listen;
     let tls = match &listen.tls {
-        Some(tls) => Some(listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref()).map_err(|error| format!("listen.tls: {error}"))?),
+        Some(tls) => Some(
+            listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref())
+                .map_err(|error| format!("listen.tls: {error}"))?,
+        ),
         None => None,
     };
     Ok(listen::Options {
@@ -276,7 +283,14 @@ fn watched(loaded: &Loaded, config: &Config) -> Vec<PathBuf> {
     paths.extend(loaded.path.clone());
     paths.extend(config.plugins.values().map(|plugin| plugin.component.clone()));
     paths.extend(config.prompts.iter().map(|prompts| prompts.path.clone()));
-    paths.extend(config.listen.tls.iter().flat_map(|tls| [Some(tls.certificate.clone()), Some(tls.key.clone()), tls.client_ca.clone()]).flatten());
+    paths.extend(
+        config
+            .listen
+            .tls
+            .iter()
+            .flat_map(|tls| [Some(tls.certificate.clone()), Some(tls.key.clone()), tls.client_ca.clone()])
+            .flatten(),
+    );
     paths
 }
 
@@ -296,7 +310,11 @@ impl Signals {
     fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let open = |kind| signal(kind).inspect_err(|error| tracing::warn!(%error, "a signal cannot be handled")).ok();
-        Self { hangup: open(SignalKind::hangup()), terminate: open(SignalKind::terminate()), interrupt: open(SignalKind::interrupt()) }
+        Self {
+            hangup: open(SignalKind::hangup()),
+            terminate: open(SignalKind::terminate()),
+            interrupt: open(SignalKind::interrupt()),
+        }
     }
 
     async fn next(&mut self) -> Order {

@@ -160,24 +160,59 @@ impl Numbers {
     pub fn expose(&self, text: &mut Exposition) {
         for ending in Ending::ALL {
             let value = self.endings[ending as usize].get();
-            text.counter("pointsman_exchanges_total", "Exchanges by how they ended for the client.", &[("ending", ending.name())], value);
+            text.counter(
+                "pointsman_exchanges_total",
+                "Exchanges by how they ended for the client.",
+                &[("ending", ending.name())],
+                value,
+            );
         }
         for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&self.statuses) {
             text.counter("pointsman_answers_total", "Answers by class of status.", &[("status", class)], count.get());
         }
         for outcome in CacheOutcome::ALL {
             let value = self.caches[outcome as usize].get();
-            text.counter("pointsman_cache_lookups_total", "Exchanges by what the cache did.", &[("outcome", outcome.name())], value);
+            text.counter(
+                "pointsman_cache_lookups_total",
+                "Exchanges by what the cache did.",
+                &[("outcome", outcome.name())],
+                value,
+            );
         }
         for stage in Stage::ALL {
-            text.times("pointsman_stage_seconds", "Time spent in each stage of the line.", &[("stage", stage.name())], &self.stages[stage as usize]);
+            text.times(
+                "pointsman_stage_seconds",
+                "Time spent in each stage of the line.",
+                &[("stage", stage.name())],
+                &self.stages[stage as usize],
+            );
         }
         text.times("pointsman_exchange_seconds", "Time from the request's head to the answer's last byte.", &[], &self.total);
-        text.times("pointsman_first_byte_seconds", "Time from the request's head to the answer's first byte.", &[], &self.first_byte);
+        text.times(
+            "pointsman_first_byte_seconds",
+            "Time from the request's head to the answer's first byte.",
+            &[],
+            &self.first_byte,
+        );
         text.counter("pointsman_retries_total", "Tries upstream beyond the first of an exchange.", &[], self.retries.get());
-        text.counter("pointsman_tokens_total", "Tokens as upstreams counted them.", &[("kind", "prompt")], self.prompt_tokens.get());
-        text.counter("pointsman_tokens_total", "Tokens as upstreams counted them.", &[("kind", "completion")], self.completion_tokens.get());
-        text.counter("pointsman_cost_micro_usd_total", "What upstreams will charge, in micro-US-dollars.", &[], self.cost_micros.get());
+        text.counter(
+            "pointsman_tokens_total",
+            "Tokens as upstreams counted them.",
+            &[("kind", "prompt")],
+            self.prompt_tokens.get(),
+        );
+        text.counter(
+            "pointsman_tokens_total",
+            "Tokens as upstreams counted them.",
+            &[("kind", "completion")],
+            self.completion_tokens.get(),
+        );
+        text.counter(
+            "pointsman_cost_micro_usd_total",
+            "What upstreams will charge, in micro-US-dollars.",
+            &[],
+            self.cost_micros.get(),
+        );
     }
 }
 

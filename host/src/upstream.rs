@@ -108,14 +108,26 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
         let mut avoid: Vec<Arc<Endpoint>> = Vec::new();
         for _ in 0..=attempt.pool.settings().retries {
             let Some((endpoint, permit)) = attempt.pool.choose(&avoid) else {
-                let error = Error::upstream(Kind::Overloaded, attempt.pool.name(), Retry::Elsewhere, format!("Every endpoint of `{}` is at its limit. Try again shortly.", attempt.pool.name()));
+                let error = Error::upstream(
+                    Kind::Overloaded,
+                    attempt.pool.name(),
+                    Retry::Elsewhere,
+                    format!("Every endpoint of `{}` is at its limit. Try again shortly.", attempt.pool.name()),
+                );
                 last.get_or_insert(Failure { error: error.retry_after(Duration::from_secs(1)), answer: None });
                 break;
             };
             match send::send(attempt, &endpoint, permit, context).await {
                 Ok((status, headers, body)) => {
                     tries.push(Try { endpoint: endpoint.authority().clone(), outcome: status.as_u16().to_string() });
-                    return Ok(Reply { status, headers, model: attempt.model.clone(), endpoint: endpoint.authority().clone(), tries, body });
+                    return Ok(Reply {
+                        status,
+                        headers,
+                        model: attempt.model.clone(),
+                        endpoint: endpoint.authority().clone(),
+                        tries,
+                        body,
+                    });
                 }
                 Err(failure) => {
                     endpoint.failed();

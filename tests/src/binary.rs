@@ -67,8 +67,14 @@ impl Binary {
             let address = |name: &str| line[name].as_str().and_then(|address| address.parse().ok());
             Some((address("address")?, address("admin")?))
         };
-        let found = within(crate::SOON, || lines().iter().find_map(serving));
+        let mut found = None;
+        let _ = within(crate::SOON, || {
+            found = lines().iter().find_map(serving);
+            // Whatever it has to say of its end, it has said.
+            (found.is_some() || child.try_wait().is_ok_and(|ended| ended.is_some())).then_some(())
+        });
         let (address, admin) = found.unwrap_or_else(|| {
+            std::thread::sleep(Duration::from_millis(100));
             let _ = child.kill();
             panic!("the binary does not serve:\n{}", lines().join("\n"))
         });

@@ -1,8 +1,8 @@
 //! A host under test: a configuration that is put together step by step, in a folder of its own, and the process that serves it,
 //! here in the test's own process or as the real binary.
 //!
-//! Every host is given the models `small` and `large` of the provider `fake`, `auto` (a choice of the two), `vectors` (an
-//! embedding model there) and `built-in` (the host's own).
+//! Every host is given the models `small` and `large` of the provider `fake`, `auto` (a choice of the two) and `vectors` (an
+//! embedding model there).
 //!
 //! **Invariant:** the host reads its configuration from a file, as it does in the field; nothing is set behind its back.
 
@@ -171,6 +171,12 @@ impl Host {
         self
     }
 
+    /// With the host's own embedding model, as `built-in`.
+    #[must_use]
+    pub fn built_in(self) -> Self {
+        self.section("[models.built-in]\nprovider = \"built-in\"")
+    }
+
     /// With the exact cache.
     #[must_use]
     pub fn cache(self) -> Self {
@@ -284,8 +290,6 @@ choose = ["small", "large"]
 provider = "fake"
 name = "vectors-1"
 kind = "embedding"
-[models.built-in]
-provider = "built-in"
 "#;
 
 /// A host that serves in this process. Dropping it drains it.

@@ -26,7 +26,10 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
         .all()
         .iter()
         .map(|plugin| {
-            let failures: serde_json::Map<_, _> = Cause::ALL.iter().map(|cause| (cause.name().to_owned(), plugin.numbers.failures[*cause as usize].get().into())).collect();
+            let failures: serde_json::Map<_, _> = Cause::ALL
+                .iter()
+                .map(|cause| (cause.name().to_owned(), plugin.numbers.failures[*cause as usize].get().into()))
+                .collect();
             json!({
                 "name": plugin.name(),
                 "digest": format!("sha256:{}", plugin.digest()),
@@ -41,7 +44,11 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
             })
         })
         .collect();
-    let problems: Vec<Value> = state.problems.iter().map(|problem| json!({ "plugin": problem.plugin, "file": problem.file, "reason": problem.reason })).collect();
+    let problems: Vec<Value> = state
+        .problems
+        .iter()
+        .map(|problem| json!({ "plugin": problem.plugin, "file": problem.file, "reason": problem.reason }))
+        .collect();
     Json(json!({ "plugins": plugins, "problems": problems }))
 }
 

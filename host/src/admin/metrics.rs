@@ -21,7 +21,12 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     plugins(state.plugins.all(), &mut text);
     for (provider, pool) in &state.pools {
         let view = pool.view();
-        text.gauge("pointsman_upstream_in_flight", "Requests running at a provider's endpoints.", &[("provider", provider)], f64::from(view.in_flight));
+        text.gauge(
+            "pointsman_upstream_in_flight",
+            "Requests running at a provider's endpoints.",
+            &[("provider", provider)],
+            f64::from(view.in_flight),
+        );
     }
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
@@ -29,7 +34,12 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let reloads = admin.gateway.reloads();
     text.counter("pointsman_reloads_total", "Reloads by outcome.", &[("outcome", "done")], reloads.done);
     text.counter("pointsman_reloads_total", "Reloads by outcome.", &[("outcome", "failed")], reloads.failed);
-    text.gauge("pointsman_plugin_load_problems", "Components that could not be loaded; an older version serves.", &[], state.problems.len() as f64);
+    text.gauge(
+        "pointsman_plugin_load_problems",
+        "Components that could not be loaded; an older version serves.",
+        &[],
+        state.problems.len() as f64,
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.finish())
 }
 
@@ -53,19 +63,39 @@ fn plugins(plugins: &[std::sync::Arc<Plugin>], text: &mut Exposition) {
     for plugin in plugins {
         for hook in &plugin.settings().hooks {
             let times = &plugin.numbers.calls[*hook as usize];
-            text.times("pointsman_plugin_call_seconds", "Calls of a plugin's hook.", &[("plugin", plugin.label()), ("hook", Hook::name(*hook))], times);
+            text.times(
+                "pointsman_plugin_call_seconds",
+                "Calls of a plugin's hook.",
+                &[("plugin", plugin.label()), ("hook", Hook::name(*hook))],
+                times,
+            );
         }
     }
     for plugin in plugins {
         for cause in Cause::ALL {
             let value = plugin.numbers.failures[cause as usize].get();
-            text.counter("pointsman_plugin_failures_total", "Failed calls by cause.", &[("plugin", plugin.label()), ("cause", cause.name())], value);
+            text.counter(
+                "pointsman_plugin_failures_total",
+                "Failed calls by cause.",
+                &[("plugin", plugin.label()), ("cause", cause.name())],
+                value,
+            );
         }
     }
     for plugin in plugins {
         let quarantined = f64::from(u8::from(plugin.failing() >= QUARANTINE_AFTER));
-        text.gauge("pointsman_plugin_quarantined", "1 while a plugin is left alone because of its failures.", &[("plugin", plugin.label())], quarantined);
-        text.counter("pointsman_plugin_skipped_total", "Calls not made because of a quarantine.", &[("plugin", plugin.label())], plugin.numbers.skipped.get());
+        text.gauge(
+            "pointsman_plugin_quarantined",
+            "1 while a plugin is left alone because of its failures.",
+            &[("plugin", plugin.label())],
+            quarantined,
+        );
+        text.counter(
+            "pointsman_plugin_skipped_total",
+            "Calls not made because of a quarantine.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.skipped.get(),
+        );
     }
     for plugin in plugins {
         for (name, labels, value) in plugin.numbers.guest.read() {
@@ -76,7 +106,14 @@ fn plugins(plugins: &[std::sync::Arc<Plugin>], text: &mut Exposition) {
                 Value::Counter(sum) => text.counter(&name, "Counted by a plugin.", &all, sum),
                 Value::Gauge(now) => text.gauge(&name, "Set by a plugin.", &all, now),
                 Value::Histogram(buckets, sum) => {
-                    text.histogram(&name, "Observed by a plugin.", &all, buckets.into_iter().map(|(power, count)| (f64::from(power).exp2(), count)), 0, sum);
+                    text.histogram(
+                        &name,
+                        "Observed by a plugin.",
+                        &all,
+                        buckets.into_iter().map(|(power, count)| (f64::from(power).exp2(), count)),
+                        0,
+                        sum,
+                    );
                 }
             }
         }

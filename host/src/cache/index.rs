@@ -6,6 +6,8 @@
 //! **Invariant:** scores are cosines of full vectors, never of quantised ones.
 //! **Invariant:** at most `capacity` entries; the oldest place is used again when it is full.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use usearch::{IndexOptions, MetricKind, ScalarKind};
@@ -24,7 +26,11 @@ pub struct Index {
     entries: Vec<Weak<Entry>>,
     full: Vec<f32>,
     quantised: Vec<i8>,
+    /// Where a text's entry was put, by the text's hash: whether it is still there is for the entry to say.
+    places: HashMap<u64, usize>,
     graph: Option<usearch::Index>,
+    /// Places below this one are in the graph.
+    graphed: usize,
     /// The place that is used next when all are taken.
     oldest: usize,
 }
@@ -32,7 +38,17 @@ pub struct Index {
 impl Index {
     /// An empty index.
     pub fn new(dimensions: usize, capacity: usize) -> Self {
-        Self { dimensions, capacity: capacity.max(1), entries: Vec::new(), full: Vec::new(), quantised: Vec::new(), graph: None, oldest: 0 }
+        Self {
+            dimensions,
+            capacity: capacity.max(1),
+            entries: Vec::new(),
+            full: Vec::new(),
+            quantised: Vec::new(),
+            places: HashMap::new(),
+            graph: None,
+            graphed: 0,
+            oldest: 0,
+        }
     }
 
     /// Adds an entry; one of the same text makes way.
@@ -40,9 +56,11 @@ impl Index {
         if vector.len() != self.dimensions {
             return;
         }
-        let same = |place: &usize| self.entries[*place].upgrade().is_some_and(|other| other.text == entry.text);
-        let twin = self.scan(vector, 1).first().map(|(place, _)| *place).filter(same);
+        let hash = hash(entry.text.as_deref().unwrap_or_default());
+        let same = |place: &usize| self.entries[*place].upgrade().is_none_or(|other| other.text == entry.text);
+        let twin = self.places.get(&hash).copied().filter(same);
         let place = twin.or_else(|| self.free()).unwrap_or(self.entries.len());
+        self.places.insert(hash, place);
         let quantised = vector.iter().map(|value| quantise(*value));
         let range = place * self.dimensions..(place + 1) * self.dimensions;
         if place == self.entries.len() {
@@ -56,14 +74,15 @@ impl Index {
                 *there = value;
             }
         }
-        self.to_graph(place);
+        self.keep_graph(place);
     }
 
     /// A place whose entry is gone, or the oldest if there is no room for more.
     fn free(&mut self) -> Option<usize> {
         // A few looks per insert keep pace with entries that leave, without a walk through all of them.
         let count = self.entries.len();
-        let dead = (0..count.min(16)).map(|step| (self.oldest + step) % count).find(|place| self.entries[*place].strong_count() == 0);
+        let dead =
+            (0..count.min(16)).map(|step| (self.oldest + step) % count).find(|place| self.entries[*place].strong_count() == 0);
         let place = match dead {
             None if count < self.capacity => return None,
             None => self.oldest % count,
@@ -73,33 +92,45 @@ impl Index {
         Some(place)
     }
 
-    /// Keeps the graph, where there is one, in step.
-    fn to_graph(&mut self, place: usize) {
-        if self.graph.is_none() && self.entries.len() > BRUTE_FORCE {
-            self.graph = self.build();
+    /// Keeps the graph in step. It is begun long before it is needed and grows by two places an insert, so that no insert
+    /// pays for all of it.
+    fn keep_graph(&mut self, place: usize) {
+        if self.entries.len() <= BRUTE_FORCE / 2 {
             return;
         }
-        let Some(graph) = &self.graph else { return };
-        let range = place * self.dimensions..(place + 1) * self.dimensions;
-        let updated = graph
-            .remove(place as u64)
-            .map_err(|error| error.to_string())
-            .and_then(|_| reserve(graph, self.entries.len()))
-            .and_then(|()| graph.add(place as u64, &self.full[range]).map_err(|error| error.to_string()));
-        if let Err(error) = updated {
+        if let Err(error) = self.grow(place) {
             tracing::warn!(%error, "a vector index failed; looking at all vectors instead");
-            self.graph = None;
+            (self.graph, self.graphed) = (None, 0);
         }
     }
 
-    fn build(&self) -> Option<usearch::Index> {
-        let options = IndexOptions { dimensions: self.dimensions, metric: MetricKind::Cos, quantization: ScalarKind::I8, connectivity: 16, ..IndexOptions::default() };
-        let graph = usearch::Index::new(&options).ok()?;
-        reserve(&graph, self.entries.len()).ok()?;
-        for (place, vector) in self.full.chunks_exact(self.dimensions).enumerate() {
-            graph.add(place as u64, vector).ok()?;
+    fn grow(&mut self, changed: usize) -> Result<(), String> {
+        let graph = match self.graph.take() {
+            Some(graph) => graph,
+            None => new_graph(self.dimensions)?,
+        };
+        reserve(&graph, self.entries.len())?;
+        let add = |place: usize| {
+            let range = place * self.dimensions..(place + 1) * self.dimensions;
+            graph.add(place as u64, &self.full[range]).map_err(|error| error.to_string())
+        };
+        if changed < self.graphed {
+            graph.remove(changed as u64).map_err(|error| error.to_string())?;
+            add(changed)?;
         }
-        Some(graph)
+        for _ in 0..2 {
+            if self.graphed < self.entries.len() {
+                add(self.graphed)?;
+                self.graphed += 1;
+            }
+        }
+        self.graph = Some(graph);
+        Ok(())
+    }
+
+    /// The graph, where it is complete and quicker than looking at all.
+    fn complete_graph(&self) -> Option<&usearch::Index> {
+        self.graph.as_ref().filter(|_| self.graphed == self.entries.len() && self.entries.len() > BRUTE_FORCE)
     }
 
     /// Takes an entry out.
@@ -114,11 +145,14 @@ impl Index {
         if vector.len() != self.dimensions {
             return Vec::new();
         }
-        let places = match self.graph.as_ref().map(|graph| graph.search(vector, CANDIDATES)) {
+        let places = match self.complete_graph().map(|graph| graph.search(vector, CANDIDATES)) {
             Some(Ok(found)) => found.keys.iter().map(|place| *place as usize).collect(),
             _ => self.scan(vector, CANDIDATES).into_iter().map(|(place, _)| place).collect::<Vec<_>>(),
         };
-        let mut found: Vec<(f32, Arc<Entry>)> = places.into_iter().filter_map(|place| Some((self.cosine(place, vector), self.entries.get(place)?.upgrade()?))).collect();
+        let mut found: Vec<(f32, Arc<Entry>)> = places
+            .into_iter()
+            .filter_map(|place| Some((self.cosine(place, vector), self.entries.get(place)?.upgrade()?)))
+            .collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0));
         found
     }
@@ -145,6 +179,23 @@ impl Index {
     }
 }
 
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn new_graph(dimensions: usize) -> Result<usearch::Index, String> {
+    let options = IndexOptions {
+        dimensions,
+        metric: MetricKind::Cos,
+        quantization: ScalarKind::I8,
+        connectivity: 16,
+        ..IndexOptions::default()
+    };
+    usearch::Index::new(&options).map_err(|error| error.to_string())
+}
+
 /// usearch fails a search that it has no thread slot for, so it gets as many as there can be callers.
 fn reserve(graph: &usearch::Index, entries: usize) -> Result<(), String> {
     if graph.capacity() > entries {
@@ -167,7 +218,16 @@ mod tests {
     use super::*;
 
     fn entry(text: &str) -> Arc<Entry> {
-        Arc::new(Entry { answer: Default::default(), text: Some(text.into()), model: "m".into(), prompt: None, created_at: 0, ttl: Duration::ZERO, vector_bytes: 0, hits: AtomicU32::new(0) })
+        Arc::new(Entry {
+            answer: Default::default(),
+            text: Some(text.into()),
+            model: "m".into(),
+            prompt: None,
+            created_at: 0,
+            ttl: Duration::ZERO,
+            vector_bytes: 0,
+            hits: AtomicU32::new(0),
+        })
     }
 
     /// A pseudo-random unit vector.
@@ -192,8 +252,15 @@ mod tests {
             for (seed, entry) in entries.iter().enumerate() {
                 index.insert(&vector(seed as u64), entry);
             }
-            assert_eq!(index.graph.is_some(), count > BRUTE_FORCE);
-            let hits = (0..100).filter(|seed| index.nearest(&vector(*seed)).first().is_some_and(|(score, found)| *score > 0.999 && Arc::ptr_eq(found, &entries[*seed as usize]))).count();
+            assert_eq!(index.complete_graph().is_some(), count > BRUTE_FORCE);
+            let hits = (0..100)
+                .filter(|seed| {
+                    index
+                        .nearest(&vector(*seed))
+                        .first()
+                        .is_some_and(|(score, found)| *score > 0.999 && Arc::ptr_eq(found, &entries[*seed as usize]))
+                })
+                .count();
             assert!(hits >= 98, "{hits} of 100 among {count}");
         }
     }

@@ -42,7 +42,12 @@ pub fn start() -> std::io::Result<SocketAddr> {
 
 async fn chat(body: Bytes) -> Response {
     let Ok(request) = serde_json::from_slice::<Value>(&body) else {
-        return (StatusCode::BAD_REQUEST, json!({ "error": { "message": "not JSON", "type": "invalid_request_error", "param": null, "code": null } }).to_string()).into_response();
+        return (
+            StatusCode::BAD_REQUEST,
+            json!({ "error": { "message": "not JSON", "type": "invalid_request_error", "param": null, "code": null } })
+                .to_string(),
+        )
+            .into_response();
     };
     let model = request["model"].as_str().unwrap_or("demo").to_owned();
     let words = answer(&request, &model);
@@ -53,7 +58,8 @@ async fn chat(body: Bytes) -> Response {
     if request["stream"] != true {
         let mut whole = head;
         whole["object"] = "chat.completion".into();
-        whole["choices"] = json!([{ "index": 0, "message": { "role": "assistant", "content": words.concat() }, "finish_reason": "stop" }]);
+        whole["choices"] =
+            json!([{ "index": 0, "message": { "role": "assistant", "content": words.concat() }, "finish_reason": "stop" }]);
         whole["usage"] = usage;
         return ([(header::CONTENT_TYPE, "application/json")], whole.to_string()).into_response();
     }
@@ -85,10 +91,20 @@ async fn chat(body: Bytes) -> Response {
 /// What the model says, word by word: its name, its instructions, and what it was asked.
 fn answer(request: &Value, model: &str) -> Vec<String> {
     let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let last = |role: &str| messages.iter().rev().find(|message| message["role"] == role).and_then(|message| message["content"].as_str()).map(str::to_owned);
+    let last = |role: &str| {
+        messages
+            .iter()
+            .rev()
+            .find(|message| message["role"] == role)
+            .and_then(|message| message["content"].as_str())
+            .map(str::to_owned)
+    };
     let question = last("user").unwrap_or_default();
     let instructions = last("system").map(|text| format!(" My instructions begin: \"{}\".", head(&text, 60))).unwrap_or_default();
-    let text = format!("I am {model}, a demo model.{instructions} You asked: \"{}\" A real model would answer here.", head(&question, 200));
+    let text = format!(
+        "I am {model}, a demo model.{instructions} You asked: \"{}\" A real model would answer here.",
+        head(&question, 200)
+    );
     text.split_inclusive(' ').map(str::to_owned).collect()
 }
 

@@ -1,4 +1,6 @@
 //! `pointsman plugin build` and `pointsman plugin inspect`.
+//!
+//! What it does not do: both work on files alone; no host has to run.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,7 +13,11 @@ use crate::plugin::{build as builder, inspect as inspector};
 pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     match builder::build(dir, &builder::Options::default()) {
         Ok(built) => {
-            let _ = writeln!(out, "{} ({} bytes, {})", built.component.display(), built.size, built.digest);
+            if !built.warnings.is_empty() {
+                let _ = writeln!(err, "{}", built.warnings);
+            }
+            let unchanged = if built.changed { "" } else { ", unchanged" };
+            let _ = writeln!(out, "{} ({} bytes, sha256:{}{unchanged})", built.component.display(), built.size, built.digest);
             ExitCode::SUCCESS
         }
         Err(error) => failed(err, 1, &error),

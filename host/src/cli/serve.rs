@@ -41,7 +41,8 @@ const LINES: usize = 16_384;
 
 /// Sets up the log on standard error, written by a thread of its own. What is still waiting is written when the guard is dropped.
 pub(super) fn log(settings: &config::Log) -> Result<WorkerGuard, String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level).map_err(|error| format!("log.level: {error}; write a level such as \"info\""))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
+        .map_err(|error| format!("log.level: {error}; write a level such as \"info\""))?;
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(std::io::stderr());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let set = match settings.format {

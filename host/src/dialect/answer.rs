@@ -100,7 +100,8 @@ impl Answer {
             let calls = choice.message.as_ref().and_then(|message| message.tool_calls).map_or("null", RawValue::get);
             choice.finish_reason.as_deref() == Some("stop") && choice.message.is_some() && matches!(calls, "null" | "[]")
         };
-        self.document.get("error").is_none_or(|error| error == "null") && self.choices().is_some_and(|choices| !choices.is_empty() && choices.iter().all(is_whole))
+        self.document.get("error").is_none_or(|error| error == "null")
+            && self.choices().is_some_and(|choices| !choices.is_empty() && choices.iter().all(is_whole))
     }
 
     fn choices(&self) -> Option<Vec<Choice<'_>>> {
@@ -117,7 +118,10 @@ mod tests {
         let cases = [
             (r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}}]}"#, true),
             (r#"{"choices":[{"finish_reason":"stop","message":{"content":"x","tool_calls":null}}]}"#, true),
-            (r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}},{"finish_reason":"length","message":{"content":"x"}}]}"#, false),
+            (
+                r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}},{"finish_reason":"length","message":{"content":"x"}}]}"#,
+                false,
+            ),
             (r#"{"choices":[{"finish_reason":"content_filter","message":{"content":"x"}}]}"#, false),
             (r#"{"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[{}]}}]}"#, false),
             (r#"{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{}]}}]}"#, false),
@@ -134,7 +138,10 @@ mod tests {
 
     #[test]
     fn usage_is_read_with_its_details() {
-        let answer = Answer::read(Bytes::from(r#"{"usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#)).unwrap();
+        let answer = Answer::read(Bytes::from(
+            r#"{"usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#,
+        ))
+        .unwrap();
         let usage = answer.usage().unwrap();
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens()), (9, 2, 4));
         assert_eq!(Usage::read(r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#).unwrap().cached_tokens(), 0);

@@ -34,7 +34,9 @@ impl EmbeddingRequest {
     pub fn parse(bytes: Bytes) -> Result<Self, Invalid> {
         let document = Document::parse(bytes)?;
         let model: Option<String> = document.read("model", "a string: the name of a model")?;
-        let model = model.filter(|model| !model.is_empty()).ok_or_else(|| Invalid::field("model", "`model` is missing. Name a model; GET /v1/models lists them."))?;
+        let model = model
+            .filter(|model| !model.is_empty())
+            .ok_or_else(|| Invalid::field("model", "`model` is missing. Name a model; GET /v1/models lists them."))?;
         Ok(Self { document, model })
     }
 
@@ -53,7 +55,8 @@ impl EmbeddingRequest {
     /// # Errors
     /// When `input` is not text: the built-in embedder has a vocabulary of its own and cannot read token numbers.
     pub fn texts(&self) -> Result<Vec<String>, Invalid> {
-        let input: Option<Input> = self.document.read("input", "a string or an array of strings; this model does not take token numbers")?;
+        let input: Option<Input> =
+            self.document.read("input", "a string or an array of strings; this model does not take token numbers")?;
         let texts = match input {
             None => return Err(Invalid::field("input", "`input` is missing. Send a string or an array of strings.")),
             Some(Input::One(text)) => vec![text],
@@ -73,8 +76,12 @@ impl EmbeddingRequest {
     /// # Errors
     /// When `encoding_format` is neither `float` nor `base64`, or `dimensions` is not what the model has.
     pub fn wants_base64(&self, dimensions: usize) -> Result<bool, Invalid> {
-        if let Some(wanted) = self.document.read::<usize>("dimensions", "a whole number")?.filter(|wanted| *wanted != dimensions) {
-            return Err(Invalid::field("dimensions", format!("This model has {dimensions} dimensions, not {wanted}. Leave `dimensions` out.")));
+        if let Some(wanted) = self.document.read::<usize>("dimensions", "a whole number")?.filter(|wanted| *wanted != dimensions)
+        {
+            return Err(Invalid::field(
+                "dimensions",
+                format!("This model has {dimensions} dimensions, not {wanted}. Leave `dimensions` out."),
+            ));
         }
         match self.document.read::<String>("encoding_format", "\"float\" or \"base64\"")?.as_deref() {
             None | Some("float") => Ok(false),
@@ -95,7 +102,10 @@ pub fn answer(model: &str, vectors: &[impl AsRef<[f32]>], base64: bool, text_byt
         })
         .collect();
     let tokens = tokens::estimate(text_bytes);
-    Bytes::from(json!({ "object": "list", "data": data, "model": model, "usage": { "prompt_tokens": tokens, "total_tokens": tokens } }).to_string())
+    Bytes::from(
+        json!({ "object": "list", "data": data, "model": model, "usage": { "prompt_tokens": tokens, "total_tokens": tokens } })
+            .to_string(),
+    )
 }
 
 /// Base64 of little-endian floats, as OpenAI's Python SDK asks for by default.
@@ -122,7 +132,8 @@ mod tests {
 
     #[test]
     fn inputs() {
-        let of = |text: &str| EmbeddingRequest::parse(Bytes::copy_from_slice(text.as_bytes())).and_then(|request| request.texts());
+        let of =
+            |text: &str| EmbeddingRequest::parse(Bytes::copy_from_slice(text.as_bytes())).and_then(|request| request.texts());
         assert_eq!(of(r#"{"model":"m","input":"a"}"#).unwrap(), ["a"]);
         assert_eq!(of(r#"{"model":"m","input":["a","b"]}"#).unwrap(), ["a", "b"]);
         for (text, param) in [

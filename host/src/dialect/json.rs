@@ -47,11 +47,15 @@ impl Document {
     /// # Errors
     /// When the bytes are not one JSON object, or a name stands twice.
     pub fn parse(bytes: Bytes) -> Result<Self, Invalid> {
-        let text = std::str::from_utf8(&bytes).map_err(|error| Invalid::body(format!("The body is not UTF-8 (byte {}). Send JSON in UTF-8.", error.valid_up_to())))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            Invalid::body(format!("The body is not UTF-8 (byte {}). Send JSON in UTF-8.", error.valid_up_to()))
+        })?;
         let mut reader = serde_json::Deserializer::from_str(text);
-        let fields = reader.deserialize_map(TopLevel { base: text.as_ptr() as usize }).and_then(|fields| reader.end().map(|()| fields));
+        let fields =
+            reader.deserialize_map(TopLevel { base: text.as_ptr() as usize }).and_then(|fields| reader.end().map(|()| fields));
         let fields = fields.map_err(|error| {
-            let place = if error.line() > 0 { format!(" at line {}, column {}", error.line(), error.column()) } else { String::new() };
+            let place =
+                if error.line() > 0 { format!(" at line {}, column {}", error.line(), error.column()) } else { String::new() };
             let reason = error.to_string();
             let reason = reason.split(" at line ").next().unwrap_or_default();
             Invalid::body(format!("The body is not a JSON object that can be read: {reason}{place}. Send one JSON object."))
@@ -82,7 +86,9 @@ impl Document {
     pub fn read<'a, T: serde::Deserialize<'a>>(&'a self, name: &str, expected: &str) -> Result<Option<T>, Invalid> {
         match self.get(name) {
             None | Some("null") => Ok(None),
-            Some(text) => serde_json::from_str(text).map(Some).map_err(|_| Invalid::field(name, format!("`{name}` must be {expected}."))),
+            Some(text) => {
+                serde_json::from_str(text).map(Some).map_err(|_| Invalid::field(name, format!("`{name}` must be {expected}.")))
+            }
         }
     }
 
@@ -177,7 +183,13 @@ fn step<'a>(text: &'a str, token: &str) -> Option<&'a str> {
     let start = text.as_bytes().first()?;
     if *start == b'{' {
         // The last one wins, as in most parsers; only the top level refuses doubles.
-        return serde_json::from_str::<Pairs<'a>>(text).ok()?.0.into_iter().rev().find(|(name, _)| name == token).map(|(_, value)| value.get());
+        return serde_json::from_str::<Pairs<'a>>(text)
+            .ok()?
+            .0
+            .into_iter()
+            .rev()
+            .find(|(name, _)| name == token)
+            .map(|(_, value)| value.get());
     }
     if *start == b'[' {
         let canonical = token == "0" || (!token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit()));
@@ -304,14 +316,28 @@ mod tests {
     #[test]
     fn pointers() {
         let document = document(r#"{"a/b":{"~":[10,{"x":"y"}]},"n":null}"#);
-        for (pointer, expect) in [("/a~1b/~0/1/x", Some("\"y\"")), ("/a~1b/~0/0", Some("10")), ("/a~1b/~0/01", None), ("/n", Some("null")), ("/none", None), ("a", None), ("/n/x", None)] {
+        for (pointer, expect) in [
+            ("/a~1b/~0/1/x", Some("\"y\"")),
+            ("/a~1b/~0/0", Some("10")),
+            ("/a~1b/~0/01", None),
+            ("/n", Some("null")),
+            ("/none", None),
+            ("a", None),
+            ("/n/x", None),
+        ] {
             assert_eq!(document.pointer(pointer), expect, "{pointer}");
         }
     }
 
     #[test]
     fn what_cannot_be_read_says_where() {
-        for (text, expect) in [("{\"a\":1,\n\"a\":2}", "stands twice"), ("[1]", "JSON object"), ("{\"a\":}", "line 1, column 6"), ("{\"a\":1} x", "trailing"), ("", "EOF")] {
+        for (text, expect) in [
+            ("{\"a\":1,\n\"a\":2}", "stands twice"),
+            ("[1]", "JSON object"),
+            ("{\"a\":}", "line 1, column 6"),
+            ("{\"a\":1} x", "trailing"),
+            ("", "EOF"),
+        ] {
             let error = Document::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap_err();
             assert!(error.message.contains(expect), "{text}: {error}");
         }

@@ -63,13 +63,16 @@ impl ChatRequest {
 
     fn of(document: Document) -> Result<Self, Invalid> {
         let model: Option<String> = document.read("model", "a string: the name of a model")?;
-        let model = model.filter(|model| !model.is_empty()).ok_or_else(|| Invalid::field("model", "`model` is missing. Name a model; GET /v1/models lists them."))?;
+        let model = model
+            .filter(|model| !model.is_empty())
+            .ok_or_else(|| Invalid::field("model", "`model` is missing. Name a model; GET /v1/models lists them."))?;
         let stream = document.read("stream", "true or false")?.unwrap_or(false);
         let options: Option<StreamOptions> = document.read("stream_options", "an object such as {\"include_usage\": true}")?;
         let completion_tokens: Option<u32> = document.read("max_completion_tokens", "a whole number")?;
         let max_tokens = completion_tokens.or(document.read("max_tokens", "a whole number")?);
         let temperature = document.read("temperature", "a number")?;
-        let prompt: Option<PromptRef> = document.read("prompt", "an object such as {\"id\": \"support\", \"version\": \"v2\", \"variables\": {}}")?;
+        let prompt: Option<PromptRef> =
+            document.read("prompt", "an object such as {\"id\": \"support\", \"version\": \"v2\", \"variables\": {}}")?;
         match document.get("messages") {
             Some(text) if text.starts_with('[') => {}
             None | Some("null") if prompt.is_some() => {}
@@ -136,7 +139,12 @@ impl ChatRequest {
 
     /// The text of the last user message.
     pub fn last_user_text(&self) -> Option<&str> {
-        self.messages().iter().rev().find(|message| message.role == "user").map(|message| message.text.as_str()).filter(|text| !text.is_empty())
+        self.messages()
+            .iter()
+            .rev()
+            .find(|message| message.role == "user")
+            .map(|message| message.text.as_str())
+            .filter(|text| !text.is_empty())
     }
 
     /// Tokens of the prompt, estimated from the messages' bytes without reading them one by one.
@@ -185,7 +193,11 @@ impl ChatRequest {
     /// With `without_question` the text of the last user message is left out as well; what remains is what a near hit must
     /// have in common. The result is false if that cannot be done: the last message is not a user's, or is not text alone.
     pub fn canonical(&self, feed: &mut dyn FnMut(&[u8]), without_question: bool) -> bool {
-        let mut fields: Vec<(&str, &str)> = self.document.fields().filter(|(name, _)| !matches!(*name, "model" | "prompt" | "stream" | "stream_options")).collect();
+        let mut fields: Vec<(&str, &str)> = self
+            .document
+            .fields()
+            .filter(|(name, _)| !matches!(*name, "model" | "prompt" | "stream" | "stream_options"))
+            .collect();
         fields.sort_unstable_by_key(|(name, _)| *name);
         let mut scratch = Vec::new();
         let mut part = |text: &str| {
@@ -291,7 +303,10 @@ mod tests {
         let base = of(r#"[{"role":"system","content":"s"},{"role":"user","content":"how?"}]"#);
         assert!(base.1);
         assert_eq!(of(r#"[{"role":"system","content":"s"},{"role":"user","content":"why?"}]"#), base);
-        for different in [r#"[{"role":"system","content":"t"},{"role":"user","content":"how?"}]"#, r#"[{"role":"system","content":"s"},{"role":"user","content":"how?","name":"eve"}]"#] {
+        for different in [
+            r#"[{"role":"system","content":"t"},{"role":"user","content":"how?"}]"#,
+            r#"[{"role":"system","content":"s"},{"role":"user","content":"how?","name":"eve"}]"#,
+        ] {
             assert_ne!(of(different).0, base.0, "{different}");
         }
         for impossible in [

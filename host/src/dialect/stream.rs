@@ -156,7 +156,9 @@ mod tests {
     #[test]
     fn usage_is_taken_from_whichever_chunk_has_it() {
         let mut tap = Tap::new(100);
-        tap.feed(&Bytes::from("data: {\"usage\": null}\n\ndata: {\"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 4}}\n\n"));
+        tap.feed(&Bytes::from(
+            "data: {\"usage\": null}\n\ndata: {\"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 4}}\n\n",
+        ));
         assert_eq!(tap.usage().map(|usage| (usage.prompt_tokens, usage.completion_tokens)), Some((3, 4)));
         tap.feed(&Bytes::from(vec![b' '; 100]));
         assert_eq!(tap.take_copy(), None);

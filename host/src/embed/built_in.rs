@@ -41,7 +41,8 @@ impl BuiltIn {
 
     fn read(file: &'static [u8]) -> Option<Self> {
         let rest = file.strip_prefix(b"PMEM")?;
-        let number = |at: usize| -> Option<usize> { Some(u32::from_le_bytes(rest.get(at * 4..at * 4 + 4)?.try_into().ok()?) as usize) };
+        let number =
+            |at: usize| -> Option<usize> { Some(u32::from_le_bytes(rest.get(at * 4..at * 4 + 4)?.try_into().ok()?) as usize) };
         let (version, tokens, dimensions, text) = (number(0)?, number(1)?, number(2)?, number(3)?);
         let (offsets, rest) = rest.get(16..)?.split_at_checked((tokens + 1) * 4)?;
         let (scales, rest) = rest.split_at_checked(tokens * 2)?;
@@ -62,7 +63,8 @@ impl BuiltIn {
         let mut sum = vec![0.0_f32; self.dimensions];
         let row = self.dimensions / 2;
         self.tokenizer.tokens(text, MAX_TOKENS, &mut |token| {
-            let scale = self.scales.get(token * 2..token * 2 + 2).map_or(0.0, |bytes| half(u16::from_le_bytes([bytes[0], bytes[1]])));
+            let scale =
+                self.scales.get(token * 2..token * 2 + 2).map_or(0.0, |bytes| half(u16::from_le_bytes([bytes[0], bytes[1]])));
             let values = self.values.get(token * row..(token + 1) * row).unwrap_or_default();
             for (pair, byte) in sum.chunks_exact_mut(2).zip(values) {
                 pair[0] += scale * (f32::from(byte & 15) - 8.0);
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn half_precision() {
-        for (bits, expect) in [(0x3c00, 1.0), (0x3800, 0.5), (0x0000, 0.0), (0x2e66, 0.099_975_59), (0x0001, 5.960_464_5e-8)] {
+        for (bits, expect) in [(0x3c00, 1.0), (0x3800, 0.5), (0x0000, 0.0), (0x2e66, 0.099_975_586), (0x0001, 5.960_464_5e-8)] {
             assert!((half(bits) - expect).abs() < 1e-9, "{bits:x}");
         }
     }

@@ -17,6 +17,7 @@ impl ExampleSets {
     ///
     /// # Errors
     /// When a text cannot be embedded; which one is in the message.
+    #[allow(clippy::type_complexity, reason = "sets of labels of texts, as the configuration has them")]
     pub async fn build(embedder: &dyn Embedder, sets: Vec<(String, Vec<(String, Vec<String>)>)>) -> Result<Self, EmbedError> {
         let mut built = BTreeMap::new();
         for (set, labels) in sets {
@@ -37,7 +38,8 @@ impl ExampleSets {
     /// The `k` nearest labels of a set, best first, each with the cosine of its nearest example. None if there is no such set.
     pub fn classify(&self, set: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>> {
         let nearest = |vectors: &[Vector]| vectors.iter().map(|example| dot(example, vector)).fold(f32::NEG_INFINITY, f32::max);
-        let mut found: Vec<(String, f32)> = self.0.get(set)?.iter().map(|(label, vectors)| (label.clone(), nearest(vectors))).collect();
+        let mut found: Vec<(String, f32)> =
+            self.0.get(set)?.iter().map(|(label, vectors)| (label.clone(), nearest(vectors))).collect();
         found.sort_by(|a, b| b.1.total_cmp(&a.1));
         found.truncate(k);
         Some(found)
@@ -57,7 +59,13 @@ mod tests {
     async fn the_nearest_label_is_first() {
         let model = BuiltIn::new().unwrap();
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let sets = vec![("tasks".to_owned(), vec![("cooking".to_owned(), texts(&["how to bake bread", "a recipe for soup"])), ("code".to_owned(), texts(&["write a python function", "fix this bug"]))])];
+        let sets = vec![(
+            "tasks".to_owned(),
+            vec![
+                ("cooking".to_owned(), texts(&["how to bake bread", "a recipe for soup"])),
+                ("code".to_owned(), texts(&["write a python function", "fix this bug"])),
+            ],
+        )];
         let sets = ExampleSets::build(&model, sets).await.unwrap();
         let found = sets.classify("tasks", &model.vector("give me a recipe for tomato soup").unwrap(), 5).unwrap();
         assert_eq!(found[0].0, "cooking");

@@ -32,7 +32,9 @@ impl FastEmbed {
     /// # Errors
     /// When a file is missing or cannot be used, or there is no onnxruntime that fits.
     pub fn open(dir: &Path, workers: usize, queue: usize) -> Result<Self, EmbedError> {
-        let fail = |file: &str, reason: &dyn std::fmt::Display| EmbedError::Unavailable(format!("{}: {reason}", dir.join(file).display()));
+        let fail = |file: &str, reason: &dyn std::fmt::Display| {
+            EmbedError::Unavailable(format!("{}: {reason}", dir.join(file).display()))
+        };
         let read = |file: &str| std::fs::read(dir.join(file)).map_err(|error| fail(file, &error));
         let onnx = read("model.onnx")?;
         let id = format!("fastembed@{}", &blake3::hash(&onnx).to_hex()[..12]);
@@ -48,7 +50,8 @@ impl FastEmbed {
         let mut dimensions = 0;
         for worker in 0..workers.max(1) {
             let model = UserDefinedEmbeddingModel::new(onnx.clone(), files.clone()).with_pooling(Pooling::Mean);
-            let mut model = TextEmbedding::try_new_from_user_defined(model, InitOptionsUserDefined::new().with_intra_threads(1)).map_err(|error| fail("model.onnx", &error))?;
+            let mut model = TextEmbedding::try_new_from_user_defined(model, InitOptionsUserDefined::new().with_intra_threads(1))
+                .map_err(|error| fail("model.onnx", &error))?;
             let probe = model.embed(["probe"], None).map_err(|error| fail("model.onnx", &error))?;
             dimensions = probe.first().map_or(0, Vec::len);
             let receiver = receiver.clone();
@@ -61,8 +64,10 @@ impl FastEmbed {
                         if answer.is_closed() {
                             continue;
                         }
-                        let vector = model.embed([text.as_str()], None).map_err(|error| EmbedError::Unavailable(error.to_string()));
-                        let vector = vector.and_then(|vectors| vectors.into_iter().next().and_then(unit).ok_or(EmbedError::Empty));
+                        let vector =
+                            model.embed([text.as_str()], None).map_err(|error| EmbedError::Unavailable(error.to_string()));
+                        let vector =
+                            vector.and_then(|vectors| vectors.into_iter().next().and_then(unit).ok_or(EmbedError::Empty));
                         drop(answer.send(vector));
                     }
                 })

@@ -22,7 +22,8 @@ struct ApiBase {
 
 /// Is there an onnxruntime that fits?
 pub(super) fn check() -> Result<(), EmbedError> {
-    let file = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| OsString::from("libonnxruntime.so"));
+    let file =
+        std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| OsString::from("libonnxruntime.so"));
     let shown = file.to_string_lossy().into_owned();
     let remedy = "install onnxruntime 1.24 or later (`pip install onnxruntime`) and let ORT_DYLIB_PATH name its libonnxruntime.so, or use embedder = \"built-in\"";
     let version = version(&file).map_err(|error| EmbedError::Unavailable(format!("{shown}: {error}; {remedy}")))?;
@@ -40,7 +41,8 @@ fn version(file: &OsString) -> Result<String, String> {
     let library = unsafe { libloading::Library::new(file) }.map_err(|error| error.to_string())?;
     let library: &'static libloading::Library = Box::leak(Box::new(library));
     // SAFETY: `OrtGetApiBase` has this signature in every version of onnxruntime's C interface.
-    let base = unsafe { library.get::<extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase") }.map_err(|error| error.to_string())?();
+    let base =
+        unsafe { library.get::<extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase") }.map_err(|error| error.to_string())?();
     // SAFETY: the function gives a static structure whose first two fields have never changed, or null.
     let Some(base) = (unsafe { base.as_ref() }) else { return Err("has no API".into()) };
     let _ = base.get_api;

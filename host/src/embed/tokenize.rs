@@ -74,7 +74,11 @@ impl Tokenizer {
         }
         while !rest.is_empty() {
             let prefix: &[u8] = if rest.len() == word.len() { b"" } else { b"##" };
-            let longest = rest.char_indices().map(|(at, character)| at + character.len_utf8()).rev().find_map(|end| self.find(prefix, &rest.as_bytes()[..end]).map(|place| (place, end)));
+            let longest = rest
+                .char_indices()
+                .map(|(at, character)| at + character.len_utf8())
+                .rev()
+                .find_map(|end| self.find(prefix, &rest.as_bytes()[..end]).map(|place| (place, end)));
             match longest {
                 Some((place, end)) => {
                     found[count] = place;
@@ -114,7 +118,12 @@ impl Tokenizer {
     }
 
     fn text(&self, place: usize) -> &'static [u8] {
-        let offset = |at: usize| self.offsets.get(at * 4..at * 4 + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, |bytes| u32::from_le_bytes(bytes) as usize);
+        let offset = |at: usize| {
+            self.offsets
+                .get(at * 4..at * 4 + 4)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map_or(0, |bytes| u32::from_le_bytes(bytes) as usize)
+        };
         self.texts.get(offset(place)..offset(place + 1)).unwrap_or_default()
     }
 }
@@ -142,7 +151,8 @@ fn is_ideograph(character: char) -> bool {
 
 /// Control and format characters, which BERT takes out.
 fn is_dropped(character: char) -> bool {
-    character.is_control() || matches!(u32::from(character), 0xfffd | 0xad | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x2064 | 0x2066..=0x206f | 0xfeff | 0xe000..=0xf8ff | 0xe0001..=0xe007f)
+    character.is_control()
+        || matches!(u32::from(character), 0xfffd | 0xad | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x2064 | 0x2066..=0x206f | 0xfeff | 0xe000..=0xf8ff | 0xe0001..=0xe007f)
 }
 
 #[cfg(test)]

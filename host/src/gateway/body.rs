@@ -60,7 +60,17 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(upstream: Box<UpstreamBody>, is_events: bool, fill: Option<Fill>, endpoint: Arc<str>) -> Self {
         let tap = is_events.then(|| Tap::new(fill.as_ref().map_or(0, Fill::limit)));
-        Self { upstream, endpoint, tap, held: Vec::new(), held_bytes: 0, ready: VecDeque::new(), fill, filling: None, over: false }
+        Self {
+            upstream,
+            endpoint,
+            tap,
+            held: Vec::new(),
+            held_bytes: 0,
+            ready: VecDeque::new(),
+            fill,
+            filling: None,
+            over: false,
+        }
     }
 
     fn poll_data(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {

@@ -51,7 +51,11 @@ impl Course {
             return Ok(());
         }
         let allowed = self.exchange.principal.models.as_deref().unwrap_or_default().join(", ");
-        Err(Error::downstream(Kind::ModelNotAllowed, format!("This key may not ask for `{model:.128}`. It may ask for: {allowed}.")).about("model"))
+        Err(Error::downstream(
+            Kind::ModelNotAllowed,
+            format!("This key may not ask for `{model:.128}`. It may ask for: {allowed}."),
+        )
+        .about("model"))
     }
 
     /// From here on plugins may be asked.

@@ -44,7 +44,13 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
 
 async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, Error> {
     let exchange = course.exchange.clone();
-    let context = upstream::Context { id: &exchange.id, worker: exchange.worker, deadline: exchange.deadline, operation: Operation::Embeddings, headers: upwards(&exchange.headers) };
+    let context = upstream::Context {
+        id: &exchange.id,
+        worker: exchange.worker,
+        deadline: exchange.deadline,
+        operation: Operation::Embeddings,
+        headers: upwards(&exchange.headers),
+    };
     let answer = upstream::run(&[attempt], &context).await;
     course.answered(&answer);
     course.done(Stage::Run);

@@ -96,10 +96,14 @@ impl Exchange {
     /// # Errors
     /// Where there is no embedder, its queue is full, or it fails.
     pub async fn vector(&self, text: &str) -> Result<Vector, EmbedError> {
-        if let Some(vector) = self.vector.lock().ok().and_then(|kept| kept.as_ref().filter(|(of, _)| of == text).map(|(_, vector)| vector.clone())) {
+        if let Some(vector) =
+            self.vector.lock().ok().and_then(|kept| kept.as_ref().filter(|(of, _)| of == text).map(|(_, vector)| vector.clone()))
+        {
             return Ok(vector);
         }
-        let Some(embedder) = &self.state.embedder else { return Err(EmbedError::Unavailable("no embedder is configured".into())) };
+        let Some(embedder) = &self.state.embedder else {
+            return Err(EmbedError::Unavailable("no embedder is configured".into()));
+        };
         let vector = embedder.embed(text).await?;
         if let Ok(mut kept) = self.vector.lock() {
             *kept = Some((text.to_owned(), vector.clone()));
@@ -145,7 +149,13 @@ impl Surroundings for Exchange {
 
     fn candidates(&self) -> Vec<Upstream> {
         let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
-        self.state.models.choices(&asked).into_iter().filter(|model| self.may_use(&model.name) || self.may_use(&asked)).map(|model| self.view(model)).collect()
+        self.state
+            .models
+            .choices(&asked)
+            .into_iter()
+            .filter(|model| self.may_use(&model.name) || self.may_use(&asked))
+            .map(|model| self.view(model))
+            .collect()
     }
 
     fn model(&self, name: &str) -> Option<Upstream> {

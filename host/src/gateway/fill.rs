@@ -36,7 +36,12 @@ impl Fill {
     pub(super) fn new(course: &mut Course, _: &Arc<ChatRequest>, keys: Keys, model: Arc<str>) -> Option<Self> {
         let cache = course.exchange.state.cache.clone()?;
         let session = if keys.admit { course.session.take() } else { None };
-        let prompt = course.record.prompt.as_deref().and_then(|prompt| prompt.rsplit_once('@')).map(|(name, version)| (name.to_owned(), version.to_owned()));
+        let prompt = course
+            .record
+            .prompt
+            .as_deref()
+            .and_then(|prompt| prompt.rsplit_once('@'))
+            .map(|(name, version)| (name.to_owned(), version.to_owned()));
         Some(Self { cache, keys, session, exchange: course.exchange.clone(), model, prompt })
     }
 
@@ -48,7 +53,11 @@ impl Fill {
 
     /// Stores the answer that a stream's bytes make.
     pub(super) async fn stream(self, copy: Vec<u8>) {
-        let whole = if copy.len() > INLINE { tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten() } else { assemble(&copy) };
+        let whole = if copy.len() > INLINE {
+            tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten()
+        } else {
+            assemble(&copy)
+        };
         if let Some(answer) = whole.and_then(|whole| Answer::read(Bytes::from(whole))) {
             self.answer(Arc::new(answer)).await;
         }

@@ -153,7 +153,12 @@ fn exact(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>
 }
 
 /// The partition of near hits and the vector to look for; none where the request has no question, or nothing to embed.
-async fn near(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>, wish: &caching::SemanticKey) -> Option<Near> {
+async fn near(
+    course: &Course,
+    request: &ChatRequest,
+    key: Option<&caching::CacheKey>,
+    wish: &caching::SemanticKey,
+) -> Option<Near> {
     let embedder = course.exchange.state.near_embedder.as_ref()?;
     let mut builder = common(course, request, key, "near");
     builder.part("embedder", embedder.id().as_bytes());
@@ -169,14 +174,21 @@ async fn near(course: &Course, request: &ChatRequest, key: Option<&caching::Cach
 }
 
 /// The entry to serve: how it was found, and the cosine of a near one.
-pub(super) async fn look_up(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys, cache: &Cache) -> Option<(CacheOutcome, Arc<Entry>, Option<f32>)> {
+pub(super) async fn look_up(
+    course: &mut Course,
+    request: &Arc<ChatRequest>,
+    keys: &Keys,
+    cache: &Cache,
+) -> Option<(CacheOutcome, Arc<Entry>, Option<f32>)> {
     let now = course.exchange.received_at;
     let is_fresh = |entry: &Entry| keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
     if let Some(entry) = cache.exact(&keys.exact).filter(|entry| is_fresh(entry)) {
         return Some((CacheOutcome::Exact, entry, None));
     }
     let near = keys.near.as_ref()?;
-    let candidate = cache.near(&near.partition, near.vector.as_ref()?, &near.text, near.cut).filter(|candidate| is_fresh(&candidate.entry))?;
+    let candidate = cache
+        .near(&near.partition, near.vector.as_ref()?, &near.text, near.cut)
+        .filter(|candidate| is_fresh(&candidate.entry))?;
     if near.confirm && !confirmed(course, request, keys, near, &candidate, cache).await {
         return None;
     }
@@ -184,7 +196,14 @@ pub(super) async fn look_up(course: &mut Course, request: &Arc<ChatRequest>, key
     Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.score)))
 }
 
-async fn confirmed(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys, near: &Near, candidate: &Candidate, cache: &Cache) -> bool {
+async fn confirmed(
+    course: &mut Course,
+    request: &Arc<ChatRequest>,
+    keys: &Keys,
+    near: &Near,
+    candidate: &Candidate,
+    cache: &Cache,
+) -> bool {
     let (Some(session), Some(by)) = (&mut course.session, &keys.by) else { return false };
     let entry = &candidate.entry;
     let hit = caching::Candidate {
@@ -193,7 +212,10 @@ async fn confirmed(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys,
         answer: entry.preview(PREVIEW),
         created_at: entry.created_at,
         model: entry.model.to_string(),
-        prompt: entry.prompt.as_ref().map(|(name, version)| crate::plugin::bindings::types::PromptRef { name: name.clone(), version: Some(version.clone()) }),
+        prompt: entry.prompt.as_ref().map(|(name, version)| crate::plugin::bindings::types::PromptRef {
+            name: name.clone(),
+            version: Some(version.clone()),
+        }),
         hits: entry.hits.load(std::sync::atomic::Ordering::Relaxed),
     };
     match session.confirm(by, request, &hit).await {
@@ -237,7 +259,9 @@ mod tests {
         ];
         for (values, expect) in cases {
             let mut headers = HeaderMap::new();
-            values.iter().for_each(|value| drop(headers.append(CACHE_CONTROL, value.parse().unwrap())));
+            for value in values {
+                headers.append(CACHE_CONTROL, value.parse().unwrap());
+            }
             assert_eq!(Wanted::read(&headers), expect, "{values:?}");
         }
     }

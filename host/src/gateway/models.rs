@@ -56,7 +56,9 @@ impl Models {
         let entries = config.models.iter().map(|(name, model)| {
             let name: Arc<str> = name.as_str().into();
             let entry = match model {
-                config::Model::Virtual(model) => Entry::Choice(model.choose.iter().map(|choice| choice.as_str().into()).collect()),
+                config::Model::Virtual(model) => {
+                    Entry::Choice(model.choose.iter().map(|choice| choice.as_str().into()).collect())
+                }
                 config::Model::Concrete(model) if model.is_built_in() => Entry::BuiltIn,
                 config::Model::Concrete(model) => Entry::Upstream(upstream(&name, model, pools)?),
             };
@@ -125,22 +127,32 @@ impl Models {
 }
 
 fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Model, String> {
-    let pool = pools.get(&model.provider).ok_or_else(|| format!("models.{name}.provider: there is no provider `{}`", model.provider))?;
+    let pool =
+        pools.get(&model.provider).ok_or_else(|| format!("models.{name}.provider: there is no provider `{}`", model.provider))?;
     Ok(Model {
         name: name.clone(),
         provider: model.provider.as_str().into(),
         upstream_name: model.name.as_str().into(),
-        price: model.price.map(|price| Price { input: price.input, output: price.output, cached_input: price.cached_input.unwrap_or(price.input) }),
+        price: model.price.map(|price| Price {
+            input: price.input,
+            output: price.output,
+            cached_input: price.cached_input.unwrap_or(price.input),
+        }),
         kind: model.kind,
         pool: pool.clone(),
     })
 }
 
 /// A pool per provider; endpoints that stay keep their connections and their history.
-pub(super) fn pools(config: &Config, workers: usize, previous: Option<&BTreeMap<String, Arc<Pool>>>) -> Result<BTreeMap<String, Arc<Pool>>, String> {
+pub(super) fn pools(
+    config: &Config,
+    workers: usize,
+    previous: Option<&BTreeMap<String, Arc<Pool>>>,
+) -> Result<BTreeMap<String, Arc<Pool>>, String> {
     let pools = config.providers.iter().map(|(name, provider)| {
         let before = previous.and_then(|previous| previous.get(name)).map(|pool| &**pool);
-        let pool = Pool::build(settings(name, provider)?, workers, before).map_err(|error| format!("providers.{name}.endpoints: {error}"))?;
+        let pool = Pool::build(settings(name, provider)?, workers, before)
+            .map_err(|error| format!("providers.{name}.endpoints: {error}"))?;
         Ok((name.clone(), Arc::new(pool)))
     });
     pools.collect()
@@ -154,16 +166,20 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
     let key = match &provider.key {
         None => None,
         Some(reference) => {
-            let secret = reference.resolve().map_err(|wrong| format!("providers.{name}.key: {}; {}", wrong.reason, wrong.remedy))?;
+            let secret =
+                reference.resolve().map_err(|wrong| format!("providers.{name}.key: {}; {}", wrong.reason, wrong.remedy))?;
             let header = (protocol.authenticate)(secret.expose_secret());
-            Some(header.ok_or_else(|| format!("providers.{name}.key: {reference} cannot be sent in a header; remove line breaks and control characters"))?)
+            Some(header.ok_or_else(|| {
+                format!("providers.{name}.key: {reference} cannot be sent in a header; remove line breaks and control characters")
+            })?)
         }
     };
     let mut headers = HeaderMap::new();
     for (header, value) in &provider.headers {
         let wrong = |reason: &dyn std::fmt::Display| format!("providers.{name}.headers.{header}: {reason}");
         let value_of = value.resolve().map_err(|error| wrong(&error.reason))?;
-        let mut value = HeaderValue::from_str(value_of.expose_secret()).map_err(|_| wrong(&"the value cannot be sent in a header"))?;
+        let mut value =
+            HeaderValue::from_str(value_of.expose_secret()).map_err(|_| wrong(&"the value cannot be sent in a header"))?;
         value.set_sensitive(true);
         headers.insert(HeaderName::from_bytes(header.as_bytes()).map_err(|error| wrong(&error))?, value);
     }
@@ -212,13 +228,19 @@ fn owner(entry: &Entry) -> &str {
 /// No such model, with those that there are.
 pub(super) fn not_found(models: &Models, name: &str, purpose: &str) -> Error {
     let fits = |entry: &Entry| match entry {
-        Entry::Upstream(model) => purpose == "anything" || (model.kind == config::ModelKind::Chat) == (purpose == "chat completions"),
+        Entry::Upstream(model) => {
+            purpose == "anything" || (model.kind == config::ModelKind::Chat) == (purpose == "chat completions")
+        }
         Entry::BuiltIn => purpose != "chat completions",
         Entry::Choice(_) => purpose != "embeddings",
     };
     let known: Vec<&str> = models.names().filter(|(_, entry)| fits(entry)).map(|(name, _)| name).take(12).collect();
     let known = if known.is_empty() { "`[models]` has none".to_owned() } else { format!("there are {}", known.join(", ")) };
-    Error::downstream(Kind::ModelNotFound, format!("There is no model `{name:.128}` for {purpose}; {known}. GET /v1/models lists all.")).about("model")
+    Error::downstream(
+        Kind::ModelNotFound,
+        format!("There is no model `{name:.128}` for {purpose}; {known}. GET /v1/models lists all."),
+    )
+    .about("model")
 }
 
 /// A path's segment without its percent signs.
@@ -247,7 +269,9 @@ mod tests {
 
     #[test]
     fn names_in_paths() {
-        for (segment, expect) in [("gpt-4o", "gpt-4o"), ("meta%2Fllama", "meta/llama"), ("a%", "a%"), ("a%zz%41", "a%zzA"), ("%E2%82%AC", "€")] {
+        for (segment, expect) in
+            [("gpt-4o", "gpt-4o"), ("meta%2Fllama", "meta/llama"), ("a%", "a%"), ("a%zz%41", "a%zzA"), ("%E2%82%AC", "€")]
+        {
             assert_eq!(unescape(segment), expect);
         }
     }

@@ -59,7 +59,15 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
 
 /// Without an opinion: the model that was asked for, or the first of a virtual one's choices.
 fn by_default(course: &Course, request: &ChatRequest) -> Vec<Attempt> {
-    course.exchange.state.models.choices(request.model()).first().map(|model| attempt(model, request, None, None)).into_iter().collect()
+    course
+        .exchange
+        .state
+        .models
+        .choices(request.model())
+        .first()
+        .map(|model| attempt(model, request, None, None))
+        .into_iter()
+        .collect()
 }
 
 fn attempt(model: &Model, request: &ChatRequest, timeout_ms: Option<u32>, first_byte_ms: Option<u32>) -> Attempt {

@@ -88,13 +88,18 @@ fn render(course: &mut Course, request: &ChatRequest, prompt: &PromptRef, may_be
         return Ok(Vec::new());
     }
     let Some(registry) = registry else {
-        let message = format!("There is no prompt `{:.64}`: this pointsman has no prompts. Its owner can add `[prompts]` with `path`.", prompt.name);
+        let message = format!(
+            "There is no prompt `{:.64}`: this pointsman has no prompts. Its owner can add `[prompts]` with `path`.",
+            prompt.name
+        );
         return Err(Error::downstream(Kind::PromptNotFound, message).about("prompt.id"));
     };
     let none = serde_json::Map::new();
     let variables = request.prompt().and_then(|asked| asked.variables.as_ref()).unwrap_or(&none);
     let rendered = registry.render(&prompt.name, prompt.version.as_deref(), variables).map_err(|error| match error {
-        PromptError::Unknown(reason) => Error::downstream(Kind::PromptNotFound, reason).about(if is_known { "prompt.version" } else { "prompt.id" }),
+        PromptError::Unknown(reason) => {
+            Error::downstream(Kind::PromptNotFound, reason).about(if is_known { "prompt.version" } else { "prompt.id" })
+        }
         PromptError::Failed(reason) => Error::downstream(Kind::PromptFailed, format!("{reason}.")).about("prompt.variables"),
     })?;
     note(course, &rendered.name, &rendered.version);

@@ -65,7 +65,8 @@ pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: up
             Content::Whole(bytes)
         }
         Body::Stream(body) => {
-            let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+            let is_events =
+                headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
             Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint)))
         }
     };
@@ -74,7 +75,8 @@ pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: up
 
 /// A stored answer, in the form that was asked for. None if it cannot be read any more.
 pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, score: Option<f32>) -> Option<Reply> {
-    let (kind, bytes) = if request.stream() { (EVENTS, replay(&entry.answer, request.include_usage())?) } else { (JSON, entry.answer.clone()) };
+    let (kind, bytes) =
+        if request.stream() { (EVENTS, replay(&entry.answer, request.include_usage())?) } else { (JSON, entry.answer.clone()) };
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
@@ -92,13 +94,20 @@ pub(super) fn refused(course: &mut Course, error: &Error, allow: Option<&'static
     course.record.ending = Ending::Refused;
     course.record.error = Some(error.code().to_owned());
     match error.kind() {
-        Kind::Internal => tracing::error!(exchange = course.exchange.id, cause = error.cause().map(tracing::field::display), "the gateway failed"),
+        Kind::Internal => tracing::error!(
+            exchange = course.exchange.id,
+            cause = error.cause().map(tracing::field::display),
+            "the gateway failed"
+        ),
         _ => tracing::debug!(exchange = course.exchange.id, code = error.code(), source = ?error.source(), "{error}"),
     }
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, JSON);
     if let Some(after) = error.comes_back_after() {
-        headers.insert(header::RETRY_AFTER, after.as_millis().div_ceil(1000).max(1).to_string().parse().unwrap_or(HeaderValue::from_static("1")));
+        headers.insert(
+            header::RETRY_AFTER,
+            after.as_millis().div_ceil(1000).max(1).to_string().parse().unwrap_or(HeaderValue::from_static("1")),
+        );
     }
     if error.kind() == Kind::InvalidKey {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

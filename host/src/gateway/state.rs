@@ -16,9 +16,9 @@ use crate::config::{self, Config};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
 use crate::identity::Keys;
+use crate::plugin::PluginSet;
 use crate::plugin::engine::Engine;
 use crate::plugin::load::{Hook, LoadError, Settings};
-use crate::plugin::PluginSet;
 use crate::prompt::Registry;
 use crate::upstream::pool::Pool;
 
@@ -82,20 +82,36 @@ impl State {
     /// Whatever keeps the whole configuration from being in force. A plugin that does not load is an error only where
     /// `previous` has no version of it.
     pub async fn build(lasting: &Lasting, config: Config, previous: Option<&Self>) -> Result<Self, BuildError> {
-        let other = |key: &str| { let key = key.to_owned(); move |error: &dyn std::fmt::Display| BuildError::Other(format!("{key}: {error}")) };
+        let other = |key: &str| {
+            let key = key.to_owned();
+            move |error: &dyn std::fmt::Display| BuildError::Other(format!("{key}: {error}"))
+        };
         let keys = Keys::new(&config).map_err(|error| other("keys")(&error))?;
-        let pools = models::pools(&config, lasting.workers, previous.map(|previous| &previous.pools)).map_err(BuildError::Other)?;
+        let pools =
+            models::pools(&config, lasting.workers, previous.map(|previous| &previous.pools)).map_err(BuildError::Other)?;
         let models = Models::build(&config, &pools).map_err(BuildError::Other)?;
         let embedder = embedder(&config, previous)?;
         let examples = match (&embedder, config.examples.is_empty()) {
             (Some(embedder), false) => {
-                let sets = config.examples.iter().map(|(set, labels)| (set.clone(), labels.iter().map(|(label, texts)| (label.clone(), texts.clone())).collect())).collect();
+                let sets = config
+                    .examples
+                    .iter()
+                    .map(|(set, labels)| {
+                        (set.clone(), labels.iter().map(|(label, texts)| (label.clone(), texts.clone())).collect())
+                    })
+                    .collect();
                 ExampleSets::build(&**embedder, sets).await.map_err(|error| other("examples")(&error))?
             }
             _ => ExampleSets::default(),
         };
-        let (plugins, mut problems) = PluginSet::build(&lasting.engine, &settings(&config), lasting.aot.as_deref(), previous.map(|previous| &*previous.plugins));
-        let without_version = problems.iter().position(|problem| plugins.all().iter().all(|plugin| plugin.name() != problem.plugin));
+        let (plugins, mut problems) = PluginSet::build(
+            &lasting.engine,
+            &settings(&config),
+            lasting.aot.as_deref(),
+            previous.map(|previous| &*previous.plugins),
+        );
+        let without_version =
+            problems.iter().position(|problem| plugins.all().iter().all(|plugin| plugin.name() != problem.plugin));
         if let Some(position) = without_version {
             return Err(problems.swap_remove(position).into());
         }
@@ -103,7 +119,8 @@ impl State {
             Some(prompts) => {
                 let pins = prompts.pin.iter().map(|(name, version)| (name.clone(), version.clone())).collect();
                 let before = previous.and_then(|previous| previous.prompts.as_deref());
-                let (registry, problems) = Registry::load(&prompts.path, &pins, before).map_err(|error| other("prompts.path")(&error))?;
+                let (registry, problems) =
+                    Registry::load(&prompts.path, &pins, before).map_err(|error| other("prompts.path")(&error))?;
                 (Some(Arc::new(registry)), problems)
             }
             None => (None, Vec::new()),
@@ -111,8 +128,24 @@ impl State {
         let cache = cache(&config, embedder.as_deref(), previous);
         let near_embedder = embedder.clone().filter(|embedder| may_serve_near(&config, &**embedder));
         let built_in = built_in(&config, embedder.as_ref(), previous)?;
-        let longest = config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
-        Ok(Self { keys, models, pools, plugins: Arc::new(plugins), problems, prompts, prompt_problems, cache, embedder, near_embedder, built_in, examples, longest, config })
+        let longest =
+            config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
+        Ok(Self {
+            keys,
+            models,
+            pools,
+            plugins: Arc::new(plugins),
+            problems,
+            prompts,
+            prompt_problems,
+            cache,
+            embedder,
+            near_embedder,
+            built_in,
+            examples,
+            longest,
+            config,
+        })
     }
 }
 
@@ -123,7 +156,9 @@ fn settings(config: &Config) -> Vec<Settings> {
         config::Hook::Prompting => Hook::Prompting,
         config::Hook::Caching => Hook::Caching,
     };
-    let grant = |grant: &config::Grant| serde_json::to_value(grant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    let grant = |grant: &config::Grant| {
+        serde_json::to_value(grant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    };
     config
         .plugins
         .iter()
@@ -143,7 +178,10 @@ fn settings(config: &Config) -> Vec<Settings> {
 /// `[cache]`: kept over a reload that does not touch it, so that entries stay.
 fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: Option<&State>) -> Option<Arc<Cache>> {
     let wanted = config.cache.as_ref()?;
-    let same = previous.filter(|previous| previous.config.cache.as_ref() == Some(wanted) && previous.embedder.as_deref().map(Embedder::id) == embedder.map(Embedder::id));
+    let same = previous.filter(|previous| {
+        previous.config.cache.as_ref() == Some(wanted)
+            && previous.embedder.as_deref().map(Embedder::id) == embedder.map(Embedder::id)
+    });
     if let Some(cache) = same.and_then(|previous| previous.cache.clone()) {
         return Some(cache);
     }
@@ -161,13 +199,20 @@ fn may_serve_near(config: &Config, embedder: &dyn Embedder) -> bool {
     let Some(semantic) = config.cache.as_ref().and_then(|cache| cache.semantic.as_ref()) else { return false };
     let (allowed, measured) = (semantic.wrong_hits, embedder.wrong_at_cut());
     if measured > allowed {
-        tracing::warn!("cache.semantic.wrong_hits allows {allowed}, and {} is only known to stay within {measured}: no semantic hit is served", embedder.id());
+        tracing::warn!(
+            "cache.semantic.wrong_hits allows {allowed}, and {} is only known to stay within {measured}: no semantic hit is served",
+            embedder.id()
+        );
     }
     measured <= allowed
 }
 
 /// The model of `provider = "built-in"`: the cache's own one where that is the built-in one too.
-fn built_in(config: &Config, embedder: Option<&Arc<dyn Embedder>>, previous: Option<&State>) -> Result<Option<Arc<dyn Embedder>>, BuildError> {
+fn built_in(
+    config: &Config,
+    embedder: Option<&Arc<dyn Embedder>>,
+    previous: Option<&State>,
+) -> Result<Option<Arc<dyn Embedder>>, BuildError> {
     if !config.models.values().any(|model| matches!(model, config::Model::Concrete(model) if model.is_built_in())) {
         return Ok(None);
     }
@@ -188,7 +233,14 @@ fn embedder(config: &Config, previous: Option<&State>) -> Result<Option<Arc<dyn 
         return Ok(None);
     }
     let wanted = semantic.map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone());
-    let before = |state: &State| state.config.cache.as_ref().and_then(|cache| cache.semantic.as_ref()).map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone());
+    let before = |state: &State| {
+        state
+            .config
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.semantic.as_ref())
+            .map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone())
+    };
     if let Some(kept) = previous.filter(|previous| before(previous) == wanted).and_then(|previous| previous.embedder.clone()) {
         return Ok(Some(kept));
     }

@@ -23,7 +23,10 @@ pub struct Refusal {
 impl Refusal {
     /// The answer's body, in OpenAI's error shape. The listener is below the dialects, so it writes its own.
     pub fn body(&self) -> Bytes {
-        Bytes::from(format!(r#"{{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":"bad_framing"}}}}"#, self.message))
+        Bytes::from(format!(
+            r#"{{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":"bad_framing"}}}}"#,
+            self.message
+        ))
     }
 }
 
@@ -37,13 +40,17 @@ fn bad(message: &'static str) -> Refusal {
 /// When the request must be refused.
 pub fn check(head: &Parts) -> Result<(), Refusal> {
     if head.method == Method::TRACE || head.method == Method::CONNECT {
-        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, message: "TRACE and CONNECT are not served. Use GET or POST." });
+        return Err(Refusal {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            message: "TRACE and CONNECT are not served. Use GET or POST.",
+        });
     }
     if head.version >= Version::HTTP_2 { check_h2(head) } else { check_h1(head) }?;
     match head.headers.get(header::EXPECT) {
-        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-            Err(Refusal { status: StatusCode::EXPECTATION_FAILED, message: "The only expectation that is known is 100-continue. Leave the others out." })
-        }
+        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Refusal {
+            status: StatusCode::EXPECTATION_FAILED,
+            message: "The only expectation that is known is 100-continue. Leave the others out.",
+        }),
         _ => Ok(()),
     }
 }
@@ -108,6 +115,7 @@ mod tests {
     #[test]
     fn verdicts() {
         let (one, ten, two) = (Version::HTTP_11, Version::HTTP_10, Version::HTTP_2);
+        #[allow(clippy::type_complexity, reason = "a table")]
         let cases: &[(&str, &str, Version, &[(&str, &str)], u16)] = &[
             ("POST", "/", one, &[("host", "a")], 200),
             ("POST", "/", one, &[], 400),

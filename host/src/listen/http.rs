@@ -101,7 +101,12 @@ fn builder(options: &Options) -> auto::Builder<Local> {
     builder
 }
 
-async fn answer<H: Handler>(request: Request<Incoming>, peer: Peer, options: Arc<Options>, handler: Arc<H>) -> Result<Response<Either<Refused, H::Body>>, Infallible> {
+async fn answer<H: Handler>(
+    request: Request<Incoming>,
+    peer: Peer,
+    options: Arc<Options>,
+    handler: Arc<H>,
+) -> Result<Response<Either<Refused, H::Body>>, Infallible> {
     let (head, body) = request.into_parts();
     if let Err(refusal) = guard::check(&head) {
         tracing::debug!(peer = %peer.address, reason = refusal.message, "a request was refused for its framing");
@@ -127,7 +132,10 @@ impl http_body::Body for Refused {
     type Data = bytes::Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
-    fn poll_frame(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
         std::pin::Pin::new(&mut self.inner).poll_frame(context).map_err(|never| match never {})
     }
 

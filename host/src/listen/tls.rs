@@ -65,7 +65,8 @@ impl Reloading {
 fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
     let fail = |file: &Path, reason: String| TlsError { file: file.to_owned(), reason };
     let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| fail(key, format!("holds no private key that can be read: {error}; give a PEM file")))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| fail(key, format!("holds no private key that can be read: {error}; give a PEM file")))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -77,11 +78,15 @@ fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Serv
             for root in certificates(file)? {
                 roots.add(root).map_err(|error| fail(file, format!("holds a certificate that cannot be used: {error}")))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|error| fail(file, error.to_string()))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| fail(file, error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, private).map_err(|error| fail(certificate, format!("does not go with the key: {error}; give the chain of that key, leaf first")))?;
+    let mut config = builder.with_single_cert(chain, private).map_err(|error| {
+        fail(certificate, format!("does not go with the key: {error}; give the chain of that key, leaf first"))
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -91,6 +96,8 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     match read {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) => Err(TlsError { file: file.to_owned(), reason: "holds no certificate; give a PEM file".into() }),
-        Err(error) => Err(TlsError { file: file.to_owned(), reason: format!("cannot be read as certificates: {error}; give a PEM file") }),
+        Err(error) => {
+            Err(TlsError { file: file.to_owned(), reason: format!("cannot be read as certificates: {error}; give a PEM file") })
+        }
     }
 }

@@ -148,7 +148,8 @@ impl Session {
             let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, Some(request)).await? else { continue };
             let began = Instant::now();
             let asked = async {
-                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.prompting.as_ref()))?.load(&mut live.store, &live.instance)?;
+                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.prompting.as_ref()))?
+                    .load(&mut live.store, &live.instance)?;
                 Ok::<_, Failed>(guest.call_select(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
             };
             let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
@@ -173,7 +174,8 @@ impl Session {
             let Some((plugin, mut live)) = self.enter(index, Hook::Caching, Some(request)).await? else { continue };
             let began = Instant::now();
             let asked = async {
-                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?.load(&mut live.store, &live.instance)?;
+                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?
+                    .load(&mut live.store, &live.instance)?;
                 Ok::<_, Failed>(guest.call_key(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
             };
             let directive = patiently(&plugin, asked).await;
@@ -189,10 +191,13 @@ impl Session {
     /// May this near hit be served? The plugin that made the key answers; where it cannot, the answer is no.
     pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
         let Some(index) = self.set.place(by) else { return caching::Verdict::Veto };
-        let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, Some(request)).await else { return caching::Verdict::Veto };
+        let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, Some(request)).await else {
+            return caching::Verdict::Veto;
+        };
         let began = Instant::now();
         let asked = async {
-            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?.load(&mut live.store, &live.instance)?;
+            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?
+                .load(&mut live.store, &live.instance)?;
             Ok::<_, Failed>(guest.call_confirm(&mut live.store, &self.head, Resource::new_borrow(0), hit).await??)
         };
         let verdict = patiently(&plugin, asked).await;
@@ -206,7 +211,8 @@ impl Session {
         live.store.data_mut().answer = Some(answer.clone());
         let began = Instant::now();
         let asked = async {
-            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?.load(&mut live.store, &live.instance)?;
+            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?
+                .load(&mut live.store, &live.instance)?;
             Ok::<_, Failed>(guest.call_admit(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
         };
         let admitted = patiently(&plugin, asked).await;
@@ -222,7 +228,8 @@ impl Session {
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, Some(request)).await? else { continue };
             let began = Instant::now();
             let asked = async {
-                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.routing.as_ref()))?.load(&mut live.store, &live.instance)?;
+                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.routing.as_ref()))?
+                    .load(&mut live.store, &live.instance)?;
                 Ok::<_, Failed>(guest.call_route(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
             };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
@@ -265,7 +272,10 @@ impl Session {
                     return Err(bad_output(format!("a plan has 1 to {MAX_TARGETS} targets, not {}", plan.targets.len())));
                 }
                 if let Some(target) = plan.targets.iter().find(|target| !self.around.may_choose(&target.model)) {
-                    return Err(bad_output(format!("`{:.64}` is not a model that may answer `{:.64}`", target.model, self.head.model)));
+                    return Err(bad_output(format!(
+                        "`{:.64}` is not a model that may answer `{:.64}`",
+                        target.model, self.head.model
+                    )));
                 }
                 if plan.headers.len() > MAX_HEADERS {
                     return Err(bad_output(format!("a plan has at most {MAX_HEADERS} headers")));
@@ -279,7 +289,12 @@ impl Session {
     }
 
     /// An instance of the plugin, ready for one call; `None` where the call falls through.
-    async fn enter(&mut self, index: usize, hook: Hook, request: Option<&Arc<ChatRequest>>) -> Result<Option<(Arc<Plugin>, Live)>, Error> {
+    async fn enter(
+        &mut self,
+        index: usize,
+        hook: Hook,
+        request: Option<&Arc<ChatRequest>>,
+    ) -> Result<Option<(Arc<Plugin>, Live)>, Error> {
         let plugin = self.set.all()[index].clone();
         let kept = match self.live.iter().position(|(place, _)| *place == index) {
             Some(at) => match self.live.swap_remove(at).1 {
@@ -291,7 +306,9 @@ impl Session {
             },
             None => None,
         };
-        if plugin.failing.load(Ordering::Relaxed) >= QUARANTINE_AFTER && self.around.received_at() < plugin.quarantined_until.load(Ordering::Relaxed) {
+        if plugin.failing.load(Ordering::Relaxed) >= QUARANTINE_AFTER
+            && self.around.received_at() < plugin.quarantined_until.load(Ordering::Relaxed)
+        {
             plugin.numbers.skipped.add(1);
             return fall_through(&plugin, hook);
         }
@@ -330,7 +347,16 @@ impl Session {
 
     /// Books the call; keeps the instance where it is needed again and still sound.
     #[allow(clippy::too_many_arguments, reason = "everything that one call leaves behind, booked in one place")]
-    fn leave<T>(&mut self, index: usize, plugin: &Arc<Plugin>, hook: Hook, live: Live, keep: bool, began: Instant, said: Result<T, Failed>) -> Result<Option<T>, Error> {
+    fn leave<T>(
+        &mut self,
+        index: usize,
+        plugin: &Arc<Plugin>,
+        hook: Hook,
+        live: Live,
+        keep: bool,
+        began: Instant,
+        said: Result<T, Failed>,
+    ) -> Result<Option<T>, Error> {
         match said {
             Ok(said) => {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
@@ -408,8 +434,25 @@ fn checked_rejection(rejection: types::Rejection) -> Result<types::Rejection, Fa
 
 /// A plan's header: well formed, and not one that the host answers for.
 fn checked_header(name: &str, value: &str) -> Result<(), Failed> {
-    let owned = ["authorization", "connection", "content-encoding", "content-length", "content-type", "cookie", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "x-api-key", "api-key"];
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad_output(format!("{name:.64?} is not a header's name")))?;
+    let owned = [
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-api-key",
+        "api-key",
+    ];
+    let parsed =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad_output(format!("{name:.64?} is not a header's name")))?;
     HeaderValue::from_str(value).map_err(|_| bad_output(format!("the value of the header `{parsed}` has control characters")))?;
     if owned.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
         return Err(bad_output(format!("the header `{parsed}` is set by the host alone")));

@@ -1,6 +1,169 @@
-//! Temporary.
-#![allow(missing_docs, reason = "temporary")]
-#[derive(serde::Serialize)]
-pub struct Inspection { pub hooks: Vec<String>, pub grants: Vec<String> }
-impl std::fmt::Display for Inspection { fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) } }
-pub fn inspect(_: &std::path::Path) -> Result<Inspection, String> { Err("temporary".into()) }
+//! What a component says about itself without being run: `pointsman plugin inspect`.
+//!
+//! What it does not do: it compiles and calls nothing, so it knows neither the name nor the version that `describe` would give.
+//!
+//! **Invariant:** what it lists under `problems` is what keeps a host of this version from loading the component, whatever is
+//! granted.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use wit_component::DecodedWasm;
+
+use super::load::{CONTRACT, Hook};
+
+/// The largest file that is looked at, as for loading.
+const MAX_FILE: u64 = 64 << 20;
+/// What is imported without a grant.
+const UNGRANTED: [&str; 2] = ["types", "request-data"];
+/// What can be granted, in the contract's order.
+const GRANTS: [&str; 7] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random"];
+
+/// The facts about a component.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// Its file; empty for bytes that came from none.
+    pub file: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, as hexadecimal digits.
+    pub digest: String,
+    /// The version of the contract that it was built against, such as `pointsman:plugin@0.1.0`.
+    pub contract: Option<String>,
+    /// The hooks that it has.
+    pub hooks: Vec<String>,
+    /// The interfaces that it wants to be granted.
+    pub grants: Vec<String>,
+    /// Interfaces of WASI that it imports. They are locked down: no files, no network, no environment.
+    pub wasi: Vec<String>,
+    /// What keeps this host from loading it, and what to do.
+    pub problems: Vec<String>,
+}
+
+/// Why nothing can be said about a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", file.display())]
+pub struct InspectError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+}
+
+/// Looks at a component's file.
+///
+/// # Errors
+/// When it cannot be read, or is no component.
+pub fn inspect(file: &Path) -> Result<Inspection, InspectError> {
+    let wrong = |reason: String| InspectError { file: file.to_owned(), reason };
+    let size =
+        std::fs::metadata(file).map_err(|error| wrong(format!("{error}; build it with `pointsman plugin build DIR`")))?.len();
+    if size > MAX_FILE {
+        return Err(wrong(format!("is {size} bytes; a component may have {MAX_FILE}")));
+    }
+    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    Ok(Inspection { file: file.to_owned(), ..of(&bytes).map_err(wrong)? })
+}
+
+/// Looks at a component's bytes.
+pub(super) fn of(bytes: &[u8]) -> Result<Inspection, String> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err("is not WebAssembly; is it the right file?".to_owned());
+    }
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return Err("is a core module, not a component; build it with `pointsman plugin build DIR`".to_owned());
+    }
+    let (resolve, world) = match wit_component::decode(bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
+        Ok(DecodedWasm::WitPackage(..)) => return Err("is a WIT package, not a component; build a plugin against it".to_owned()),
+        Err(error) => return Err(format!("is no valid component: {error:#}; build it again")),
+    };
+    let world = &resolve.worlds[world];
+    let names = |keys: Vec<_>| keys.into_iter().map(|key| resolve.name_world_key(key)).collect::<Vec<String>>();
+    let mut found = facts(&names(world.imports.keys().collect()), &names(world.exports.keys().collect()));
+    found.size = bytes.len() as u64;
+    found.digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(found)
+}
+
+/// What follows from the names of imports and exports.
+fn facts(imports: &[String], exports: &[String]) -> Inspection {
+    let mut found = Inspection::default();
+    for name in imports {
+        match own(name) {
+            Some(interface) if UNGRANTED.contains(&interface) => {}
+            Some(interface) if GRANTS.contains(&interface) => found.grants.push(interface.to_owned()),
+            None if name.starts_with("wasi:") => found.wasi.push(name.clone()),
+            _ => found
+                .problems
+                .push(format!("imports `{name}`, which this host does not offer; build it against the host's wit/ alone")),
+        }
+    }
+    found.grants.sort_by_key(|grant| GRANTS.iter().position(|known| known == grant));
+    let exported = |interface: &str| exports.iter().any(|name| own(name) == Some(interface));
+    found.hooks = Hook::ALL.iter().map(|hook| hook.name()).filter(|hook| exported(hook)).map(str::to_owned).collect();
+    // `pointsman:plugin/routing@0.1.0` is of `pointsman:plugin@0.1.0`.
+    let named = exports.iter().find_map(|name| Some((name.split_once('/')?.0, name.split_once('@')?.1, own(name)?)));
+    found.contract = named.map(|(package, version, _)| format!("{package}@{version}"));
+    if found.contract.as_deref().is_some_and(|contract| !serves(contract)) {
+        found.problems.push(format!("was built against another contract than {CONTRACT}; rebuild it with this host's SDK"));
+    }
+    if found.hooks.is_empty() {
+        found.problems.push("exports no hook; a plugin has at least one of routing, prompting and caching".to_owned());
+    }
+    if !exported("lifecycle") {
+        found
+            .problems
+            .push("does not export `lifecycle`; every plugin says what it is, the SDK's `export!` sees to it".to_owned());
+    }
+    found
+}
+
+/// The interface's name, if it is one of the contract's.
+fn own(name: &str) -> Option<&str> {
+    name.strip_prefix("pointsman:plugin/").map(|rest| rest.split('@').next().unwrap_or(rest))
+}
+
+/// Is it the host's version, or one with the same first numbers?
+fn serves(contract: &str) -> bool {
+    contract.strip_prefix(CONTRACT).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+        writeln!(out, "{}", self.file.display())?;
+        writeln!(out, "  size      {} bytes", self.size)?;
+        writeln!(out, "  digest    sha256:{}", self.digest)?;
+        writeln!(out, "  contract  {}", self.contract.as_deref().unwrap_or("none"))?;
+        writeln!(out, "  hooks     {}", list(&self.hooks))?;
+        writeln!(out, "  wants     {}", list(&self.grants))?;
+        writeln!(out, "  WASI      {}", list(&self.wasi))?;
+        for problem in &self.problems {
+            writeln!(out, "  problem   it {problem}")?;
+        }
+        if self.problems.is_empty() {
+            write!(out, "\nIn the configuration:\n\n{}", self.entry().trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Inspection {
+    /// The entry under `[plugins]`, ready to be pasted.
+    fn entry(&self) -> String {
+        let list = |items: &[String]| toml::Value::from(items.to_vec());
+        let mut entry = toml::Table::new();
+        entry.insert("component".to_owned(), self.file.display().to_string().into());
+        entry.insert("hooks".to_owned(), list(&self.hooks));
+        entry.insert("grant".to_owned(), list(&self.grants));
+        let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let plugins = toml::Table::from_iter([(name, toml::Value::Table(entry))]);
+        toml::Table::from_iter([("plugins".to_owned(), toml::Value::Table(plugins))]).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,14 @@ impl Budget {
 
 /// Bounds on what an instance may hold. A grow that fails traps, so that a guest cannot go on with half its memory.
 pub fn of_store(memory: usize) -> StoreLimits {
-    StoreLimitsBuilder::new().memory_size(memory).table_elements(20_000).instances(64).tables(16).memories(4).trap_on_grow_failure(true).build()
+    StoreLimitsBuilder::new()
+        .memory_size(memory)
+        .table_elements(20_000)
+        .instances(64)
+        .tables(16)
+        .memories(4)
+        .trap_on_grow_failure(true)
+        .build()
 }
 
 /// Puts the bounds on a new store.

@@ -168,7 +168,9 @@ impl Plugin {
 /// Reads a component's file and its digest.
 pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), String> {
     let file = &settings.component;
-    let size = std::fs::metadata(file).map_err(|error| format!("cannot be read: {error}; build it with `pointsman plugin build DIR`"))?.len();
+    let size = std::fs::metadata(file)
+        .map_err(|error| format!("cannot be read: {error}; build it with `pointsman plugin build DIR`"))?
+        .len();
     if size > MAX_FILE {
         return Err(format!("is {size} bytes; a component may have {MAX_FILE}"));
     }
@@ -182,10 +184,18 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Compiles (or takes from the cache folder `aot`), links and checks one component.
-pub(super) fn load(engine: &Engine, settings: &Settings, bytes: &[u8], digest: String, aot: Option<&Path>) -> Result<Plugin, String> {
+pub(super) fn load(
+    engine: &Engine,
+    settings: &Settings,
+    bytes: &[u8],
+    digest: String,
+    aot: Option<&Path>,
+) -> Result<Plugin, String> {
     let component = precompiled::component(engine, bytes, aot).map_err(|error| explain(&error, bytes))?;
     let linker = link(engine, &component, settings)?;
-    let pre = linker.instantiate_pre(&component).map_err(|error| format!("does not fit this host's contract ({CONTRACT}): {error:#}; rebuild it against the host's wit/"))?;
+    let pre = linker.instantiate_pre(&component).map_err(|error| {
+        format!("does not fit this host's contract ({CONTRACT}): {error:#}; rebuild it against the host's wit/")
+    })?;
     let linked = Linked {
         routing: hook(settings, Hook::Routing, || bindings::routing::GuestIndices::new(&pre))?,
         prompting: hook(settings, Hook::Prompting, || bindings::prompting::GuestIndices::new(&pre))?,
@@ -217,7 +227,10 @@ pub(super) fn load(engine: &Engine, settings: &Settings, bytes: &[u8], digest: S
 
 /// `describe` and `check`, in an instance of their own.
 fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| format!("cannot be checked: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| format!("cannot be checked: {error}"))?;
     let plugin = Arc::new(plugin);
     let asked = runtime.block_on(async {
         let Some(linked) = &plugin.linked else { return Err(wasmtime::format_err!("not linked")) };
@@ -233,12 +246,16 @@ fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, String> {
             let info = guest.call_describe(&mut store).await?;
             Ok((info, guest.call_check(&mut store).await?))
         };
-        tokio::time::timeout(patience * 2, answers).await.unwrap_or_else(|_| Err(wasmtime::format_err!("no answer in {patience:?}")))
+        tokio::time::timeout(patience * 2, answers)
+            .await
+            .unwrap_or_else(|_| Err(wasmtime::format_err!("no answer in {patience:?}")))
     });
     let (info, check) = asked.map_err(|error| format!("failed while it was checked: {error:#}"))?;
     check.map_err(|error| match error {
         types::PluginError::Config(reason) => format!("refuses its configuration: {reason}; change its `config` table"),
-        types::PluginError::Unavailable(reason) | types::PluginError::Internal(reason) => format!("failed its own check: {reason}"),
+        types::PluginError::Unavailable(reason) | types::PluginError::Internal(reason) => {
+            format!("failed its own check: {reason}")
+        }
     })?;
     // The store is gone, so this is the only holder.
     let mut plugin = Arc::into_inner(plugin).ok_or("is still in use by its own check")?;
@@ -269,12 +286,18 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
         let bare = name.split('@').next().unwrap_or(name);
         match bare.strip_prefix("pointsman:plugin/") {
             Some(interface @ ("types" | "request-data")) => add(interface).map_err(|error| error.to_string())?,
-            Some(interface) if settings.grants.iter().any(|grant| grant == interface) => add(interface).map_err(|error| error.to_string())?,
+            Some(interface) if settings.grants.iter().any(|grant| grant == interface) => {
+                add(interface).map_err(|error| error.to_string())?
+            }
             Some(interface) => {
-                return Err(format!("imports `{interface}`, which is not granted; if it may have it, add \"{interface}\" to `grant`"));
+                return Err(format!(
+                    "imports `{interface}`, which is not granted; if it may have it, add \"{interface}\" to `grant`"
+                ));
             }
             None if bare.starts_with("wasi:") => wasi = true,
-            None => return Err(format!("imports `{name}`, which this host does not offer; build it against the host's wit/ alone")),
+            None => {
+                return Err(format!("imports `{name}`, which this host does not offer; build it against the host's wit/ alone"));
+            }
         }
     }
     if wasi {
@@ -287,7 +310,9 @@ fn hook<T>(settings: &Settings, hook: Hook, find: impl FnOnce() -> wasmtime::Res
     if !settings.hooks.contains(&hook) {
         return Ok(None);
     }
-    find().map(Some).map_err(|_| format!("does not export the hook `{name}` of {CONTRACT}; take it out of `hooks`, or implement it", name = hook.name()))
+    find().map(Some).map_err(|_| {
+        format!("does not export the hook `{name}` of {CONTRACT}; take it out of `hooks`, or implement it", name = hook.name())
+    })
 }
 
 /// Says in the author's words what is wrong with bytes that are no component.

@@ -76,7 +76,8 @@ impl Guest {
 
     /// Adds to a histogram.
     pub fn observe(&self, name: &str, what: f64, labels: Labels) {
-        let bucket = if what.is_finite() && what > 0.0 { (what.log2().ceil() as i32).clamp(-10, GUEST_BUCKETS - 10) } else { -10 };
+        let bucket =
+            if what.is_finite() && what > 0.0 { (what.log2().ceil() as i32).clamp(-10, GUEST_BUCKETS - 10) } else { -10 };
         self.update(name, labels, Value::Histogram(BTreeMap::new(), 0.0), |value| match value {
             Value::Histogram(buckets, sum) => {
                 *buckets.entry(bucket).or_default() += 1;
@@ -101,7 +102,8 @@ impl Guest {
             return self.dropped.add(1);
         }
         // One instrument has one kind, whatever its labels.
-        let same_kind = series.values().next().is_none_or(|first| std::mem::discriminant(first) == std::mem::discriminant(&start));
+        let same_kind =
+            series.values().next().is_none_or(|first| std::mem::discriminant(first) == std::mem::discriminant(&start));
         if !same_kind || !change(series.entry(labels).or_insert(start)) {
             self.dropped.add(1);
         }
@@ -110,12 +112,16 @@ impl Guest {
     /// All series: name, labels, value.
     pub fn read(&self) -> Vec<(String, Labels, Value)> {
         let Ok(all) = self.series.lock() else { return Vec::new() };
-        all.iter().flat_map(|(name, series)| series.iter().map(|(labels, value)| (name.clone(), labels.clone(), value.clone()))).collect()
+        all.iter()
+            .flat_map(|(name, series)| series.iter().map(|(labels, value)| (name.clone(), labels.clone(), value.clone())))
+            .collect()
     }
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') && !name.as_bytes()[0].is_ascii_digit()
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && !name.as_bytes()[0].is_ascii_digit()
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ impl PluginSet {
     /// Each error names a plugin that could not be loaded. If `previous` has one of that name, that version stays.
     pub fn build(engine: &Engine, settings: &[Settings], aot: Option<&Path>, previous: Option<&Self>) -> (Self, Vec<LoadError>) {
         let loaded: Vec<Result<Arc<Plugin>, String>> = std::thread::scope(|scope| {
-            let running: Vec<_> = settings.iter().map(|settings| scope.spawn(move || one(engine, settings, aot, previous))).collect();
+            let running: Vec<_> =
+                settings.iter().map(|settings| scope.spawn(move || one(engine, settings, aot, previous))).collect();
             running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("crashed the compiler".into()))).collect()
         });
         let mut set = Self::default();
@@ -79,7 +80,10 @@ impl PluginSet {
 
 fn one(engine: &Engine, settings: &Settings, aot: Option<&Path>, previous: Option<&PluginSet>) -> Result<Arc<Plugin>, String> {
     let (bytes, digest) = load::read(settings)?;
-    if let Some(same) = previous.and_then(|previous| previous.named(&settings.name)).filter(|plugin| plugin.digest() == digest && plugin.settings() == settings) {
+    if let Some(same) = previous
+        .and_then(|previous| previous.named(&settings.name))
+        .filter(|plugin| plugin.digest() == digest && plugin.settings() == settings)
+    {
         return Ok(same.clone());
     }
     load::load(engine, settings, &bytes, digest, aot).map(Arc::new)

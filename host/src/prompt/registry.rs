@@ -61,7 +61,9 @@ impl Registry {
             let place = prompts.get(name).and_then(|prompt| prompt.versions.iter().position(|(known, _)| known == version));
             match (prompts.get_mut(name), place) {
                 (Some(prompt), Some(place)) => prompt.default = place,
-                _ => problems.push(format!("prompts.pin.{name}: there is no version `{version}` of it; add {name}/{version}.j2 or change the pin")),
+                _ => problems.push(format!(
+                    "prompts.pin.{name}: there is no version `{version}` of it; add {name}/{version}.j2 or change the pin"
+                )),
             }
         }
         Ok((Self(prompts), problems))
@@ -71,17 +73,29 @@ impl Registry {
     ///
     /// # Errors
     /// When there is no such prompt or version, or it cannot be rendered with these variables.
-    pub fn render(&self, name: &str, version: Option<&str>, variables: &serde_json::Map<String, serde_json::Value>) -> Result<Rendered, PromptError> {
-        let prompt = self.0.get(name).ok_or_else(|| PromptError::Unknown(format!("There is no prompt `{name:.64}`. {}", self.known())))?;
+    pub fn render(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Rendered, PromptError> {
+        let prompt =
+            self.0.get(name).ok_or_else(|| PromptError::Unknown(format!("There is no prompt `{name:.64}`. {}", self.known())))?;
         let found = match version {
             None => prompt.versions.get(prompt.default),
             Some(version) => prompt.versions.iter().find(|(known, _)| known == version),
         };
         let (version, template) = found.ok_or_else(|| {
             let versions: Vec<&str> = prompt.versions.iter().map(|(version, _)| version.as_str()).collect();
-            PromptError::Unknown(format!("The prompt `{name}` has no version `{:.64}`. It has {}.", version.unwrap_or_default(), versions.join(", ")))
+            PromptError::Unknown(format!(
+                "The prompt `{name}` has no version `{:.64}`. It has {}.",
+                version.unwrap_or_default(),
+                versions.join(", ")
+            ))
         })?;
-        let messages = template.render(variables).map_err(|error| PromptError::Failed(format!("The prompt {name}@{version} cannot be rendered: {error}")))?;
+        let messages = template
+            .render(variables)
+            .map_err(|error| PromptError::Failed(format!("The prompt {name}@{version} cannot be rendered: {error}")))?;
         Ok(Rendered { name: name.to_owned(), version: version.clone(), messages })
     }
 
@@ -101,7 +115,11 @@ impl Registry {
 
     fn known(&self) -> String {
         let names: Vec<&str> = self.0.keys().take(8).map(String::as_str).collect();
-        if names.is_empty() { "There are none; add prompts/NAME/VERSION.j2.".to_owned() } else { format!("There are {}.", names.join(", ")) }
+        if names.is_empty() {
+            "There are none; add prompts/NAME/VERSION.j2.".to_owned()
+        } else {
+            format!("There are {}.", names.join(", "))
+        }
     }
 }
 
@@ -110,11 +128,14 @@ fn versions(folder: &Path, name: &str, previous: Option<&Registry>, problems: &m
     let mut versions = Vec::new();
     let files = std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
     for file in files.unwrap_or_default() {
-        let Some(version) = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".j2")) else { continue };
+        let Some(version) = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".j2")) else {
+            continue;
+        };
         match read(&file) {
             Ok(template) => versions.push((version.to_owned(), Arc::new(template))),
             Err(reason) => {
-                let before = previous.and_then(|previous| previous.0.get(name)?.versions.iter().find(|(known, _)| known == version).cloned());
+                let before = previous
+                    .and_then(|previous| previous.0.get(name)?.versions.iter().find(|(known, _)| known == version).cloned());
                 let kept = if before.is_some() { " (the text before it stays in force)" } else { "" };
                 problems.push(format!("{}: {reason}{kept}", file.display()));
                 versions.extend(before);
@@ -142,7 +163,9 @@ fn by_version(a: &str, b: &str) -> Ordering {
             (Some(_), None) => return Ordering::Greater,
             (Some(x), Some(y)) => {
                 // Numbers too long for a machine word are compared as what they are: by length without zeros, then by digit.
-                let number = |piece: &str| piece.starts_with(|c: char| c.is_ascii_digit()).then(|| piece.trim_start_matches('0').to_owned());
+                let number = |piece: &str| {
+                    piece.starts_with(|c: char| c.is_ascii_digit()).then(|| piece.trim_start_matches('0').to_owned())
+                };
                 let order = match (number(x), number(y)) {
                     (Some(x), Some(y)) => x.len().cmp(&y.len()).then(x.cmp(&y)),
                     _ => x.cmp(y),

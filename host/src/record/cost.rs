@@ -43,7 +43,9 @@ mod tests {
     #[test]
     fn cached_tokens_are_paid_once() {
         let price = Price { input: 2.0, output: 8.0, cached_input: 0.5 };
-        for (prompt, completion, cached, expect) in [(1_000, 100, 0, 2_800), (1_000, 100, 800, 1_600), (10, 0, 99, 5), (0, 0, 0, 0), (1, 0, 0, 2)] {
+        for (prompt, completion, cached, expect) in
+            [(1_000, 100, 0, 2_800), (1_000, 100, 800, 1_600), (10, 0, 99, 5), (0, 0, 0, 0), (1, 0, 0, 2)]
+        {
             assert_eq!(price.of(Tokens { prompt, completion, cached }), expect, "{prompt} {completion} {cached}");
         }
     }

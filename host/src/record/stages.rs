@@ -31,7 +31,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 9] = [Self::Admit, Self::Parse, Self::Prompt, Self::Key, Self::Lookup, Self::Plan, Self::Run, Self::Reply, Self::Fill];
+    pub const ALL: [Self; 9] =
+        [Self::Admit, Self::Parse, Self::Prompt, Self::Key, Self::Lookup, Self::Plan, Self::Run, Self::Reply, Self::Fill];
 
     /// The name in logs, metrics and documentation.
     pub fn name(self) -> &'static str {

@@ -33,7 +33,14 @@ pub struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(first: Bytes, rest: Incoming, permit: Permit, endpoint: Arc<str>, between: Duration, ends: Instant) -> Self {
+    pub(super) fn new(
+        first: Bytes,
+        rest: Incoming,
+        permit: Permit,
+        endpoint: Arc<str>,
+        between: Duration,
+        ends: Instant,
+    ) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
         Self { first: Some(first), rest, endpoint, between, ends, last: now, timer, permit: Some(permit) }
@@ -72,7 +79,8 @@ impl UpstreamBody {
             let due = (self.last + self.between).min(self.ends);
             if Instant::now() >= due {
                 self.permit = None;
-                let what = if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
+                let what =
+                    if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
                 let message = format!("{} {what}.", self.endpoint);
                 return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message))));
             }

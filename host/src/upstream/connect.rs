@@ -68,21 +68,31 @@ impl Connector {
 
     /// A client over this connector.
     pub fn client(&self) -> Client {
-        legacy::Client::builder(Tasks).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_max_idle_per_host(1024).build(self.clone())
+        legacy::Client::builder(Tasks)
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_max_idle_per_host(1024)
+            .build(self.clone())
     }
 
     async fn open(self, uri: Uri) -> Result<Stream, ConnectError> {
         let secure = uri.scheme_str() == Some("https");
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tcp = tokio::time::timeout(self.connect, dial(&host, port)).await.map_err(|_| ConnectError::ConnectTimeout(self.connect))??;
+        let tcp = tokio::time::timeout(self.connect, dial(&host, port))
+            .await
+            .map_err(|_| ConnectError::ConnectTimeout(self.connect))??;
         tcp.set_nodelay(true).map_err(ConnectError::Connect)?;
         if !secure {
             return Ok(Stream::Plain(TokioIo::new(tcp)));
         }
         let name = ServerName::try_from(host).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
         let handshake = TlsConnector::from(tls()).connect(name, tcp);
-        let stream = tokio::time::timeout(self.tls, handshake).await.map_err(|_| ConnectError::TlsTimeout(self.tls))?.map_err(ConnectError::Tls)?;
+        let stream = tokio::time::timeout(self.tls, handshake)
+            .await
+            .map_err(|_| ConnectError::TlsTimeout(self.tls))?
+            .map_err(ConnectError::Tls)?;
         Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
     }
 }
@@ -114,7 +124,8 @@ fn tls() -> Arc<rustls::ClientConfig> {
                 }
             }
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let builder = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
+            let builder = rustls::ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
             let mut config = match builder {
                 Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
                 // Both versions are part of the provider; without them rustls' own default is the same set.
@@ -214,7 +225,11 @@ impl Write for Stream {
         }
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         either!(self, stream => stream.poll_write_vectored(context, buffers))
     }
 }

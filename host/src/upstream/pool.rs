@@ -122,7 +122,10 @@ impl Pool {
         let limit = self.settings.in_flight.unwrap_or(u32::MAX);
         // A second look is needed only if another core took the last place in between.
         for _ in 0..=count {
-            let best = (0..count).map(|step| &self.endpoints[(start + step) % count]).filter(|endpoint| endpoint.in_flight.load(Ordering::Relaxed) < limit).min_by_key(|endpoint| rank(endpoint))?;
+            let best = (0..count)
+                .map(|step| &self.endpoints[(start + step) % count])
+                .filter(|endpoint| endpoint.in_flight.load(Ordering::Relaxed) < limit)
+                .min_by_key(|endpoint| rank(endpoint))?;
             if let Some(permit) = Permit::take(best, limit) {
                 return Some((best.clone(), permit));
             }
@@ -273,10 +276,31 @@ mod tests {
 
     fn pool(endpoints: usize, in_flight: Option<u32>) -> Pool {
         let second = Duration::from_secs(1);
-        let timeouts = Timeouts { connect: second, tls: second, headers: second, first_token: second, between_tokens: second, total: second };
+        let timeouts = Timeouts {
+            connect: second,
+            tls: second,
+            headers: second,
+            first_token: second,
+            between_tokens: second,
+            total: second,
+        };
         let endpoints = (0..endpoints).map(|port| format!("http://127.0.0.1:{}/v1", 9000 + port)).collect();
         let provider = provider::named("openai").unwrap();
-        Pool::build(Settings { name: "p".into(), provider, endpoints, key: None, headers: HeaderMap::new(), timeouts, retries: 1, in_flight }, 1, None).unwrap()
+        Pool::build(
+            Settings {
+                name: "p".into(),
+                provider,
+                endpoints,
+                key: None,
+                headers: HeaderMap::new(),
+                timeouts,
+                retries: 1,
+                in_flight,
+            },
+            1,
+            None,
+        )
+        .unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -303,7 +327,7 @@ mod tests {
     async fn a_limit_holds_and_a_retry_goes_elsewhere() {
         let pool = pool(2, Some(1));
         let first = pool.choose(&[]).unwrap();
-        let second = pool.choose(&[first.0.clone()]).unwrap();
+        let second = pool.choose(std::slice::from_ref(&first.0)).unwrap();
         assert!(!Arc::ptr_eq(&first.0, &second.0));
         assert!(pool.choose(&[]).is_none());
         drop(first);

@@ -55,8 +55,26 @@ const OF_ONE_HOP: [HeaderName; 9] = [
 pub fn upwards(client: &HeaderMap) -> HeaderMap {
     let stays = |name: &HeaderName| {
         OF_ONE_HOP.contains(name)
-            || [header::AUTHORIZATION, header::COOKIE, header::ACCEPT_ENCODING, header::EXPECT, header::FORWARDED, header::CACHE_CONTROL].contains(name)
-            || matches!(name.as_str(), "x-api-key" | "api-key" | "x-goog-api-key" | "keep-alive" | "proxy-connection" | "x-real-ip" | "openai-organization" | "openai-project")
+            || [
+                header::AUTHORIZATION,
+                header::COOKIE,
+                header::ACCEPT_ENCODING,
+                header::EXPECT,
+                header::FORWARDED,
+                header::CACHE_CONTROL,
+            ]
+            .contains(name)
+            || matches!(
+                name.as_str(),
+                "x-api-key"
+                    | "api-key"
+                    | "x-goog-api-key"
+                    | "keep-alive"
+                    | "proxy-connection"
+                    | "x-real-ip"
+                    | "openai-organization"
+                    | "openai-project"
+            )
             || name.as_str().starts_with("x-forwarded-")
             || name.as_str().starts_with("x-pointsman-")
     };
@@ -67,7 +85,8 @@ pub fn upwards(client: &HeaderMap) -> HeaderMap {
 pub fn downwards(upstream: &HeaderMap) -> HeaderMap {
     let stays = |name: &HeaderName| {
         OF_ONE_HOP.contains(name)
-            || [header::SET_COOKIE, header::DATE, header::SERVER, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY].contains(name)
+            || [header::SET_COOKIE, header::DATE, header::SERVER, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY]
+                .contains(name)
             || matches!(name.as_str(), "keep-alive" | "proxy-connection")
             || name.as_str().starts_with("x-pointsman-")
     };
@@ -76,7 +95,13 @@ pub fn downwards(upstream: &HeaderMap) -> HeaderMap {
 
 fn filtered(headers: &HeaderMap, stays: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     // Names in `connection` are of one hop too.
-    let named: Vec<&str> = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim).collect();
+    let named: Vec<&str> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
     let mut out = HeaderMap::with_capacity(headers.len() + 4);
     for (name, value) in headers {
         if !stays(name) && !named.iter().any(|hop| hop.eq_ignore_ascii_case(name.as_str())) {
@@ -93,7 +118,9 @@ mod tests {
     #[test]
     fn credentials_stay_on_their_side() {
         let mut headers = HeaderMap::new();
-        for name in ["authorization", "cookie", "x-api-key", "host", "connection", "x-hop", "x-forwarded-for", "transfer-encoding"] {
+        for name in
+            ["authorization", "cookie", "x-api-key", "host", "connection", "x-hop", "x-forwarded-for", "transfer-encoding"]
+        {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-hop"));
         }
         for name in ["content-type", "x-request-id", "traceparent", "openai-beta", "x-my-own"] {

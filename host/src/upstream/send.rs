@@ -34,7 +34,12 @@ struct Clock<'a> {
     first_byte: Option<Instant>,
 }
 
-pub(super) async fn send(attempt: &Attempt, endpoint: &Endpoint, permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
+pub(super) async fn send(
+    attempt: &Attempt,
+    endpoint: &Endpoint,
+    permit: Permit,
+    context: &Context<'_>,
+) -> Result<Answer, Failure> {
     let settings = attempt.pool.settings();
     let began = Instant::now();
     let clock = Clock {
@@ -55,17 +60,15 @@ pub(super) async fn send(attempt: &Attempt, endpoint: &Endpoint, permit: Permit,
     let headers = provider::downwards(&head.headers);
     if head.status == StatusCode::UNAUTHORIZED {
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
-        let message = format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
+        let message =
+            format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
         return Err(Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Elsewhere, message).into());
     }
     if is_elsewhere(head.status) {
         return Err(refused(&clock, head.status, headers, body).await);
     }
-    let body = if is_stream(&head.headers) {
-        first_piece(&clock, body, permit).await?
-    } else {
-        whole(&clock, body, permit).await?
-    };
+    let body =
+        if is_stream(&head.headers) { first_piece(&clock, body, permit).await? } else { whole(&clock, body, permit).await? };
     endpoint.answered(began.elapsed());
     Ok((head.status, headers, body))
 }
@@ -87,7 +90,13 @@ impl Clock<'_> {
         let began = Instant::now();
         timeout_at(until, phase).await.map_err(|_| {
             let waited = began.elapsed().as_secs_f32();
-            Error::upstream(Kind::UpstreamTimeout, self.endpoint.authority(), Retry::Elsewhere, format!("{} did not send {waiting_for} within {waited:.1} s.", self.endpoint.authority())).into()
+            Error::upstream(
+                Kind::UpstreamTimeout,
+                self.endpoint.authority(),
+                Retry::Elsewhere,
+                format!("{} did not send {waiting_for} within {waited:.1} s.", self.endpoint.authority()),
+            )
+            .into()
         })
     }
 
@@ -120,7 +129,13 @@ fn unsent(endpoint: &Endpoint, error: &legacy::Error) -> Failure {
         None => Kind::UpstreamBroken,
     };
     let reason = connect.map_or(deepest, ToString::to_string);
-    Error::upstream(kind, endpoint.authority(), Retry::Elsewhere, format!("{} cannot be reached: {reason}.", endpoint.authority())).into()
+    Error::upstream(
+        kind,
+        endpoint.authority(),
+        Retry::Elsewhere,
+        format!("{} cannot be reached: {reason}.", endpoint.authority()),
+    )
+    .into()
 }
 
 /// Statuses with which a server says that it cannot just now; another one may.
@@ -159,7 +174,14 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, permit: Permit) -> R
             },
         }
     };
-    Ok(Body::Stream(Box::new(UpstreamBody::new(first, body, permit, clock.endpoint.authority().clone(), clock.timeouts.between_tokens, clock.ends))))
+    Ok(Body::Stream(Box::new(UpstreamBody::new(
+        first,
+        body,
+        permit,
+        clock.endpoint.authority().clone(),
+        clock.timeouts.between_tokens,
+        clock.ends,
+    ))))
 }
 
 /// All of a plain answer.
@@ -167,9 +189,14 @@ async fn whole(clock: &Clock<'_>, body: Incoming, permit: Permit) -> Result<Body
     // A plain answer comes when the model has said everything, so its bytes follow closely on one another.
     match clock.bounded("its whole answer", clock.timeouts.first_token.max(clock.timeouts.between_tokens), collect(body)).await? {
         Ok(Collected::Whole(bytes)) => Ok(Body::Whole(bytes)),
-        Ok(Collected::Large(first, rest)) => {
-            Ok(Body::Stream(Box::new(UpstreamBody::new(first, rest, permit, clock.endpoint.authority().clone(), clock.timeouts.between_tokens, clock.ends))))
-        }
+        Ok(Collected::Large(first, rest)) => Ok(Body::Stream(Box::new(UpstreamBody::new(
+            first,
+            rest,
+            permit,
+            clock.endpoint.authority().clone(),
+            clock.timeouts.between_tokens,
+            clock.ends,
+        )))),
         Err(error) => Err(clock.broken(&error)),
     }
 }

@@ -43,7 +43,11 @@ impl Settings {
             examples: config::get("examples"),
         };
         if settings.small == settings.large {
-            return Err(PluginError::setting("large", "is the same model as `small`", "name another one, or take this plugin out"));
+            return Err(PluginError::setting(
+                "large",
+                "is the same model as `small`",
+                "name another one, or take this plugin out",
+            ));
         }
         Ok(settings)
     }

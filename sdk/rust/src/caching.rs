@@ -10,7 +10,9 @@ use crate::export::Exported;
 use crate::{PluginError, Request, RequestHead, Response, Result};
 
 #[doc(inline)]
-pub use crate::bindings::caching::exports::pointsman::plugin::caching::{CacheKey, Candidate, Directive, Scope, SemanticKey, Verdict};
+pub use crate::bindings::caching::exports::pointsman::plugin::caching::{
+    CacheKey, Candidate, Directive, Scope, SemanticKey, Verdict,
+};
 
 /// A plugin that says what may be shared.
 pub trait Caching {

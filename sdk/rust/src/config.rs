@@ -43,7 +43,8 @@ pub fn require<T: FromStr<Err: Display>>(key: &str) -> Result<T> {
 /// When it is no list, or one of its items is not a `T`.
 pub fn list<T: FromStr<Err: Display>>(key: &str) -> Result<Vec<T>> {
     let Some(json) = get(key) else { return Ok(Vec::new()) };
-    let items = flat::list(&json).ok_or_else(|| PluginError::setting(key, "is not a list of single values", "write it as [\"…\", \"…\"]"))?;
+    let items = flat::list(&json)
+        .ok_or_else(|| PluginError::setting(key, "is not a list of single values", "write it as [\"…\", \"…\"]"))?;
     items.iter().map(|text| value(key, text)).collect()
 }
 
@@ -53,7 +54,8 @@ pub fn list<T: FromStr<Err: Display>>(key: &str) -> Result<Vec<T>> {
 /// When it is no table, or one of its values is not a `T`.
 pub fn table<T: FromStr<Err: Display>>(key: &str) -> Result<Vec<(String, T)>> {
     let Some(json) = get(key) else { return Ok(Vec::new()) };
-    let entries = flat::table(&json).ok_or_else(|| PluginError::setting(key, "is not a table of single values", "write it as { name = …, other = … }"))?;
+    let entries = flat::table(&json)
+        .ok_or_else(|| PluginError::setting(key, "is not a table of single values", "write it as { name = …, other = … }"))?;
     entries.into_iter().map(|(name, text)| value(&format!("{key}.{name}"), &text).map(|value| (name, value))).collect()
 }
 

@@ -49,7 +49,11 @@ macro_rules! export {
                     Ok(())
                 }
             }
-            // Native builds, say of its tests, have nothing to export, and linkers that do not know such names.
+            // Native builds, say of its tests, have nothing to export, and linkers that do not know such names; they only see that
+            // it is used.
+            #[cfg(not(target_family = "wasm"))]
+            const _: fn() -> $crate::Result<()> =
+                <__Lifecycle as $crate::bindings::lifecycle::exports::pointsman::plugin::lifecycle::Guest>::check;
             #[cfg(target_family = "wasm")]
             $crate::bindings::lifecycle::export!(__Lifecycle with_types_in $crate::bindings::lifecycle);
             $($crate::__hook!(export $hook $plugin);)+

@@ -29,7 +29,9 @@ pub mod clock {
 /// ```
 pub mod embeddings {
     #[doc(inline)]
-    pub use crate::bindings::host::pointsman::plugin::embeddings::{EmbedError, Match, classify, embed, prompt_embedding, similarity};
+    pub use crate::bindings::host::pointsman::plugin::embeddings::{
+        EmbedError, Match, classify, embed, prompt_embedding, similarity,
+    };
 }
 
 /// Numbers on the host's `/metrics`, as `pointsman_plugin_NAME{plugin=…}`. Grant: `metrics`.

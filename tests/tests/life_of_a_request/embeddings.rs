@@ -17,7 +17,7 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 
 #[test]
 fn the_built_in_model_knows_what_is_near() {
-    let host = Host::new().upstream(&FakeUpstream::start()).start();
+    let host = Host::new().upstream(&FakeUpstream::start()).built_in().start();
     let inputs = ["How do I reset my password?", "I forgot my password, how can I reset it?", "What is the capital of France?"];
     let answer = embed(&host, json!({ "model": "built-in", "input": inputs })).json();
     let vectors: Vec<Vec<f64>> = answer["data"].as_array().unwrap().iter().map(vector).collect();
@@ -32,7 +32,7 @@ fn the_built_in_model_knows_what_is_near() {
 /// The Python SDK asks for base64 and decodes it itself.
 #[test]
 fn base64_holds_the_same_vector() {
-    let host = Host::new().upstream(&FakeUpstream::start()).start();
+    let host = Host::new().upstream(&FakeUpstream::start()).built_in().start();
     let floats = vector(&embed(&host, json!({ "model": "built-in", "input": "hello world" })).json()["data"][0]);
     let encoded = embed(&host, json!({ "model": "built-in", "input": ["hello world"], "encoding_format": "base64" })).json();
     let bytes = decode(encoded["data"][0]["embedding"].as_str().unwrap());
@@ -54,7 +54,7 @@ fn decode(text: &str) -> Vec<u8> {
 
 #[test]
 fn what_the_built_in_model_cannot_do_is_refused() {
-    let host = Host::new().upstream(&FakeUpstream::start()).start();
+    let host = Host::new().upstream(&FakeUpstream::start()).built_in().start();
     for (body, param) in [
         (json!({ "model": "built-in" }), "input"),
         (json!({ "model": "built-in", "input": [] }), "input"),

@@ -17,13 +17,14 @@ fn check(answer: &Answer, status: u16, code: &str, param: Option<&str>) {
 
 fn host() -> (FakeUpstream, Running) {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).start();
+    let host = Host::new().upstream(&fake).built_in().start();
     (fake, host)
 }
 
 #[test]
 fn bodies_that_cannot_be_read() {
-    let (fake, host) = host();
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
     let deep = format!(r#"{{"model":"small","messages":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
     let cases: [(&[u8], Option<&str>); 16] = [
         (b"", None),
@@ -81,7 +82,7 @@ fn models_are_listed() {
 fn keys_open_what_they_are_for() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).key("app", "team").limited_key("thrifty", "team", "models = [\"small\", \"auto\"]\n").start();
-    let unknown = tests::Host::new().key("other", "team");
+    let unknown = Host::new().key("other", "team");
     let other = unknown.upstream(&fake).start().keys["other"].clone();
     for (wrong, headers) in [
         ("none", vec![]),

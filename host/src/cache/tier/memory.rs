@@ -26,7 +26,13 @@ impl Expiry<ExactKey, Arc<Entry>> for OwnTime {
     }
 
     #[allow(clippy::disallowed_types, reason = "moka's interface")]
-    fn expire_after_update(&self, _: &ExactKey, entry: &Arc<Entry>, _: std::time::Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(
+        &self,
+        _: &ExactKey,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
         Some(entry.ttl)
     }
 }

@@ -75,12 +75,16 @@ impl Text {
         self.content.iter().filter_map(|place| self.words.get(*place)).map(|word| word.stem.as_str()).collect()
     }
 
-    /// A word that only one has is the opposite of a word that only the other has.
+    /// A word that only one has is the opposite of a word that only the other has, as they stand or without an ending.
     pub(super) fn says_the_opposite_of(&self, other: &Self) -> bool {
-        let own = |a: &Self, b: &Self| -> Vec<String> { a.keys.iter().filter(|key| !b.has(key)).cloned().collect() };
-        let (mine, theirs) = (own(self, other), own(other, self));
-        let is = |list: &[String], word: &str| list.iter().any(|key| key == word || stem(key) == stem(word));
-        ANTONYMS.iter().any(|(x, y)| (is(&mine, x) && is(&theirs, y)) || (is(&mine, y) && is(&theirs, x)))
+        let (mine, theirs) = (self.own_words(other), other.own_words(self));
+        let opposite = |x, y| mine.contains(&x) && theirs.contains(&y);
+        !mine.is_empty() && !theirs.is_empty() && ANTONYMS.iter().any(|&(x, y)| opposite(x, y) || opposite(y, x))
+    }
+
+    fn own_words(&self, other: &Self) -> Vec<&str> {
+        let own = self.words.iter().filter(|word| !other.has(&word.key));
+        own.flat_map(|word| [word.key.as_str(), word.stem.as_str()]).collect()
     }
 }
 

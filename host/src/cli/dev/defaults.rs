@@ -23,8 +23,16 @@ complex = ["Prove that the algorithm terminates and analyse its complexity.", "D
 "#;
 
 /// The whole configuration, as text.
-pub(super) fn configuration(dir: &Path, plugins: &[PathBuf], listen: SocketAddr, admin: SocketAddr, providers: &[Found]) -> String {
-    let mut text = format!("# Written by `pointsman dev` at each start. Copy it, edit the copy, and run `pointsman serve --config COPY`.\n\n[listen]\naddress = \"{listen}\"\n\n[admin]\naddress = \"{admin}\"\n");
+pub(super) fn configuration(
+    dir: &Path,
+    plugins: &[PathBuf],
+    listen: SocketAddr,
+    admin: SocketAddr,
+    providers: &[Found],
+) -> String {
+    let mut text = format!(
+        "# Written by `pointsman dev` at each start. Copy it, edit the copy, and run `pointsman serve --config COPY`.\n\n[listen]\naddress = \"{listen}\"\n\n[admin]\naddress = \"{admin}\"\n"
+    );
     for provider in providers {
         let _ = write!(text, "\n[providers.{}]\nkind = \"openai\"\nendpoints = [\"{}\"]\n", provider.name, provider.endpoint);
         if let Some(key) = provider.key {
@@ -46,7 +54,9 @@ pub(super) fn configuration(dir: &Path, plugins: &[PathBuf], listen: SocketAddr,
         let prompts = if dir.join("prompts").is_dir() { "prompts" } else { "plugins/prompt-ab/prompts" };
         let _ = write!(text, "\n[prompts]\npath = \"../{prompts}\"\n");
     }
-    text.push_str("\n[cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\n[cache.semantic]\nembedder = \"built-in\"\nwrong_hits = 0.02\n");
+    text.push_str(
+        "\n[cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\n[cache.semantic]\nembedder = \"built-in\"\nwrong_hits = 0.02\n",
+    );
     text + EXAMPLES
 }
 
@@ -58,7 +68,13 @@ fn plugin(text: &mut String, folder: &Path) {
     let own = std::fs::read_to_string(folder.join("dev.toml")).ok();
     let config = BUNDLED.iter().find(|(bundled, _)| *bundled == name).map_or("{}", |(_, config)| config);
     let path = toml::Value::String(std::path::absolute(&component).unwrap_or(component).display().to_string());
-    let _ = write!(text, "\n[plugins.{}]\ncomponent = {path}\nhooks = [{}]\ngrant = [{}]\n", toml_key(&name), list(&found.hooks), list(&found.grants));
+    let _ = write!(
+        text,
+        "\n[plugins.{}]\ncomponent = {path}\nhooks = [{}]\ngrant = [{}]\n",
+        toml_key(&name),
+        list(&found.hooks),
+        list(&found.grants)
+    );
     match own {
         Some(own) => text.push_str(own.trim_end()),
         None => text.push_str(&format!("config = {config}")),
@@ -68,7 +84,12 @@ fn plugin(text: &mut String, folder: &Path) {
 
 /// The component that a build of the folder leaves there, and its name.
 fn component(folder: &Path) -> Option<(String, PathBuf)> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "wasm")).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
+        .collect();
     files.sort();
     let file = files.into_iter().next()?;
     Some((file.file_stem()?.to_str()?.to_owned(), file))
@@ -76,20 +97,47 @@ fn component(folder: &Path) -> Option<(String, PathBuf)> {
 
 /// Three requests to try, each of which shows something.
 pub(super) fn greeting(listen: SocketAddr, admin: Option<SocketAddr>, file: &Path, plugins: &[PathBuf]) -> String {
-    let post = |body: &str, more: &str| format!("  curl -si http://{listen}/v1/chat/completions {more}-H 'content-type: application/json' -d '{body}'");
-    let mut text = format!("\npointsman is ready on http://{listen}/v1 (any OpenAI SDK: set its base URL to that; no key is needed)\n\n");
-    let _ = writeln!(text, "1. A short question: the routing plugin takes the small model, and says so in the headers. Ask twice: the second comes from the cache.\n");
-    let _ = writeln!(text, "{}\n", post(r#"{"model":"auto","messages":[{"role":"user","content":"What is the capital of France?"}]}"#, ""));
+    let post = |body: &str, more: &str| {
+        format!("  curl -si http://{listen}/v1/chat/completions {more}-H 'content-type: application/json' -d '{body}'")
+    };
+    let mut text =
+        format!("\npointsman is ready on http://{listen}/v1 (any OpenAI SDK: set its base URL to that; no key is needed)\n\n");
+    let _ = writeln!(
+        text,
+        "1. A short question: the routing plugin takes the small model, and says so in the headers. Ask twice: the second comes from the cache.\n"
+    );
+    let _ = writeln!(
+        text,
+        "{}\n",
+        post(r#"{"model":"auto","messages":[{"role":"user","content":"What is the capital of France?"}]}"#, "")
+    );
     let _ = writeln!(text, "2. A versioned prompt: the prompting plugin gives each user one of two versions.\n");
-    let _ = writeln!(text, "{}\n", post(r#"{"model":"auto","prompt":{"id":"support","variables":{"product":"Lamp"}},"messages":[{"role":"user","content":"It does not light up."}]}"#, "-H 'x-user-id: ada' "));
+    let _ = writeln!(
+        text,
+        "{}\n",
+        post(
+            r#"{"model":"auto","prompt":{"id":"support","variables":{"product":"Lamp"}},"messages":[{"role":"user","content":"It does not light up."}]}"#,
+            "-H 'x-user-id: ada' "
+        )
+    );
     let _ = writeln!(text, "3. A stream, with code in it: the large model.\n");
-    let _ = writeln!(text, "{}\n", post(r#"{"model":"auto","stream":true,"messages":[{"role":"user","content":"Why is this wrong? ```let x = 1; x = 2;```"}]}"#, "-N "));
+    let _ = writeln!(
+        text,
+        "{}\n",
+        post(
+            r#"{"model":"auto","stream":true,"messages":[{"role":"user","content":"Why is this wrong? ```let x = 1; x = 2;```"}]}"#,
+            "-N "
+        )
+    );
     if let Some(admin) = admin {
         let _ = writeln!(text, "What is going on: http://{admin}/metrics and http://{admin}/api/plugins");
     }
     let _ = writeln!(text, "The configuration: {}", file.display());
     match plugins.first() {
-        Some(plugin) => drop(write!(text, "Edit {}: what you save takes effect as soon as it is built.", plugin.join("src/lib.rs").display())),
+        Some(plugin) => {
+            let source = plugin.join("src/lib.rs");
+            let _ = write!(text, "Edit {}: what you save takes effect as soon as it is built.", source.display());
+        }
         None => text.push_str("There are no plugins here: `pointsman dev DIR` takes those in DIR/plugins."),
     }
     text

@@ -13,9 +13,12 @@ pub(super) struct Found {
     pub(super) endpoint: String,
     /// The environment variable with its key.
     pub(super) key: Option<&'static str>,
-    /// Names in `[models]`, names at the provider, and USD per million tokens of input and output.
-    pub(super) models: Vec<(String, String, Option<(f64, f64)>)>,
+    /// The models that it brings.
+    pub(super) models: Vec<Offered>,
 }
+
+/// A model's name in `[models]`, its name at the provider, and USD per million tokens of input and output.
+type Offered = (String, String, Option<(f64, f64)>);
 
 /// How long a local server may take to say which models it has.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -23,12 +26,22 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// The demo model at `demo`, and the real providers that are there.
 pub(super) fn found(demo: SocketAddr) -> Vec<Found> {
     let own = |name: &str, price| (name.to_owned(), format!("demo-{name}"), Some(price));
-    let mut found = vec![Found { name: "demo", endpoint: format!("http://{demo}/v1"), key: None, models: vec![own("small", (0.05, 0.10)), own("large", (2.5, 10.0))] }];
+    let mut found = vec![Found {
+        name: "demo",
+        endpoint: format!("http://{demo}/v1"),
+        key: None,
+        models: vec![own("small", (0.05, 0.10)), own("large", (2.5, 10.0))],
+    }];
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set("OPENAI_API_KEY") {
         let base = std::env::var("OPENAI_BASE_URL").unwrap_or_else(|_| "https://api.openai.com/v1".to_owned());
         let models = [("gpt-4.1-mini", (0.40, 1.60)), ("gpt-4.1", (2.0, 8.0))];
-        found.push(Found { name: "openai", endpoint: base, key: Some("OPENAI_API_KEY"), models: models.map(|(name, price)| (name.to_owned(), name.to_owned(), Some(price))).into() });
+        found.push(Found {
+            name: "openai",
+            endpoint: base,
+            key: Some("OPENAI_API_KEY"),
+            models: models.map(|(name, price)| (name.to_owned(), name.to_owned(), Some(price))).into(),
+        });
     }
     if is_set("ANTHROPIC_API_KEY") {
         // Anthropic answers OpenAI's dialect under the same base URL.
@@ -43,7 +56,12 @@ pub(super) fn found(demo: SocketAddr) -> Vec<Found> {
     for (name, port) in [("ollama", 11_434), ("vllm", 8_000)] {
         let models = served(SocketAddr::from(([127, 0, 0, 1], port)));
         if !models.is_empty() {
-            found.push(Found { name, endpoint: format!("http://127.0.0.1:{port}/v1"), key: None, models: models.into_iter().map(|model| (model.clone(), model, None)).collect() });
+            found.push(Found {
+                name,
+                endpoint: format!("http://127.0.0.1:{port}/v1"),
+                key: None,
+                models: models.into_iter().map(|model| (model.clone(), model, None)).collect(),
+            });
         }
     }
     found

@@ -46,7 +46,9 @@ type Applied = (Option<String>, Vec<(String, String)>);
 pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> {
     let raw: Vec<&RawValue> = match messages {
         "null" => Vec::new(),
-        messages => serde_json::from_str(messages).map_err(|_| Invalid::field("messages", "`messages` must be an array of messages."))?,
+        messages => {
+            serde_json::from_str(messages).map_err(|_| Invalid::field("messages", "`messages` must be an array of messages."))?
+        }
     };
     let mut all: Vec<String> = raw.iter().map(|message| message.get().to_owned()).collect();
     let mut parameters = Vec::new();
@@ -115,8 +117,14 @@ mod tests {
         let cases = [
             (vec![Edit::ReplaceSystem("t".into())], format!(r#"[{{"role":"system","content":"t","x":1}},{user}]"#)),
             (vec![Edit::Remove(0), Edit::ReplaceSystem("t".into())], format!(r#"[{{"role":"system","content":"t"}},{user}]"#)),
-            (vec![Edit::Prepend { role: "developer", text: "d".into() }, Edit::Remove(1)], format!(r#"[{{"role":"developer","content":"d"}},{user}]"#)),
-            (vec![Edit::Remove(0), Edit::Append { role: "assistant", text: "\"".into() }], format!(r#"[{user},{{"role":"assistant","content":"\""}}]"#)),
+            (
+                vec![Edit::Prepend { role: "developer", text: "d".into() }, Edit::Remove(1)],
+                format!(r#"[{{"role":"developer","content":"d"}},{user}]"#),
+            ),
+            (
+                vec![Edit::Remove(0), Edit::Append { role: "assistant", text: "\"".into() }],
+                format!(r#"[{user},{{"role":"assistant","content":"\""}}]"#),
+            ),
         ];
         for (edits, expect) in cases {
             assert_eq!(apply(before, &edits).unwrap().0.unwrap(), expect);
@@ -125,7 +133,12 @@ mod tests {
 
     #[test]
     fn what_an_edit_may_not_do() {
-        for edit in [Edit::Remove(1), Edit::ReplaceText(9, String::new()), Edit::SetParameter("model".into(), "\"m\"".into()), Edit::SetParameter("seed".into(), "1,\"model\":2".into())] {
+        for edit in [
+            Edit::Remove(1),
+            Edit::ReplaceText(9, String::new()),
+            Edit::SetParameter("model".into(), "\"m\"".into()),
+            Edit::SetParameter("seed".into(), "1,\"model\":2".into()),
+        ] {
             assert!(apply(r#"[{"role":"user"}]"#, std::slice::from_ref(&edit)).is_err(), "{edit:?}");
         }
     }

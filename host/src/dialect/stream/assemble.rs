@@ -29,6 +29,12 @@ pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
     if whole.is_empty() && choices.is_empty() {
         return None;
     }
+    for choice in &mut choices {
+        // Some servers leave the role to the client's imagination in a stream; an answer that is no stream has it.
+        if let Some(Value::Object(message)) = choice.get_mut("message") {
+            message.entry("role").or_insert_with(|| "assistant".into());
+        }
+    }
     choices.sort_by_key(|choice| choice["index"].as_u64().unwrap_or(0));
     whole.insert("object".into(), "chat.completion".into());
     whole.insert("choices".into(), Value::Array(choices));
@@ -71,7 +77,8 @@ fn merge(name: &str, into: &mut Value, from: Value) {
         (Value::Array(into), Value::Array(from)) => {
             for item in from {
                 let index = item.get("index").and_then(Value::as_u64);
-                let there = index.and_then(|index| into.iter_mut().find(|there| there.get("index").and_then(Value::as_u64) == Some(index)));
+                let there = index
+                    .and_then(|index| into.iter_mut().find(|there| there.get("index").and_then(Value::as_u64) == Some(index)));
                 match there {
                     Some(there) => merge("", there, item),
                     None => into.push(item),

@@ -18,7 +18,7 @@ impl State {
     async fn vector_of_prompt(&self) -> Result<Arc<[f32]>, EmbedError> {
         let (Some(around), Some(request)) = (&self.around, &self.request) else { return Err(EmbedError::Unavailable) };
         let text = request.last_user_text().ok_or(EmbedError::Empty)?;
-        around.prompt_vector(cut(&text, MAX_TEXT)).await
+        around.prompt_vector(cut(text, MAX_TEXT)).await
     }
 
     async fn vector_of(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
@@ -34,7 +34,9 @@ impl Host for State {
             Err(error) => return Ok(Err(error)),
         };
         let matches = self.around.as_ref().and_then(|around| around.classify(&examples, &vector, k.min(MAX_LABELS) as usize));
-        Ok(matches.map(|found| found.into_iter().map(|(label, score)| Match { label, score }).collect()).ok_or(EmbedError::Unavailable))
+        Ok(matches
+            .map(|found| found.into_iter().map(|(label, score)| Match { label, score }).collect())
+            .ok_or(EmbedError::Unavailable))
     }
 
     async fn similarity(&mut self, a: String, b: String) -> Result<Result<f32, EmbedError>> {

@@ -17,7 +17,8 @@ impl Host for State {
     fn estimate(&mut self, model: String, prompt_tokens: u32, completion_tokens: u32) -> Result<Option<u64>> {
         let price = self.around.as_ref().and_then(|around| around.model(&model)).and_then(|upstream| upstream.price);
         Ok(price.map(|price| {
-            let total = u128::from(price.input) * u128::from(prompt_tokens) + u128::from(price.output) * u128::from(completion_tokens);
+            let total =
+                u128::from(price.input) * u128::from(prompt_tokens) + u128::from(price.output) * u128::from(completion_tokens);
             u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX)
         }))
     }

@@ -52,11 +52,14 @@ impl HostRequest for State {
 
     fn message(&mut self, _: Resource<RequestHandle>, index: u32) -> Result<Option<Message>> {
         let Some(request) = &self.request else { return Ok(None) };
-        Ok(request.messages().get(index as usize).map(|message| Message { role: role_of(&message.role), text: message.text.to_string() }))
+        Ok(request
+            .messages()
+            .get(index as usize)
+            .map(|message| Message { role: role_of(&message.role), text: message.text.to_string() }))
     }
 
     fn last_user_text(&mut self, _: Resource<RequestHandle>, max_bytes: u32) -> Result<String> {
-        let text = self.request.as_ref().and_then(|request| request.last_user_text().map(|text| cut(&text, max_bytes).to_owned()));
+        let text = self.request.as_ref().and_then(|request| request.last_user_text().map(|text| cut(text, max_bytes).to_owned()));
         Ok(text.unwrap_or_default())
     }
 

@@ -22,7 +22,10 @@ pub(super) fn component(engine: &Engine, bytes: &[u8], folder: Option<&Path>) ->
         return Component::new(engine, bytes);
     };
     if is_ours(&file) {
-        #[allow(unsafe_code, reason = "native code from our own folder, named by what it was compiled from; see the head of this file")]
+        #[allow(
+            unsafe_code,
+            reason = "native code from our own folder, named by what it was compiled from; see the head of this file"
+        )]
         // SAFETY: the file was written by `keep` below, from wasmtime's own `serialize`, into a folder that only this
         // process's user can write; wasmtime checks engine version and settings itself.
         let mapped = unsafe { Component::deserialize_file(engine, &file) };

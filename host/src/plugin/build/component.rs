@@ -1,0 +1,81 @@
+//! From cargo's core module to a component's file.
+//!
+//! What it does not do: it adds nothing to the module. The contract is already in it, written by the SDK, and only what the code
+//! calls becomes an import.
+//!
+//! **Invariant:** what is written has been validated, and has a hook.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use wit_component::ComponentEncoder;
+
+use crate::plugin::inspect;
+
+/// The component around a core module; the error is for the plugin's author.
+pub(super) fn wrap(module: &Path) -> Result<Vec<u8>, String> {
+    let core = std::fs::read(module).map_err(|error| format!("{}: {error}", module.display()))?;
+    let unfit = |error: anyhow::Error| {
+        format!("its module cannot be made a component: {error:#}; build against the SDK of this host alone")
+    };
+    let bytes =
+        ComponentEncoder::default().validate(true).module(&core).and_then(|mut encoder| encoder.encode()).map_err(unfit)?;
+    let found = inspect::of(&bytes).map_err(|error| format!("the component cannot be read back: {error}"))?;
+    if found.hooks.is_empty() {
+        return Err("it exports no hook; write `pointsman_plugin::export!(TYPE: HOOK);` in its src/lib.rs".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// Puts the component in its place; true if it is another one than was there.
+pub(super) fn write(file: &Path, bytes: &[u8]) -> std::io::Result<bool> {
+    if std::fs::read(file).is_ok_and(|before| before == bytes) {
+        return Ok(false);
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Hidden, with a name of its own and not ending in `.wasm`: whoever watches or lists components does not meet it.
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = std::fs::File::create(&beside)
+        .and_then(|mut handle| handle.write_all(bytes).and_then(|()| handle.sync_all()))
+        .and_then(|()| std::fs::rename(&beside, file));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_replaced_only_by_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("one.wasm");
+        assert!(write(&file, b"first").unwrap());
+        let inode = |file: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(file).unwrap());
+        let before = inode(&file);
+        assert!(!write(&file, b"first").unwrap());
+        assert_eq!(inode(&file), before, "the same bytes are not written again");
+        assert!(write(&file, b"second").unwrap());
+        assert_ne!(inode(&file), before, "other bytes come as a whole new file");
+        assert_eq!(std::fs::read(&file).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        assert!(write(Path::new("/nowhere/at/all.wasm"), b"").is_err());
+    }
+
+    #[test]
+    fn a_module_without_hooks_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("empty.wasm");
+        std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
+        assert!(wrap(&file).unwrap_err().contains("export!"));
+        std::fs::write(&file, b"no module").unwrap();
+        assert!(wrap(&file).unwrap_err().contains("cannot be made a component"));
+    }
+}

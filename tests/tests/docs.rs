@@ -1,0 +1,93 @@
+//! The reference pages are made from the code: `UPDATE_DOCS=1 cargo test -p tests --test docs` writes them, and without it
+//! this test fails where a page and the code disagree.
+//!
+//! **Invariant:** a page under `docs/` that is made here is never edited by hand.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use pointsman::config;
+use pointsman::error::Kind;
+use serde_json::Value;
+
+fn check(page: &str, made: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, made).unwrap();
+    }
+    let there = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(there == made, "docs/{page} is not what the code says; run UPDATE_DOCS=1 cargo test -p tests --test docs");
+}
+
+#[test]
+fn errors() {
+    let mut page = String::from(
+        "# Errors\n\nMade from `host/src/error.rs`. An error has OpenAI's shape, `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`, from which its SDKs make\ntyped exceptions by the status. `message` names the field, the reason and the remedy; `x-request-id` finds it in the log.\n\n| code | status | when |\n|---|---|---|\n",
+    );
+    for kind in Kind::ALL {
+        let (status, code, when) = kind.describe();
+        writeln!(page, "| `{code}` | {status} | {when} |").unwrap();
+    }
+    page.push_str("\nThe listener answers what it must not pass on with the code `bad_framing` (400, 405 or 417), before anything else is looked at.\n");
+    check("errors.md", &page);
+}
+
+#[test]
+fn configuration() {
+    let schema = config::schema();
+    let mut page = String::from(
+        "# Configuration\n\nMade from `host/src/config.rs`. TOML; unknown keys are errors; a section that is absent is off. Durations and sizes carry their unit (`\"5ms\"`,\n`\"30s\"`, `\"16MiB\"`). `pointsman check FILE` names every error with its place, and `pointsman check --schema` prints the JSON schema.\n",
+    );
+    section(&schema, &schema, "", &mut page);
+    check("configuration.md", &page);
+}
+
+/// A table's keys, then its own tables.
+fn section(schema: &Value, table: &Value, path: &str, page: &mut String) {
+    if !path.is_empty() {
+        let about = table["description"].as_str().unwrap_or_default().replace('\n', " ");
+        write!(page, "\n## [{path}]\n\n{about}\n").unwrap();
+    }
+    page.push_str("\n| key | meaning |\n|---|---|\n");
+    let mut inner = Vec::new();
+    let required: Vec<&str> = table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, property) in table["properties"].as_object().into_iter().flatten() {
+        let about = property["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        let must = if required.contains(&name.as_str()) { " **Required.**" } else { "" };
+        writeln!(page, "| `{name}` | {about}{must}{} |", choices(schema, property)).unwrap();
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match (table_of(schema, property), property.get("additionalProperties").and_then(|entry| table_of(schema, entry))) {
+            (Some(table), _) => inner.push((below, table)),
+            (None, Some(table)) => inner.push((format!("{below}.NAME"), table)),
+            (None, None) => {}
+        }
+    }
+    for (path, table) in inner {
+        section(schema, table, &path, page);
+    }
+}
+
+/// What a reference or an optional reference stands for.
+fn followed<'a>(schema: &'a Value, at: &'a Value) -> &'a Value {
+    let at = at["anyOf"].as_array().and_then(|options| options.first()).unwrap_or(at);
+    match at["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+        Some(pointer) => schema.pointer(pointer).unwrap_or(at),
+        None => at,
+    }
+}
+
+fn table_of<'a>(schema: &'a Value, at: &'a Value) -> Option<&'a Value> {
+    Some(followed(schema, at)).filter(|table| table.get("properties").is_some())
+}
+
+/// The values of an enumeration.
+fn choices(schema: &Value, property: &Value) -> String {
+    let of = |at: &Value| -> Vec<String> {
+        let listed = at["enum"].as_array().into_iter().flatten();
+        let described = at["oneOf"].as_array().into_iter().flatten().map(|option| &option["const"]);
+        listed.chain(described).filter_map(Value::as_str).map(|name| format!("`\"{name}\"`")).collect()
+    };
+    let item = property.get("items").map_or(property, |items| items);
+    let found = of(followed(schema, item));
+    if found.is_empty() { String::new() } else { format!(" One of {}.", found.join(", ")) }
+}
