@@ -27,7 +27,7 @@ pub enum Guard {
     Name,
     /// Who, when, where, how many; or one asks what, and the other whether.
     Question,
-    /// He or she, mine or yours, this one or any.
+    /// He or she, mine or yours, this one or any; or both mean something that only whoever asks can see.
     Pronoun,
     /// Other days, months, times.
     Time,
@@ -77,7 +77,7 @@ impl Guard {
             Self::Antonym => a.says_the_opposite_of(b),
             Self::Name => !a.names_are_in(b) || !b.names_are_in(a),
             Self::Question => a.those_in(QUESTIONS) != b.those_in(QUESTIONS),
-            Self::Pronoun => a.pronouns() != b.pronouns(),
+            Self::Pronoun => a.pronouns() != b.pronouns() || (a.points_outside() && !a.has_the_words_of(b)),
             Self::Time => a.those_in(TIMES) != b.those_in(TIMES),
             Self::Tense => MOODS.iter().any(|mood| (a.count(mood) > 0) != (b.count(mood) > 0)),
             Self::Word => sorted(a.content()) != sorted(b.content()),

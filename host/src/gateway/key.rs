@@ -257,12 +257,12 @@ mod tests {
             (vec!["max-age=0", "no-cache"], Wanted { no_cache: true, max_age: Some(0), ..Wanted::default() }),
             (vec!["max-age=x, private"], Wanted::default()),
         ];
-        for (values, expect) in cases {
+        for (values, expect) in &cases {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(CACHE_CONTROL, value.parse().unwrap());
             }
-            assert_eq!(Wanted::read(&headers), expect, "{values:?}");
+            assert_eq!(Wanted::read(&headers), *expect, "{values:?}");
         }
     }
 }

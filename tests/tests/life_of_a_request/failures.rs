@@ -110,7 +110,7 @@ fn when_nothing_helps_the_client_is_told() {
 fn an_upstreams_own_refusal_passes() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
-    for (status, retry_after) in [(429, Some("17")), (500, None), (503, Some("3")), (400, None), (401, None), (413, None)] {
+    for (status, retry_after) in [(429, Some("17")), (500, None), (503, Some("3")), (400, None), (404, None), (413, None)] {
         let mut act = Act::refuse(status, "their_code");
         if let Some(seconds) = retry_after {
             act = act.header("retry-after", seconds);
@@ -119,6 +119,18 @@ fn an_upstreams_own_refusal_passes() {
         let answer = host.ask("hi").streamed().send();
         assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (status, "their_code", retry_after));
         assert_eq!(answer.header("x-pointsman-model"), Some("small"));
+    }
+}
+
+/// A provider that does not know the gateway's key is the owner's trouble; a client that got its 401 would look at its own key.
+#[test]
+fn a_provider_that_denies_the_gateway_is_not_the_clients_fault() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    for status in [401, 403] {
+        fake.next(Act::refuse(status, "invalid_api_key"));
+        let answer = host.chat("hi");
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_denied"), "{}", answer.text());
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! **Invariant:** nothing is left out of a text so that nothing remains.
 
-use super::words::{ANTONYMS, CONTRACTED, FRAMES, NUMBERS, PRONOUNS, QUESTIONS, SAME, STOP};
+use super::words::{ANTONYMS, CONTRACTED, FRAMES, NUMBERS, POINTERS, PRONOUNS, QUESTIONS, SAME, STOP};
 
 /// A word as it is written, and as it is compared.
 #[derive(Clone)]
@@ -63,6 +63,16 @@ impl Text {
     /// Who is meant, in order, as numbers of groups of pronouns.
     pub(super) fn pronouns(&self) -> Vec<usize> {
         self.words.iter().filter_map(|word| PRONOUNS.iter().position(|group| group.contains(&word.key.as_str()))).collect()
+    }
+
+    /// Speaks of this or these: what that is may be outside the text, and need not be the same for two who ask.
+    pub(super) fn points_outside(&self) -> bool {
+        POINTERS.iter().any(|word| self.has(word))
+    }
+
+    /// The very same words, however they are written.
+    pub(super) fn has_the_words_of(&self, other: &Self) -> bool {
+        self.words.iter().map(|word| &word.key).eq(other.words.iter().map(|word| &word.key))
     }
 
     /// Every name and identifier here is a word there, in whatever case, and signs are the same.

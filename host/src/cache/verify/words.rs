@@ -76,6 +76,9 @@ pub(super) const PRONOUNS: &[&[&str]] = &[
     &["i", "me", "myself"], &["this", "these", "here"],
 ];
 
+/// Words that point at something.
+pub(super) const POINTERS: &[&str] = &["this", "these", "here"];
+
 /// Whether something is, was, will be, can be or should be.
 #[rustfmt::skip]
 pub(super) const MOODS: &[&[&str]] = &[

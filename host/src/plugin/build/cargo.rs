@@ -38,16 +38,15 @@ pub(super) struct Compiled {
 
 /// Compiles the folder's package; gets the target first if it is not there.
 pub(super) fn compile(dir: &Path, options: &Options) -> Result<Compiled, BuildError> {
-    let mut output = run(&mut command(dir, options, None))?;
+    let mut output = run(&mut command(dir, options, toolchain::known()))?;
     if !output.status.success() && toolchain::is_missing(&text(&output.stderr)) {
         let from_source = toolchain::provide(dir).map_err(|reason| BuildError::Target { reason })?;
-        output = run(&mut command(dir, options, from_source.as_ref()))?;
+        output = run(&mut command(dir, options, from_source))?;
     }
     let said = text(&output.stderr).trim().to_owned();
     if !output.status.success() {
         let (dir, output) = (dir.to_owned(), said);
-        // cargo's words in 1.95 and before.
-        let is_locked = output.contains("--locked was passed") || output.contains("because `--locked`");
+        let is_locked = output.contains("--locked was passed");
         return Err(if is_locked { BuildError::Lock { dir, output } } else { BuildError::Compile { dir, output } });
     }
     let missing = || BuildError::Component {

@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use super::TARGET;
 
@@ -19,6 +20,9 @@ pub(super) struct Std {
     pub(super) linker: PathBuf,
 }
 
+/// Found once, it serves every later build of this process: `pointsman dev` asks no server at each edit.
+static FROM_SOURCE: OnceLock<Std> = OnceLock::new();
+
 /// Debian's compiler.
 const DEBIAN: &str = "/usr/bin/rustc";
 
@@ -27,16 +31,20 @@ pub(super) fn is_missing(said: &str) -> bool {
     said.contains(&format!("the `{TARGET}` target may not be installed"))
 }
 
+/// What an earlier build of this process found that the library can be compiled with.
+pub(super) fn known() -> Option<&'static Std> {
+    FROM_SOURCE.get()
+}
+
 /// Gets the library with rustup (then nothing is to be done differently), or finds what it can be compiled with.
-pub(super) fn provide(dir: &Path) -> Result<Option<Std>, String> {
-    match answer(Command::new("rustup").args(["target", "add", TARGET]).current_dir(dir)) {
-        Ok(_) => Ok(None),
-        Err(why) => from_source(Path::new(DEBIAN)).map(Some).map_err(|missing| {
-            format!(
-                "`rustup target add {TARGET}` failed ({why}), and to compile the standard library here, {missing}.\n\
-                 Install Rust from https://rustup.rs and run `rustup target add {TARGET}`, or `apt-get install rustc-web rust-web-src lld`"
-            )
-        }),
+pub(super) fn provide(dir: &Path) -> Result<Option<&'static Std>, String> {
+    let Err(why) = answer(Command::new("rustup").args(["target", "add", TARGET]).current_dir(dir)) else { return Ok(None) };
+    match from_source(Path::new(DEBIAN)) {
+        Ok(found) => Ok(Some(FROM_SOURCE.get_or_init(|| found))),
+        Err(missing) => Err(format!(
+            "`rustup target add {TARGET}` failed ({why}), and to compile the standard library here, {missing}.\n\
+             Install Rust from https://rustup.rs and run `rustup target add {TARGET}`, or `apt-get install rustc-web rust-web-src lld`"
+        )),
     }
 }
 
