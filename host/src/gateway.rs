@@ -275,7 +275,7 @@ fn operation(method: &Method, path: &str) -> Result<Operation, (Error, Option<&'
             Some(name) => (Method::GET, Operation::Model(models::unescape(name))),
             None => {
                 let message = format!(
-                    "There is no `{path:.200}` here. pointsman serves /v1/chat/completions, /v1/embeddings and /v1/models; is the SDK's base URL http://HOST:PORT/v1?"
+                    "There is no `{path:.200}` here. pointsman serves /v1/chat/completions, /v1/embeddings and /v1/models. Set the SDK's base URL to http://HOST:PORT/v1."
                 );
                 return Err((Error::downstream(Kind::UnknownPath, message), None));
             }

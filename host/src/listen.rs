@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use ::http::{Request, Response};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use body::{BodyError, RequestBody};
@@ -179,6 +180,7 @@ pub fn bind(options: &Options, workers: usize) -> io::Result<Vec<std::net::TcpLi
 
 /// Accepts until a drain begins, then waits until this core's connections have ended or the grace is over.
 pub async fn serve<H: Handler>(listener: TcpListener, options: Arc<Options>, handler: Arc<H>, drain: Drain, worker: usize) {
+    let listening = drain.hold();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -198,7 +200,14 @@ pub async fn serve<H: Handler>(listener: TcpListener, options: Arc<Options>, han
             }
         }
     }
+    // Connections that the kernel has already taken in for this socket would be reset with it: they are answered, too.
+    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
+        if let Some(place) = Place::take(&options, address.ip()) {
+            drain.spawn(connect(stream, address, worker, place, options.clone(), handler.clone(), drain.clone()));
+        }
+    }
     drop(listener);
+    drop(listening);
     drain.ended().await;
 }
 

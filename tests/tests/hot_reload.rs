@@ -53,7 +53,7 @@ fn swap(host: &Binary, number: u32) -> Duration {
 #[test]
 fn a_component_is_swapped_under_load() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
     let mut slowest = Duration::ZERO;
     let served = under_load(&host, || {
         for number in 1..=5 {
@@ -164,8 +164,10 @@ fn the_configuration_is_read_again() {
     let host = Host::new().upstream(&fake).cache().spawn();
     assert_eq!(host.chat("hi").cache(), "miss");
     host.folder.change(&fake.url(), &other.url());
+    let mut turn = 0;
     eventually("the other upstream", || {
-        host.chat(&format!("hi {}", other.count()));
+        turn += 1;
+        host.chat(&format!("hi {turn}"));
         (other.count() > 0).then_some(())
     });
     assert_eq!(host.chat("hi").cache(), "exact", "entries stay over a reload that leaves [cache] as it was");

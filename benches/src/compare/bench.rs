@@ -122,4 +122,9 @@ impl Running {
     pub(super) fn process(&self) -> Result<&Process> {
         self.process.as_ref().ok_or_else(|| "this case has no gateway".into())
     }
+
+    /// What the gateway has said so far.
+    pub(super) fn said(&self) -> String {
+        self.process.as_ref().map(Process::said).unwrap_or_default()
+    }
 }

@@ -96,7 +96,7 @@ choose = ["small", "large"]
         // A plugin that fails must fail the request, or its figure would be that of a gateway without it; and the deadline is
         // such that a core shared with somebody for a moment does not make it fail.
         let (name, component, hooks, grant, config) = plugin.entry(components);
-        let _ = writeln!(text, "[plugins.{name}]\ncomponent = {component:?}\nhooks = {hooks:?}\ngrant = {grant:?}\non_failure = \"fail\"\ndeadline = \"100ms\"\nconfig = {config}");
+        let _ = writeln!(text, "[plugins.{name}]\ncomponent = {component:?}\nhooks = {hooks:?}\ngrant = {grant:?}\non_failure = \"fail\"\ndeadline = \"1s\"\nconfig = {config}");
     }
     text
 }

@@ -112,7 +112,8 @@ pub(super) fn streams(bench: &Bench, case: &Case, effort: &Effort, seed: u32) ->
 /// The request that repeats is answered here for the first time, so the answers may differ from what the case expects later.
 pub(super) fn warm_up(bench: &Bench, case: &Case, running: &Running, stream: bool, seed: u32) -> Result<()> {
     let report = drive(bench, case, running, &Load { mode: "closed", seconds: WARM_UP, rate: None, stream, seed })?;
-    if report.errors.is_empty() { Ok(()) } else { Err(format!("{}: while warming up: {:?}", case.name, report.errors).into()) }
+    let errors = &report.errors;
+    if errors.is_empty() { Ok(()) } else { Err(format!("{}: while warming up: {errors:?}\n{}", case.name, running.said()).into()) }
 }
 
 fn take(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Result<Taken> {
@@ -123,7 +124,9 @@ fn take(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Resul
     let (cpu_after, busy_after) = (cpu()?, busy(core)?);
     let taken = cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
     if !report.is_all(case.outcome) {
-        return Err(format!("{}: expected {} answers `{}`, got {:?} and the errors {:?}", case.name, report.answered, case.outcome, report.outcomes, report.errors).into());
+        let Report { answered, outcomes, errors, .. } = &report;
+        let expected = case.outcome;
+        return Err(format!("{}: expected {answered} answers `{expected}`, got {outcomes:?} and the errors {errors:?}\n{}", case.name, running.said()).into());
     }
     let others = busy_after.saturating_sub(busy_before).saturating_sub(taken.unwrap_or(Duration::ZERO));
     Ok(Taken { cpu_us: taken.map(|taken| taken.as_secs_f64() * 1e6 / report.answered as f64), foreign: others.as_secs_f64() / report.seconds, report })
@@ -146,8 +149,8 @@ fn drive(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Resu
         command.args(["--stream", &EVENTS.to_string(), "--pause-us", &PAUSE_US.to_string()]);
     }
     let output = command.stderr(Stdio::piped()).output()?;
-    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: the driver: {error}\n{}\n{}", case.name, said(), running.process.as_ref().map_or_else(String::new, |process| process.said())).into())
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: the driver: {error}\n{said}\n{}", case.name, running.said()).into())
 }
 
 /// Were the plugins asked as often as they should have been?

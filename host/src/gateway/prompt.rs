@@ -23,6 +23,8 @@ struct Wish {
     labels: Vec<(String, String)>,
     /// The plugin whose wish it is; none: the client's own.
     by: Option<Arc<Plugin>>,
+    /// The plugin may bring the text itself, under a name that the registry does not know.
+    may_be_unknown: bool,
 }
 
 pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Result<Arc<ChatRequest>, Error> {
@@ -48,33 +50,40 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
             Err(error) => return Err(error),
         }
     }
-    fulfil(course, &request, &Wish { prompt: asked, edits: Vec::new(), labels: Vec::new(), by: None })
+    fulfil(course, &request, &Wish { prompt: asked, edits: Vec::new(), labels: Vec::new(), by: None, may_be_unknown: false })
 }
 
 /// A plugin's outcome as a wish.
 fn wish(by: Arc<Plugin>, outcome: Outcome, asked: Option<&PromptRef>) -> Result<Wish, Error> {
+    let may_be_unknown = matches!(outcome, Outcome::Rewrite(_));
     let (choice, edits) = match outcome {
-        Outcome::Pass => return Ok(Wish { prompt: asked.cloned(), edits: Vec::new(), labels: Vec::new(), by: None }),
+        Outcome::Pass => {
+            return Ok(Wish { prompt: asked.cloned(), edits: Vec::new(), labels: Vec::new(), by: None, may_be_unknown: false });
+        }
         Outcome::Reject(rejection) => return Err(rejected(&by, rejection)),
         Outcome::Choose(choice) => (Some(choice), Vec::new()),
         Outcome::Rewrite(rewrite) => (rewrite.choice, rewrite.edits.into_iter().map(edit).collect()),
     };
-    let Some(choice) = choice else { return Ok(Wish { prompt: asked.cloned(), edits, labels: Vec::new(), by: Some(by) }) };
+    let Some(choice) = choice else {
+        return Ok(Wish { prompt: asked.cloned(), edits, labels: Vec::new(), by: Some(by), may_be_unknown });
+    };
     let mut labels = choice.labels;
     if let Some((experiment, arm)) = choice.experiment {
         labels.extend([("experiment".to_owned(), experiment), ("arm".to_owned(), arm)]);
     }
-    Ok(Wish { prompt: Some(choice.prompt), edits, labels, by: Some(by) })
+    Ok(Wish { prompt: Some(choice.prompt), edits, labels, by: Some(by), may_be_unknown })
 }
 
 /// The request as it is wished to be.
 fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Result<Arc<ChatRequest>, Error> {
-    let mut edits = match &wish.prompt {
-        Some(prompt) => render(course, request, prompt, !wish.edits.is_empty())?,
-        None if wish.edits.is_empty() => return Ok(request.clone()),
-        None => Vec::new(),
-    };
-    edits.extend(wish.edits.iter().cloned());
+    // A plugin's edits count the messages that it saw; the prompt's own come before them.
+    let mut edits = wish.edits.clone();
+    if let Some(prompt) = &wish.prompt {
+        edits.extend(render(course, request, prompt, wish.may_be_unknown)?);
+    }
+    if edits.is_empty() && request.prompt().is_none() {
+        return Ok(request.clone());
+    }
     Ok(Arc::new(request.edit(&edits)?))
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// What a drain came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,11 @@ impl Drain {
     pub fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
         #[allow(clippy::disallowed_methods, reason = "the one place that the others are sent to")]
         drop(tokio::spawn(task));
+    }
+
+    /// Something that the end waits for until it is dropped: a listener that may still have connections to hand out.
+    pub fn hold(&self) -> TaskTrackerToken {
+        self.tasks.token()
     }
 
     /// Begins: listeners stop accepting, connections end after what is under way on them.

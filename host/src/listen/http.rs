@@ -40,11 +40,11 @@ where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(Asked::default());
     let service = {
         let (asked, options) = (asked.clone(), options.clone());
         service_fn(move |request: Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
+            asked.note();
             answer(request, peer, options.clone(), handler.clone())
         })
     };
@@ -63,16 +63,43 @@ where
             }
             () = silent.as_mut(), if waits_for_first => {
                 waits_for_first = false;
-                if !asked.load(Ordering::Relaxed) {
+                if !asked.was() {
                     options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
             }
-            () = drain.begun(), if !draining => {
+            // A connection that was taken in just before has its first request still to come, and gets an answer to it.
+            () = async { tokio::join!(drain.begun(), asked.first()); }, if !draining => {
                 draining = true;
                 // HTTP/1.1: `connection: close` after the answer that is under way. HTTP/2: GOAWAY.
                 connection.as_mut().graceful_shutdown();
             }
+        }
+    }
+}
+
+/// Whether a request has come on a connection.
+#[derive(Default)]
+struct Asked {
+    was: AtomicBool,
+    first: tokio::sync::Notify,
+}
+
+impl Asked {
+    fn note(&self) {
+        if !self.was.swap(true, Ordering::Relaxed) {
+            self.first.notify_one();
+        }
+    }
+
+    fn was(&self) -> bool {
+        self.was.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the first request.
+    async fn first(&self) {
+        if !self.was() {
+            self.first.notified().await;
         }
     }
 }

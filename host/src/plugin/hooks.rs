@@ -126,12 +126,14 @@ pub struct Session {
     head: RequestHead,
     /// By the plugin's place in the set. A plugin that failed is not asked again in this exchange.
     live: Vec<(usize, Option<Live>)>,
+    /// The plugin, by its place, whose `key` has asked for `admit`.
+    admits: Option<usize>,
 }
 
 impl Session {
     /// A session over the plugins that were in force when the exchange began.
     pub fn new(set: Arc<PluginSet>, around: Arc<dyn Surroundings>, head: RequestHead) -> Self {
-        Self { set, around, head, live: Vec::new() }
+        Self { set, around, head, live: Vec::new(), admits: None }
     }
 
     /// After a prompt was chosen: later hooks see it in their `request-head`.
@@ -179,6 +181,9 @@ impl Session {
                 Ok::<_, Failed>(guest.call_key(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
             };
             let directive = patiently(&plugin, asked).await;
+            if directive.as_ref().is_ok_and(asks_to_admit) {
+                self.admits = Some(index);
+            }
             let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_again);
             match self.leave(index, &plugin, Hook::Caching, live, keep, began, directive)? {
                 None | Some(caching::Directive::Pass) => {}
@@ -233,7 +238,7 @@ impl Session {
                 Ok::<_, Failed>(guest.call_route(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
             };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
-            let keep = self.awaits_answer(index);
+            let keep = self.admits == Some(index);
             match self.leave(index, &plugin, Hook::Routing, live, keep, began, decision)? {
                 None | Some(routing::Decision::Pass) => {}
                 Some(what) => return Ok(Some(Said { by: plugin, what })),
@@ -256,11 +261,6 @@ impl Session {
         let Some(index) = self.set.place(by) else { return Ok(()) };
         self.live.retain(|(place, _)| *place != index);
         self.failed(index, by, hook, Instant::now(), bad_output(reason))
-    }
-
-    /// `key` has asked to be called again as `admit`.
-    fn awaits_answer(&self, index: usize) -> bool {
-        self.live.iter().any(|(place, _)| *place == index)
     }
 
     fn checked(&self, decision: routing::Decision) -> Result<routing::Decision, Failed> {
@@ -416,10 +416,16 @@ fn indices<T>(found: Option<&T>) -> Result<&T, Failed> {
 }
 
 fn asks_again(directive: &caching::Directive) -> bool {
+    of_key(directive, |key| key.admit || key.semantic.as_ref().is_some_and(|semantic| semantic.confirm))
+}
+
+fn asks_to_admit(directive: &caching::Directive) -> bool {
+    of_key(directive, |key| key.admit)
+}
+
+fn of_key(directive: &caching::Directive, holds: impl FnOnce(&caching::CacheKey) -> bool) -> bool {
     match directive {
-        caching::Directive::Key(key) | caching::Directive::ReadOnly(key) | caching::Directive::Refresh(key) => {
-            key.admit || key.semantic.as_ref().is_some_and(|semantic| semantic.confirm)
-        }
+        caching::Directive::Key(key) | caching::Directive::ReadOnly(key) | caching::Directive::Refresh(key) => holds(key),
         caching::Directive::Pass | caching::Directive::Bypass => false,
     }
 }

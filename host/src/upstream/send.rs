@@ -62,7 +62,7 @@ pub(super) async fn send(
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
         let message =
             format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
-        return Err(Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Elsewhere, message).into());
+        return Err(Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Never, message).into());
     }
     if is_elsewhere(head.status) {
         return Err(refused(&clock, head.status, headers, body).await);

@@ -1,60 +1,57 @@
 //! Folders that are plugins, and one that is built.
 
 use super::*;
+use crate::plugin::inspect::inspect;
 
-/// A plugin that stands in no workspace, as a user's does.
-fn plugin(dir: &Path, source: &str) {
+/// The example of docs/plugins.md, in a folder that stands in no workspace, as a user's does.
+fn example(dir: &Path) -> String {
+    let guide = include_str!("../../../../docs/plugins.md");
+    let block = |fence: &str| guide.split_once(fence).unwrap().1.split_once("\n```").unwrap().0.to_owned();
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/rust").canonicalize().unwrap();
-    let manifest = format!(
-        "[package]\nname = \"first-one\"\nversion = \"1.2.3\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\npointsman-plugin = {{ path = {} }}\n[workspace]\n",
-        toml::Value::from(sdk.display().to_string())
-    );
+    let manifest = block("```text\n").replace("../pointsman/sdk/rust", sdk.to_str().unwrap());
+    let source = block("```rust\n");
     std::fs::create_dir_all(dir.join("src")).unwrap();
     std::fs::write(dir.join("Cargo.toml"), manifest).unwrap();
-    std::fs::write(dir.join("src/lib.rs"), source).unwrap();
+    std::fs::write(dir.join("src/lib.rs"), &source).unwrap();
+    source
 }
-
-const PASSES: &str = "use pointsman_plugin::*;
-struct First;
-impl Routing for First {
-    fn route(_: &RequestHead, _: &Request) -> Result<Decision> { Ok(Decision::Pass) }
-}
-pointsman_plugin::export!(First: routing);
-";
 
 #[test]
-fn a_plugin_is_built_from_nothing() {
+fn the_guides_example_is_built_from_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    plugin(dir.path(), PASSES);
+    let source = example(dir.path());
     let options = Options { target_dir: Some(dir.path().join("target")), component: None };
     let first = build(dir.path(), &options).unwrap();
-    assert_eq!(first.component, dir.path().join("first-one.wasm"));
+    assert_eq!(first.component, dir.path().join("by-length.wasm"));
     assert_eq!(first.size, std::fs::metadata(&first.component).unwrap().len());
-    assert!(first.changed && first.size < 60_000, "{first:?}");
-    assert_eq!(first.warnings, "");
-    let found = crate::plugin::inspect::inspect(&first.component).unwrap();
-    assert_eq!((found.hooks, found.grants, found.digest), (vec!["routing".to_owned()], vec![], first.digest.clone()));
+    assert!(first.changed && first.size < 60_000 && first.warnings.is_empty(), "{first:?}");
+    let found = inspect(&first.component).unwrap();
+    assert_eq!((found.hooks, found.grants, found.wasi), (vec!["routing".to_owned()], vec!["config".to_owned()], vec![]));
+    assert_eq!((found.digest, found.contract.as_deref()), (first.digest.clone(), Some("pointsman:plugin@0.1.0")));
 
     let again = build(dir.path(), &options).unwrap();
     assert!(!again.changed && again.digest == first.digest);
 
-    std::fs::write(dir.path().join("src/lib.rs"), PASSES.replace("Pass)", "Pas)")).unwrap();
-    let error = build(dir.path(), &options).unwrap_err().to_string();
-    assert!(error.contains("does not compile") && error.contains("src/lib.rs:4") && error.contains("Pas"), "{error}");
-    assert!(first.component.is_file(), "the component before it stays");
-
-    std::fs::write(dir.path().join("src/lib.rs"), PASSES.replace(": routing", ": rooting")).unwrap();
-    let error = build(dir.path(), &options).unwrap_err().to_string();
-    assert!(error.contains("there is no hook `rooting`; there are routing, prompting and caching"), "{error}");
-
-    std::fs::write(dir.path().join("src/lib.rs"), "").unwrap();
-    let error = build(dir.path(), &options).unwrap_err().to_string();
-    assert!(error.contains("exports no hook"), "{error}");
-
+    // What does not build says why, and leaves the component.
+    let edit = |from: &str, to: &str| std::fs::write(dir.path().join("src/lib.rs"), source.replace(from, to)).unwrap();
+    let fails = |expect: &str| {
+        let error = build(dir.path(), &options).unwrap_err().to_string();
+        assert!(error.contains(expect), "{expect:?} is not in:\n{error}");
+    };
+    edit("Decision::Pass", "Decision::Pas");
+    fails("does not compile");
+    fails("src/lib.rs:13");
+    edit(": routing", ": rooting");
+    fails("there is no hook `rooting`; there are routing, prompting and caching");
+    edit("pointsman_plugin::export!(ByLength: routing);", "");
+    fails("exports no hook");
+    edit(": routing", ": routing");
     let manifest = std::fs::read_to_string(dir.path().join("Cargo.toml")).unwrap();
-    std::fs::write(dir.path().join("Cargo.toml"), manifest.replace("1.2.3", "1.2.4")).unwrap();
-    let error = build(dir.path(), &options).unwrap_err();
-    assert!(matches!(error, BuildError::Lock { .. }) && error.to_string().contains("cargo update --workspace"), "{error}");
+    std::fs::write(dir.path().join("Cargo.toml"), manifest.replace("0.1.0", "0.1.1")).unwrap();
+    fails("cargo update --workspace");
+    std::fs::write(dir.path().join("Cargo.toml"), manifest.replace("cdylib", "rlib")).unwrap();
+    fails("crate-type");
+    assert_eq!(inspect(&first.component).unwrap().digest, first.digest, "the component before it stays");
 }
 
 #[test]

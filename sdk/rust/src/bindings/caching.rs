@@ -2320,7 +2320,8 @@ pub mod exports {
                         req: &Request,
                         hit: Candidate,
                     ) -> Result<Verdict, PluginError>;
-                    /// may the finished answer be stored, and for how long? none = no
+                    /// may the finished answer be stored, and for how many milliseconds at most? The key's own time holds if that is shorter.
+                    /// None: no
                     #[allow(async_fn_in_trait)]
                     fn admit(
                         head: RequestHead,
