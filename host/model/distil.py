@@ -174,18 +174,19 @@ def main():
     arguments.add_argument("--out", default="built-in.bin", type=pathlib.Path)
     arguments.add_argument("--wordnet", default="/usr/share/wordnet", type=pathlib.Path)
     arguments.add_argument("--teacher", type=pathlib.Path, help="folder of the teacher; default: the installed package's")
-    arguments.add_argument("--texts", default=200_000, type=int)
+    arguments.add_argument("--shorter", default=12_000, type=int, help="texts of WordNet that are taken without a word, too")
+    arguments.add_argument("--groups", default=26_666, type=int, help="groups of three texts that the grammar makes")
     arguments.add_argument("--cache", type=pathlib.Path, help="file (.npz) to keep the teacher's vectors in between runs")
     arguments.add_argument("--stages", action="store_true", help="also write OUT.start and OUT.fit, to measure each stage")
     options = arguments.parse_args()
     say = lambda text: print(text, flush=True)
     teacher = Teacher(options.teacher or installed())
-    tokens = teacher.tokens(texts.corpus(options.wordnet, options.texts, SEED))
+    tokens = teacher.tokens(texts.corpus(options.wordnet, options.shorter, options.groups, SEED))
     say(f"{len(tokens)} texts, {sum(map(len, tokens)) / len(tokens):.1f} tokens each")
     alone, sentences = taught(teacher, tokens, options.cache, say)
 
     vocabulary = teacher.vocabulary()
-    keep = np.array([not (t.startswith("[") and t.endswith("]") and len(t) > 1) or t == "[UNK]" for t in vocabulary])
+    keep = np.array([not (t.startswith("[") and t.endswith("]")) or t == "[UNK]" for t in vocabulary])
     frequency = np.bincount(np.concatenate([ids[1:-1] for ids in tokens]).astype(int), minlength=len(vocabulary)) + 0.5
     weight = np.where(keep, SIF / (SIF + frequency / frequency.sum()), 0).astype(np.float32)
 

@@ -3,7 +3,7 @@
 
 What it does not do: it reads no questions that people asked. Those that exist with labels may not be shipped from.
 
-Invariant: the same WordNet, count and seed give the same texts in the same order.
+Invariant: the same WordNet, counts and seed give the same texts in the same order.
 """
 
 import re
@@ -164,13 +164,13 @@ def without_a_word(text, rng):
     return " ".join(words)
 
 
-def corpus(folder, count, seed):
-    """About `count` texts, each once: six in ten from WordNet, a tenth of which a second time without one of their words; the others of our
-    own, in groups of three that are near one another."""
+def corpus(folder, shorter, groups, seed):
+    """Each text once: all of WordNet's, some of them a second time without one of their words, and of our own in groups of
+    three that are near one another."""
     rng = np.random.default_rng(seed)
-    all_glosses = glosses(folder)
-    some = [all_glosses[place] for place in rng.permutation(len(all_glosses))[: count * 54 // 100]]
-    shorter = [without_a_word(text, rng) for text in some[: count * 6 // 100]]
+    found = glosses(folder)
+    found = [found[place] for place in rng.permutation(len(found))]
+    found += [without_a_word(text, rng) for text in found[:shorter]]
     grammar = Grammar(lemmas(folder), rng)
-    generated = [text for _ in range((count - len(some) - len(shorter)) // 3) for text in grammar.group(3)]
-    return list(dict.fromkeys(some + shorter + generated))
+    found += [text for _ in range(groups) for text in grammar.group(3)]
+    return list(dict.fromkeys(found))

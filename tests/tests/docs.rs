@@ -1,4 +1,4 @@
-//! The reference pages are made from the code: `UPDATE_DOCS=1 cargo test -p tests --test docs` writes them, and without it
+//! The reference pages are made from the code: `UPDATE=1 cargo test -p tests --test docs` writes them, and without it
 //! this test fails where a page and the code disagree.
 //!
 //! **Invariant:** a page under `docs/` that is made here is never edited by hand.
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 fn check(page: &str, made: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, made).unwrap();
     }
     let there = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(there == made, "docs/{page} is not what the code says; run UPDATE_DOCS=1 cargo test -p tests --test docs");
+    assert!(there == made, "docs/{page} is not what the code says; run UPDATE=1 cargo test -p tests --test docs");
 }
 
 #[test]

@@ -137,7 +137,8 @@ fn two_hundred_swaps_leave_memory_where_it_was() {
     swaps(200);
     let after = host.resident();
     println!("resident before and after 200 swaps: {} and {} KiB", before >> 10, after >> 10);
-    assert!(before.abs_diff(after) <= 5 << 20, "{} KiB before, {} KiB after", before >> 10, after >> 10);
+    // That the allocator gives some back is no fault.
+    assert!(after <= before + (5 << 20), "{} KiB before, {} KiB after", before >> 10, after >> 10);
 }
 
 #[test]

@@ -30,7 +30,9 @@ pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Writ
     for folder in &folders {
         let _ = writeln!(out, "building {} …", folder.display());
         match build::build(folder, &build::Options::default()) {
-            Ok(built) => drop(writeln!(out, "  {} ({} KiB)", built.component.display(), built.size.div_ceil(1024))),
+            Ok(built) => {
+                drop(writeln!(out, "{}  {} ({} KiB)", built.warnings, built.component.display(), built.size.div_ceil(1024)))
+            }
             Err(error) => drop(writeln!(err, "{error}")),
         }
     }
@@ -76,7 +78,8 @@ fn rebuild(folder: &Path) -> Option<Watcher> {
     let watcher = Watcher::new(&sources, move |_| {
         tracing::info!(plugin = %folder.display(), "its source has changed, building");
         match build::build(&folder, &build::Options::default()) {
-            Ok(built) => tracing::info!(component = %built.component.display(), "built"),
+            Ok(built) if built.changed => tracing::info!(component = %built.component.display(), "built\n{}", built.warnings),
+            Ok(_) => tracing::info!("the component is the same"),
             Err(error) => tracing::error!("the component before it stays in force: {error}"),
         }
     });

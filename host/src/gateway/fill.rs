@@ -73,7 +73,7 @@ impl Fill {
             let (Some(session), Some(by)) = (&mut self.session, &self.keys.by) else { return };
             match session.admit(by, &answer).await {
                 None => return,
-                Some(ms) => ttl = std::time::Duration::from_millis(u64::from(ms)),
+                Some(ms) => ttl = ttl.min(std::time::Duration::from_millis(u64::from(ms))),
             }
         }
         let near = self.keys.near.as_ref().and_then(|near| Some((near.partition, near.vector.clone()?, near.text.as_str())));

@@ -58,7 +58,7 @@ pub(super) async fn send(
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();
     let headers = provider::downwards(&head.headers);
-    if head.status == StatusCode::UNAUTHORIZED {
+    if matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
         let message =
             format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());

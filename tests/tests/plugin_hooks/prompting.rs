@@ -32,7 +32,7 @@ fn outcomes_change_what_goes_up() {
         ),
         (
             "a prompt and edits",
-            json!({ "rewrite": { "choice": { "prompt": "greet", "version": "v1" }, "edits": [{ "remove": 1 }, { "replace": [1, "hello"] }] } }),
+            json!({ "rewrite": { "choice": { "prompt": "greet", "version": "v1" }, "edits": [{ "remove": 0 }, { "replace": [0, "hello"] }] } }),
             Some("greet@v1"),
             json!([said("system", "One for Ada."), said("user", "hello")]),
         ),

@@ -42,7 +42,7 @@ pub mod exports {
                             .finish()
                     }
                 }
-                /// Applied in order; indexes count the messages as they are at that moment.
+                /// Applied in order; indexes count the client's messages as they are at that moment. A prompt's own come before them all.
                 #[derive(Clone, PartialEq)]
                 pub enum Edit {
                     Prepend(Message),
