@@ -24,7 +24,8 @@ pub(crate) struct Around {
 impl Around {
     /// Twenty headers, two models, and the example set `complexity`.
     pub(crate) async fn new() -> Self {
-        let mut headers: HeaderMap = (0..18).map(|number| (name(number), format!("the value of header {number}").parse().expect("a value"))).collect();
+        let mut headers: HeaderMap =
+            (0..18).map(|number| (name(number), format!("the value of header {number}").parse().expect("a value"))).collect();
         headers.insert("x-tier", "free".parse().expect("a value"));
         headers.insert("x-user-id", "user-42".parse().expect("a value"));
         let model = |model: &str, input| Upstream {
@@ -39,10 +40,20 @@ impl Around {
         let embedder = BuiltIn::new().expect("the model inside pointsman");
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let simple = texts(&["What is the capital of France?", "Translate hello into Spanish.", "How do I reset my password?"]);
-        let complex = texts(&["Prove that the algorithm terminates.", "Debug this deadlock between two threads.", "List every risk in this contract."]);
+        let complex = texts(&[
+            "Prove that the algorithm terminates.",
+            "Debug this deadlock between two threads.",
+            "List every risk in this contract.",
+        ]);
         let sets = vec![("complexity".to_owned(), vec![("simple".to_owned(), simple), ("complex".to_owned(), complex)])];
         let examples = ExampleSets::build(&embedder, sets).await.expect("texts with a meaning");
-        Self { headers, started: Instant::now(), models: vec![model("small", 50_000), model("large", 2_000_000)], embedder, examples }
+        Self {
+            headers,
+            started: Instant::now(),
+            models: vec![model("small", 50_000), model("large", 2_000_000)],
+            embedder,
+            examples,
+        }
     }
 
     fn vector(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {

@@ -14,7 +14,11 @@
 //!
 //! **Invariant:** a call counts only if the plugin had the opinion that it is timed for.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot be set up, or whose plugin fails, must not print figures")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that cannot be set up, or whose plugin fails, must not print figures"
+)]
 
 mod around;
 
@@ -77,8 +81,20 @@ impl Bench {
             router: set(&[settings("policy", &policy, &[Hook::Routing], &grants, &limit)]),
             worked: set(&[
                 settings("prompt-ab", &component("plugins/prompt-ab"), &[Hook::Prompting], &["config", "random"], &arms),
-                settings("tenant-cache", &component("plugins/tenant-cache"), &[Hook::Caching], &["config"], &serde_json::json!({})),
-                settings("route-by-complexity", &component("plugins/route-by-complexity"), &[Hook::Routing], &["config", "upstreams", "embeddings"], &complexity),
+                settings(
+                    "tenant-cache",
+                    &component("plugins/tenant-cache"),
+                    &[Hook::Caching],
+                    &["config"],
+                    &serde_json::json!({}),
+                ),
+                settings(
+                    "route-by-complexity",
+                    &component("plugins/route-by-complexity"),
+                    &[Hook::Routing],
+                    &["config", "upstreams", "embeddings"],
+                    &complexity,
+                ),
             ]),
             runtime,
         }
@@ -141,7 +157,14 @@ impl Bench {
             });
         });
         if let Some(found) = times.summary() {
-            let _ = writeln!(std::io::stdout(), "{:24}p50 {:.2} µs, p90 {:.2} µs, p99 {:.2} µs\n", "", found.p50, found.p90, found.p99);
+            let _ = writeln!(
+                std::io::stdout(),
+                "{:24}p50 {:.2} µs, p90 {:.2} µs, p99 {:.2} µs\n",
+                "",
+                found.p50,
+                found.p90,
+                found.p99
+            );
         }
     }
 }

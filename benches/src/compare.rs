@@ -79,7 +79,8 @@ impl Compare {
     /// # Errors
     /// When something cannot be started, or an answer is not what its case expects.
     pub fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<()> {
-        let bench = Bench::set_up(self.find()?, Components { plugins: self.plugins.canonicalize()?, guest: self.guest.canonicalize()? })?;
+        let bench =
+            Bench::set_up(self.find()?, Components { plugins: self.plugins.canonicalize()?, guest: self.guest.canonicalize()? })?;
         let effort = match self.quick {
             true => Effort { rate: self.rate, stream_rate: 200.0, open: 0.8, closed: 0.5 },
             false => Effort { rate: self.rate, stream_rate: 200.0, open: 2.5, closed: 1.5 },
@@ -87,7 +88,14 @@ impl Compare {
         let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 4 });
         let (held, warm, cold) = if self.quick { (200, 5, 1) } else { (1_000, 20, 5) };
         let began = Instant::now();
-        let mut results = Results { machine: machine(), effort, plain: Vec::new(), streams: Vec::new(), memory: BTreeMap::new(), starts: Starts::default() };
+        let mut results = Results {
+            machine: machine(),
+            effort,
+            plain: Vec::new(),
+            streams: Vec::new(),
+            memory: BTreeMap::new(),
+            starts: Starts::default(),
+        };
 
         writeln!(err, "compare: starts")?;
         results.starts = start::times(&bench, warm, cold)?;
@@ -144,7 +152,11 @@ impl Compare {
         let taskset = PathBuf::from("taskset");
         for program in [&found.pointsman, &found.nginx, &found.load, &found.upstream, &taskset] {
             if !process::exists(program.as_os_str()) {
-                return Err(format!("{} is not there; `benches/run` builds what can be built, the rest is in Debian's nginx-light and util-linux", program.display()).into());
+                return Err(format!(
+                    "{} is not there; `benches/run` builds what can be built, the rest is in Debian's nginx-light and util-linux",
+                    program.display()
+                )
+                .into());
             }
         }
         Ok(found)
@@ -158,11 +170,13 @@ const SEEDS: u32 = 10;
 fn machine() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("an unknown processor", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("an unknown processor", |(_, model)| model);
     let load = read("/proc/loadavg");
     format!(
-        "{model}, {} cores ({cores} for this run), Linux {}, load {} before the run.",
+        "{model}, {} cores, Linux {}, load {} before the run.",
         info.matches("processor\t").count(),
         read("/proc/sys/kernel/osrelease").trim(),
         load.split(' ').next().unwrap_or("unknown")

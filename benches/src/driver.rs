@@ -173,7 +173,13 @@ mod tests {
     use crate::upstream::{self, Wish};
 
     fn target(address: SocketAddr, connections: usize, wish: Option<Wish>) -> Target {
-        Target { address, connections, template: Template::new(address, wish.as_ref()), mix: Mix::new(0.0, 1), streams: wish.is_some() }
+        Target {
+            address,
+            connections,
+            template: Template::new(address, wish.as_ref()),
+            mix: Mix::new(0.0, 1),
+            streams: wish.is_some(),
+        }
     }
 
     #[test]
@@ -223,12 +229,12 @@ mod tests {
 
     #[test]
     fn streams_are_timed_to_their_first_byte_and_to_their_end() {
-        let wish = Wish { events: 3, pause_us: 10_000, hold_ms: 0 };
+        let wish = Wish { events: 3, pause_us: 50_000, hold_ms: 0 };
         let schedule = Schedule::new(Arrivals::Uniform, 20.0, Duration::from_millis(200), 1);
         let report = open_loop(&target(upstream::start().unwrap(), 4, Some(wish)), &schedule).unwrap();
         assert_eq!(report.answered, 4, "{report:?}");
-        assert!(report.latency_us.unwrap().p50 >= 30_000.0, "{report:?}");
-        assert!(report.first_byte_us.unwrap().p50 < 30_000.0, "{report:?}");
+        assert!(report.latency_us.unwrap().p50 >= 150_000.0, "{report:?}");
+        assert!(report.first_byte_us.unwrap().p50 < 100_000.0, "{report:?}");
     }
 
     #[test]
@@ -236,7 +242,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
-            for answer in ["HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut"] {
+            for answer in [
+                "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut",
+            ] {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = stream.read(&mut [0; 4096]).unwrap();
                 stream.write_all(answer.as_bytes()).unwrap();
@@ -245,6 +254,9 @@ mod tests {
         let schedule = Schedule::new(Arrivals::Uniform, 100.0, Duration::from_millis(15), 1);
         let report = open_loop(&target(address, 1, None), &schedule).unwrap();
         assert_eq!((report.sent, report.answered, report.latency_us), (2, 0, None));
-        assert_eq!(report.errors.keys().map(String::as_str).collect::<Vec<_>>(), ["broken: unexpected end of file", "status 503"]);
+        assert_eq!(
+            report.errors.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["broken: unexpected end of file", "status 503"]
+        );
     }
 }

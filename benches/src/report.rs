@@ -49,7 +49,14 @@ impl Times {
         }
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
         let at = |quantile| micros(self.0.value_at_quantile(quantile));
-        Some(Summary { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: micros(self.0.max()), mean: self.0.mean() / 1_000.0 })
+        Some(Summary {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: micros(self.0.max()),
+            mean: self.0.mean() / 1_000.0,
+        })
     }
 }
 
@@ -141,7 +148,12 @@ impl Tally {
             bytes: self.bytes,
             seconds: elapsed.as_secs_f64(),
             per_second: self.answered as f64 / elapsed.as_secs_f64().max(1e-9),
-            outcomes: OUTCOMES.iter().zip(self.outcomes).filter(|(_, count)| *count > 0).map(|(name, count)| ((*name).to_owned(), count)).collect(),
+            outcomes: OUTCOMES
+                .iter()
+                .zip(self.outcomes)
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| ((*name).to_owned(), count))
+                .collect(),
             errors: self.errors.clone(),
             latency_us: self.latency.summary(),
             first_byte_us: self.first_byte.summary(),

@@ -63,6 +63,7 @@ impl Template {
             body.len()
         );
         let bytes = (head + &body).into_bytes();
+        // It was written two statements ago, and nothing else has as many question marks.
         let start = memchr::memmem::find(&bytes, mark.as_bytes()).unwrap_or(0);
         Self { word: start..start + WORD, bytes }
     }

@@ -146,7 +146,8 @@ fn whole(bytes: &[u8]) -> io::Result<Option<usize>> {
     request.parse(bytes).map_err(|error| wrong(error.to_string()))?;
     let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
     let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
-    let length = length.filter(|length| *length <= MAX_REQUEST).ok_or_else(|| wrong("a request without a content-length".into()))?;
+    let length =
+        length.filter(|length| *length <= MAX_REQUEST).ok_or_else(|| wrong("a request without a content-length".into()))?;
     Ok(Some(end + 4 + length))
 }
 
@@ -220,19 +221,22 @@ mod tests {
         connection.send(&request[20..]).unwrap();
         assert_eq!(connection.answer().unwrap().bytes, ANSWER);
         let body = "x".repeat(100_000);
-        connection.send(format!("POST / HTTP/1.1\r\nhost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        connection
+            .send(format!("POST / HTTP/1.1\r\nhost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+            .unwrap();
         assert_eq!(connection.answer().unwrap().bytes, ANSWER);
     }
 
     #[test]
     fn a_stream_has_the_events_and_pauses_that_are_wished_for() {
-        let (mut connection, mut template) = ask(Some(&Wish { events: 4, pause_us: 5_000, hold_ms: 0 }));
+        let (mut connection, mut template) = ask(Some(&Wish { events: 4, pause_us: 50_000, hold_ms: 0 }));
         let began = Instant::now();
         connection.send(template.numbered(1)).unwrap();
         let answer = connection.answer().unwrap();
         assert!(answer.done);
-        assert!(began.elapsed() >= Duration::from_millis(20));
-        assert!(answer.first_byte.unwrap() - began < Duration::from_millis(20));
+        assert!(began.elapsed() >= Duration::from_millis(200));
+        // On a busy machine the first byte may be read late, but hardly as late as the last.
+        assert!(answer.first_byte.unwrap() - began < Duration::from_millis(150));
     }
 
     #[test]

@@ -156,7 +156,8 @@ fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
             answer.close = header.value.eq_ignore_ascii_case(b"close");
         } else if header.name.eq_ignore_ascii_case("x-pointsman-cache") {
             let place = OUTCOMES.iter().position(|outcome| outcome.as_bytes() == header.value);
-            answer.outcome = place.ok_or_else(|| broken(format!("x-pointsman-cache: {:?}", header.value.escape_ascii().to_string())))?;
+            answer.outcome =
+                place.ok_or_else(|| broken(format!("x-pointsman-cache: {:?}", header.value.escape_ascii().to_string())))?;
         }
     }
     let framing = framing.ok_or_else(|| broken("an answer without a length"))?;
@@ -223,7 +224,9 @@ mod tests {
     #[test]
     fn a_stream_is_whole_only_with_its_last_event() {
         const HEAD: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let answer = serve(&[HEAD, "9\r\ndata: {}\n\r\n", "1\r\n\n\r\n8\r\ndata: [D\r\n6\r", "\nONE]\n\n\r\n0\r\n", "\r\n"]).answer().unwrap();
+        let answer = serve(&[HEAD, "9\r\ndata: {}\n\r\n", "1\r\n\n\r\n8\r\ndata: [D\r\n6\r", "\nONE]\n\n\r\n0\r\n", "\r\n"])
+            .answer()
+            .unwrap();
         assert_eq!((answer.done, answer.bytes), (true, 24));
         let answer = serve(&[HEAD, "a\r\ndata: {}\n\n\r\n0\r\n\r\n"]).answer().unwrap();
         assert!(!answer.done);

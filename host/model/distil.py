@@ -33,7 +33,7 @@ DIMENSIONS = 256
 SIF = 1e-3
 RIDGE = 0.1
 ROUNDS, ITERATIONS = 2, 12
-EPOCHS, BATCH, STEP = 10, 1024, 0.05
+EPOCHS, BATCH, STEP = 10, 1024, 0.01
 
 
 def taught(teacher, tokens, cache, say):

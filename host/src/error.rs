@@ -274,12 +274,6 @@ impl Error {
     }
 }
 
-impl From<crate::dialect::Invalid> for Error {
-    fn from(invalid: crate::dialect::Invalid) -> Self {
-        Self::bad_request(invalid.param, invalid.message)
-    }
-}
-
 impl fmt::Debug for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Error")

@@ -29,6 +29,7 @@ use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
 
+use crate::dialect::Invalid;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind};
 use crate::identity::Principal;
@@ -243,6 +244,12 @@ impl Gateway {
             course.record.cache = CacheOutcome::Miss;
         }
         reply::upstream(course, fill, answer).await
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::bad_request(invalid.param, invalid.message)
     }
 }
 

@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** [`Answer::whole`] is true only if the body ended as its own framing says.
 
+mod live;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::SOON;
+pub use live::Live;
 
 /// What a connection runs over: TCP, or TLS on top of it.
 pub trait Wire: Read + Write + Send {}
@@ -42,26 +45,10 @@ impl Head {
     fn parse(text: &str) -> Self {
         let mut lines = text.split("\r\n");
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
-        let headers = lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        let headers =
+            lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
         Self { status: status.unwrap_or_else(|| panic!("no HTTP answer: {text:?}")), headers: headers.collect() }
     }
-
-    fn framing(&self) -> Framing {
-        if self.header("transfer-encoding").is_some() {
-            Framing::Chunked
-        } else if self.status == 204 || self.status == 304 || self.status < 200 {
-            Framing::Length(0)
-        } else {
-            self.header("content-length").map_or(Framing::UntilClose, |length| Framing::Length(length.parse().expect("a content-length is a number")))
-        }
-    }
-}
-
-enum Framing {
-    Length(usize),
-    Chunked,
-    UntilClose,
-    Over,
 }
 
 /// A whole answer.
@@ -98,7 +85,10 @@ impl Answer {
         if self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
             crate::sse::content(&self.body)
         } else {
-            self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("no content: {}", self.text())).to_owned()
+            self.json()["choices"][0]["message"]["content"]
+                .as_str()
+                .unwrap_or_else(|| panic!("no content: {}", self.text()))
+                .to_owned()
         }
     }
 
@@ -191,15 +181,17 @@ impl Connection {
                     break at;
                 }
                 if self.more()? == 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the connection ended after {:?}", String::from_utf8_lossy(&self.buffer))));
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("the connection ended after {:?}", String::from_utf8_lossy(&self.buffer)),
+                    ));
                 }
             };
             let text = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
             self.buffer.drain(..end + 4);
             let head = Head::parse(&text);
             if head.status >= 200 {
-                let framing = head.framing();
-                return Ok(Live { connection: self, head, framing, whole: false });
+                return Ok(Live::new(self, head));
             }
         }
     }
@@ -228,79 +220,5 @@ impl Connection {
         let count = self.wire.read(&mut piece)?;
         self.buffer.extend_from_slice(&piece[..count]);
         Ok(count)
-    }
-}
-
-/// An answer whose body is still coming.
-pub struct Live<'a> {
-    connection: &'a mut Connection,
-    /// Its head.
-    pub head: Head,
-    framing: Framing,
-    whole: bool,
-}
-
-impl Live<'_> {
-    /// The next bytes of the body; none at its end, for whatever reason it ended.
-    pub fn portion(&mut self) -> Option<Vec<u8>> {
-        match self.framing {
-            Framing::Over => None,
-            Framing::Length(0) => self.over(true),
-            Framing::Length(left) => {
-                let portion = self.take(left)?;
-                self.framing = Framing::Length(left - portion.len());
-                Some(portion)
-            }
-            Framing::UntilClose => {
-                let portion = self.take(usize::MAX);
-                self.whole = portion.is_none();
-                portion
-            }
-            Framing::Chunked => self.chunk(),
-        }
-    }
-
-    /// Did the body end as its framing says?
-    pub fn is_whole(&self) -> bool {
-        self.whole
-    }
-
-    /// Some bytes, at most `most`.
-    fn take(&mut self, most: usize) -> Option<Vec<u8>> {
-        if self.connection.buffer.is_empty() && !matches!(self.connection.more(), Ok(1..)) {
-            return self.over(false);
-        }
-        let count = self.connection.buffer.len().min(most);
-        Some(self.connection.buffer.drain(..count).collect())
-    }
-
-    fn chunk(&mut self) -> Option<Vec<u8>> {
-        let Some(end) = self.find_line() else { return self.over(false) };
-        let line = String::from_utf8_lossy(&self.connection.buffer[..end]).into_owned();
-        let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16).unwrap_or_else(|_| panic!("no chunk: {line:?}"));
-        while self.connection.buffer.len() < end + 2 + size + 2 {
-            if !matches!(self.connection.more(), Ok(1..)) {
-                return self.over(false);
-            }
-        }
-        let chunk: Vec<u8> = self.connection.buffer.drain(..end + 2 + size + 2).skip(end + 2).take(size).collect();
-        if size == 0 { self.over(true) } else { Some(chunk) }
-    }
-
-    fn find_line(&mut self) -> Option<usize> {
-        loop {
-            if let Some(at) = self.connection.buffer.windows(2).position(|window| window == b"\r\n") {
-                return Some(at);
-            }
-            if !matches!(self.connection.more(), Ok(1..)) {
-                return None;
-            }
-        }
-    }
-
-    fn over(&mut self, whole: bool) -> Option<Vec<u8>> {
-        self.framing = Framing::Over;
-        self.whole = whole;
-        None
     }
 }

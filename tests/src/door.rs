@@ -95,7 +95,13 @@ fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 /// A request as it goes over the wire. The connection may stay open after it.
-pub fn request<'a>(method: &str, host: SocketAddr, path: &str, body: &[u8], headers: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+pub fn request<'a>(
+    method: &str,
+    host: SocketAddr,
+    path: &str,
+    body: &[u8],
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
     if method == "POST" {
         head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
@@ -177,5 +183,13 @@ impl Ask {
 
 /// JSON text that a header can carry.
 fn ascii(json: &str) -> String {
-    json.chars().map(|character| if character.is_ascii() { character.to_string() } else { character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect() }).collect()
+    json.chars()
+        .map(|character| {
+            if character.is_ascii() {
+                character.to_string()
+            } else {
+                character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            }
+        })
+        .collect()
 }

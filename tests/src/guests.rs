@@ -85,7 +85,8 @@ fn build(target: &Path, folder: &Path) {
     assert!(output.status.success(), "the test guests do not build; is the target there? `rustup target add {TARGET}`\n{said}");
     fs::create_dir_all(folder).expect("the target folder can be written");
     for name in NAMES {
-        let module = fs::read(target.join(TARGET).join("release/examples").join(format!("{name}.wasm"))).expect("cargo has built it");
+        let module =
+            fs::read(target.join(TARGET).join("release/examples").join(format!("{name}.wasm"))).expect("cargo has built it");
         fs::write(folder.join(format!("{name}.wasm")), component(&module)).expect("the target folder can be written");
     }
 }

@@ -43,13 +43,20 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(crate::SOON, work).await.expect("HTTP/2 answers in time") })
 }
 
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: SocketAddr, bodies: &[String]) -> Vec<Answered> {
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    bodies: &[String],
+) -> Vec<Answered> {
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 begins");
     let driver = tokio::spawn(connection);
     let mut answers = Vec::new();
     for body in bodies {
         sender.ready().await.expect("a stream is free");
-        let request = Request::post(format!("http://{address}/v1/chat/completions")).header("content-type", "application/json").body(Full::new(Bytes::from(body.clone()))).expect("a request");
+        let request = Request::post(format!("http://{address}/v1/chat/completions"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.clone())))
+            .expect("a request");
         answers.push(sender.send_request(request));
     }
     let mut answered = Vec::new();

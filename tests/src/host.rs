@@ -7,6 +7,7 @@
 //! **Invariant:** the host reads its configuration from a file, as it does in the field; nothing is set behind its back.
 
 mod folder;
+mod plugin;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -20,6 +21,7 @@ use crate::FakeUpstream;
 use crate::binary::Binary;
 use crate::door::Door;
 pub use folder::Folder;
+pub use plugin::Plugin;
 
 /// A host that is not started yet.
 #[derive(Debug)]
@@ -33,59 +35,6 @@ pub struct Host {
     provider: String,
     sections: String,
     keys: BTreeMap<String, String>,
-}
-
-/// A plugin of a host: a component and what the owner writes about it.
-#[derive(Clone, Debug)]
-pub struct Plugin {
-    name: String,
-    component: Vec<u8>,
-    hooks: String,
-    settings: String,
-}
-
-impl Plugin {
-    /// A plugin with all three hooks and no grants.
-    pub fn new(name: &str, component: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.to_owned(), component: component.into(), hooks: r#""routing", "prompting", "caching""#.to_owned(), settings: String::new() }
-    }
-
-    /// The guest that returns what the request tells it to.
-    pub fn puppet() -> Self {
-        Self::new("puppet", crate::guests::puppet())
-    }
-
-    /// The guest that asks the host what the request tells it to, with every grant.
-    pub fn asker() -> Self {
-        let all = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random""#;
-        Self::new("asker", crate::guests::asker()).hooks(r#""routing""#).set("deadline = \"500ms\"").set(&format!("grant = [{all}]"))
-    }
-
-    /// The guest that routes and says its revision.
-    pub fn router(revision: u32) -> Self {
-        Self::new("router", crate::guests::router(revision)).hooks(r#""routing""#)
-    }
-
-    /// Called at these hooks alone, as they stand in a TOML list.
-    #[must_use]
-    pub fn hooks(mut self, hooks: &str) -> Self {
-        hooks.clone_into(&mut self.hooks);
-        self
-    }
-
-    /// With one more line in its section.
-    #[must_use]
-    pub fn set(mut self, line: &str) -> Self {
-        self.settings.push_str(line);
-        self.settings.push('\n');
-        self
-    }
-
-    /// A failure fails the request.
-    #[must_use]
-    pub fn must_not_fail(self) -> Self {
-        self.set("on_failure = \"fail\"")
-    }
 }
 
 impl Default for Host {
@@ -236,9 +185,14 @@ impl Host {
         let address = if listen.contains("address =") { "" } else { "address = \"127.0.0.1:0\"" };
         let drain = if listen.contains("drain =") { "" } else { "drain = \"1s\"" };
         let threads = if listen.contains("threads =") { "" } else { "threads = 2" };
-        let mut text = format!("{top}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n");
+        let mut text = format!(
+            "{top}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n"
+        );
         if !endpoints.is_empty() {
-            text.push_str(&format!("[providers.fake]\nkind = \"openai\"\nendpoints = [{}]\n{provider}\n{MODELS}\n", endpoints.join(", ")));
+            text.push_str(&format!(
+                "[providers.fake]\nkind = \"openai\"\nendpoints = [{}]\n{provider}\n{MODELS}\n",
+                endpoints.join(", ")
+            ));
         }
         text + sections
     }

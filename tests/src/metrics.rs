@@ -23,7 +23,11 @@ impl Metrics {
     /// The sum of the series of this name that have each of these in their labels (`outcome="done"`).
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let of_name = |series: &str| series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-        self.0.iter().filter(|(series, _)| of_name(series) && labels.iter().all(|label| series.contains(label))).map(|(_, value)| value).sum()
+        self.0
+            .iter()
+            .filter(|(series, _)| of_name(series) && labels.iter().all(|label| series.contains(label)))
+            .map(|(_, value)| value)
+            .sum()
     }
 
     /// Is there any series of this name?

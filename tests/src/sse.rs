@@ -17,7 +17,8 @@ pub fn events(stream: &[u8]) -> Vec<String> {
 
 fn data(block: &str) -> Option<String> {
     let lines = block.lines().filter(|line| !line.starts_with(':'));
-    let data: Vec<&str> = lines.map(|line| line.strip_prefix("data: ").unwrap_or_else(|| panic!("no data line: {line:?}"))).collect();
+    let data: Vec<&str> =
+        lines.map(|line| line.strip_prefix("data: ").unwrap_or_else(|| panic!("no data line: {line:?}"))).collect();
     (!data.is_empty()).then(|| data.join("\n"))
 }
 

@@ -18,7 +18,9 @@ const SLACK: Duration = Duration::from_millis(500);
 
 fn plugin(guest: &Hostile) -> Plugin {
     let grants = guest.grants;
-    Plugin::new("hostile", guest.component()).hooks("\"routing\"").set(&format!("grant = [{grants}]\nmemory = \"64MiB\"\ndeadline = \"20ms\""))
+    Plugin::new("hostile", guest.component())
+        .hooks("\"routing\"")
+        .set(&format!("grant = [{grants}]\nmemory = \"64MiB\"\ndeadline = \"20ms\""))
 }
 
 fn failures(host: &Running, cause: &str) -> f64 {
@@ -59,7 +61,11 @@ fn neighbours_on_the_same_core_are_served_meanwhile() {
     let fake = FakeUpstream::start();
     let names = ["endless-loop", "hostcall-flood", "long-sleep", "memory-bomb", "deep-recursion"];
     for guest in hostile::ALL.iter().filter(|guest| names.contains(&guest.name)) {
-        let host = Host::new().upstream(&fake).listen("threads = 1").plugin(plugin(guest).set("# long enough that the neighbour comes in between").set("")).start();
+        let host = Host::new()
+            .upstream(&fake)
+            .listen("threads = 1")
+            .plugin(plugin(guest).set("# long enough that the neighbour comes in between").set(""))
+            .start();
         let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -132,7 +138,9 @@ fn a_plugin_that_fails_now_and_then_is_not() {
 #[test]
 fn memory_stays_where_it_is() {
     let fake = FakeUpstream::start();
-    for guest in hostile::ALL.iter().filter(|guest| ["memory-bomb", "huge-argument", "huge-result", "table-bomb"].contains(&guest.name)) {
+    for guest in
+        hostile::ALL.iter().filter(|guest| ["memory-bomb", "huge-argument", "huge-result", "table-bomb"].contains(&guest.name))
+    {
         let host = Host::new().upstream(&fake).plugin(plugin(guest)).plugin(Plugin::puppet().hooks("\"routing\"")).spawn();
         let hammer = |rounds: usize| {
             std::thread::scope(|scope| {
@@ -165,15 +173,25 @@ fn malformed_components_never_crash_the_loader() {
         });
         assert_eq!(host.chat("hi").status, 200);
     };
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 60,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let damage = (0..good.len(), 0_u8..8, any::<bool>());
     let done = runner.run(&damage, |(at, bit, cut)| {
         let mut bytes = good.clone();
-        if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+        if cut {
+            bytes.truncate(at)
+        } else {
+            bytes[at] ^= 1 << bit
+        }
         load(&bytes);
         Ok(())
     });
     done.unwrap_or_else(|error| panic!("{error}"));
     host.folder.write("router.wasm", &guests::router(2));
-    tests::eventually("a good one again", || (host.chat("hi").header("x-pointsman-reason") == Some("revision 00000002")).then_some(()));
+    tests::eventually("a good one again", || {
+        (host.chat("hi").header("x-pointsman-reason") == Some("revision 00000002")).then_some(())
+    });
 }

@@ -27,9 +27,13 @@ fn under_load(door: &Door, work: impl FnOnce()) -> usize {
                     turn += 1;
                     let ask = door.ask(&format!("client {client}, turn {turn}"));
                     let ask = if turn % 2 == 0 { ask.streamed() } else { ask };
-                    let answer = connection.exchange(&ask.bytes()).unwrap_or_else(|error| panic!("client {client}, turn {turn}: {error}"));
+                    let answer =
+                        connection.exchange(&ask.bytes()).unwrap_or_else(|error| panic!("client {client}, turn {turn}: {error}"));
                     assert_eq!((answer.status, answer.whole), (200, true), "client {client}, turn {turn}: {}", answer.text());
-                    assert!(answer.header("x-pointsman-reason").is_some_and(|reason| reason.starts_with("revision ")), "a version answers at every moment");
+                    assert!(
+                        answer.header("x-pointsman-reason").is_some_and(|reason| reason.starts_with("revision ")),
+                        "a version answers at every moment"
+                    );
                     served.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -46,7 +50,9 @@ fn under_load(door: &Door, work: impl FnOnce()) -> usize {
 fn swap(host: &Binary, number: u32) -> Duration {
     host.folder.write("router.wasm", &guests::router(number));
     let began = Instant::now();
-    eventually(&format!("revision {number}"), || (host.chat("which?").header("x-pointsman-reason") == Some(&revision(number))).then_some(()));
+    eventually(&format!("revision {number}"), || {
+        (host.chat("which?").header("x-pointsman-reason") == Some(&revision(number))).then_some(())
+    });
     began.elapsed()
 }
 
@@ -90,10 +96,17 @@ fn a_component_that_does_not_load_leaves_the_one_before() {
     let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
     let problem = || host.api("/api/plugins")["problems"][0].clone();
     let good = guests::router(1);
-    let bad: [(&[u8], &str); 4] = [(b"", "not WebAssembly"), (&good[..good.len() / 2], "does not compile"), (&guests::hostile::core_module(), "core module"), (&guests::asker(), "not granted")];
+    let bad: [(&[u8], &str); 4] = [
+        (b"", "not WebAssembly"),
+        (&good[..good.len() / 2], "does not compile"),
+        (&guests::hostile::core_module(), "core module"),
+        (&guests::asker(), "not granted"),
+    ];
     for (bytes, reason) in bad {
         host.folder.write("router.wasm", bytes);
-        let told = eventually(reason, || Some(problem()).filter(|problem| problem["reason"].as_str().is_some_and(|said| said.contains(reason))));
+        let told = eventually(reason, || {
+            Some(problem()).filter(|problem| problem["reason"].as_str().is_some_and(|said| said.contains(reason)))
+        });
         assert_eq!(told["plugin"], "router");
         assert_eq!(host.metrics().sum("pointsman_plugin_load_problems", &[]), 1.0);
         assert_eq!(host.chat("hi").header("x-pointsman-reason"), Some("revision 00000000"));
@@ -107,7 +120,8 @@ fn a_component_that_does_not_load_leaves_the_one_before() {
 fn a_component_that_refuses_its_configuration_leaves_the_one_before() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).plugin(Plugin::asker().set("config = { name = \"old\" }")).spawn();
-    let name = || host.ask("hi").puppet("ask", json!({ "config": "name" })).send().header("x-pointsman-reason").map(str::to_owned);
+    let name =
+        || host.ask("hi").puppet("ask", json!({ "config": "name" })).send().header("x-pointsman-reason").map(str::to_owned);
     assert_eq!(name().as_deref(), Some("Some(\"old\")"));
     host.folder.change("name = \"old\"", "name = \"new\", refuse = \"not today\"");
     eventually("the refusal", || host.api("/api/plugins")["problems"].to_string().contains("not today").then_some(()));

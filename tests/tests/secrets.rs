@@ -17,7 +17,9 @@ fn no_secret_is_in_any_log_metric_answer_or_file() {
         .log("trace")
         .upstream(&fake)
         .file("provider.txt", PROVIDER.as_bytes())
-        .provider("key = \"file:provider.txt\"\nheaders = { x-secret = \"env:CANARY_HEADER\" }\ntimeouts = { headers = \"500ms\" }")
+        .provider(
+            "key = \"file:provider.txt\"\nheaders = { x-secret = \"env:CANARY_HEADER\" }\ntimeouts = { headers = \"500ms\" }",
+        )
         .semantic()
         .key("app", "team")
         .plugin(Plugin::puppet().set("deadline = \"500ms\""))
@@ -29,8 +31,17 @@ fn no_secret_is_in_any_log_metric_answer_or_file() {
         assert_eq!(host.ask(text).key("app").send().status, 200);
         assert_eq!(host.ask(text).key("app").streamed().send().status, 200);
     }
-    assert_eq!((fake.last().header("authorization"), fake.last().header("x-secret")), (Some(format!("Bearer {PROVIDER}").as_str()), Some(HEADER)));
-    for act in [Act::refuse(401, "bad_key"), Act::refuse(500, "broken"), Act::raw("garbage\r\n\r\n"), Act::silent(), Act::answer().cut_at(300)] {
+    assert_eq!(
+        (fake.last().header("authorization"), fake.last().header("x-secret")),
+        (Some(format!("Bearer {PROVIDER}").as_str()), Some(HEADER))
+    );
+    for act in [
+        Act::refuse(401, "bad_key"),
+        Act::refuse(500, "broken"),
+        Act::raw("garbage\r\n\r\n"),
+        Act::silent(),
+        Act::answer().cut_at(300),
+    ] {
         fake.next(act.clone()).next(act);
         host.ask("what fails").key("app").header("cache-control", "no-store").streamed().send();
     }
@@ -53,7 +64,11 @@ fn no_secret_is_in_any_log_metric_answer_or_file() {
     said.push(("the log".to_owned(), log.join("\n")));
     for (place, text) in said {
         for secret in [PROVIDER, HEADER, STRANGER, app.as_str(), &app[3..30]] {
-            assert!(!text.contains(secret), "{secret} is in {place}: {:.400}", &text[text.find(secret).unwrap().saturating_sub(200)..]);
+            assert!(
+                !text.contains(secret),
+                "{secret} is in {place}: {:.400}",
+                &text[text.find(secret).unwrap().saturating_sub(200)..]
+            );
         }
     }
 }
@@ -70,7 +85,13 @@ fn the_admin_key_is_asked_for_and_never_told() {
         assert_eq!(host.admin(path).status, 200, "{path}");
     }
     let with = |key: &str| {
-        let request = tests::door::request("GET", host.admin, "/metrics", b"", [("authorization", format!("Bearer {key}").as_str())].into_iter());
+        let request = tests::door::request(
+            "GET",
+            host.admin,
+            "/metrics",
+            b"",
+            [("authorization", format!("Bearer {key}").as_str())].into_iter(),
+        );
         tests::Connection::open(host.admin).exchange(&request).unwrap().status
     };
     assert_eq!((with(ADMIN), with(&ADMIN[..ADMIN.len() - 1]), with("")), (200, 401, 401));

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use pointsman_plugin::{
-    CacheKey, Caching, Decision, Directive, Edit, Operation, Outcome, Plan, PromptChoice, Prompting, Request, RequestHead, Result, Rewrite,
-    Routing, Scope, SemanticKey, config, random, upstreams,
+    CacheKey, Caching, Decision, Directive, Edit, Operation, Outcome, Plan, PromptChoice, Prompting, Request, RequestHead,
+    Result, Rewrite, Routing, Scope, SemanticKey, config, random, upstreams,
 };
 
 /// Bytes of the question that are searched for what must not be kept.

@@ -2,7 +2,7 @@
 //!
 //! Prints its address when it listens, and ends when standard input does: it does not outlive whoever started it.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::ExitCode;
 
@@ -32,7 +32,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", arguments.port))?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     let serving = std::thread::Builder::new().spawn(move || upstream::serve(listener))?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     // Not joined: it serves until the process ends, which is now.
     drop(serving);
     Ok(())

@@ -53,10 +53,17 @@ impl Bench {
         let folder = tempfile::Builder::new().prefix("pointsman-compare-").tempdir()?;
         let mut command = pinned(programs.peer_core, &programs.upstream);
         // It ends with its standard input, which is ours to close.
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| format!("taskset {}: {error}", programs.upstream.display()))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("taskset {}: {error}", programs.upstream.display()))?;
         let mut line = String::new();
         let read = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
-        let address = read.ok_or("the upstream's output is not piped")?.map_err(crate::Error::from).and_then(|_| Ok(line.trim().parse()?));
+        let address = read
+            .ok_or("the upstream's output is not piped")?
+            .map_err(crate::Error::from)
+            .and_then(|_| Ok(line.trim().parse()?));
         let upstream = match address {
             Ok(upstream) => upstream,
             Err(error) => {

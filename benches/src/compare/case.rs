@@ -48,7 +48,13 @@ pub(super) const NGINX: &str = "nginx";
 const THREE: &[Plugin] = &[Plugin::Prompt, Plugin::Cache, Plugin::Route];
 
 const fn pointsman(name: &'static str, plugins: &'static [Plugin], cache: bool) -> Case {
-    Case { name, gateway: Gateway::Pointsman { plugins, cache }, repeat: false, prompt: false, outcome: if cache { "miss" } else { "none" } }
+    Case {
+        name,
+        gateway: Gateway::Pointsman { plugins, cache },
+        repeat: false,
+        prompt: false,
+        outcome: if cache { "miss" } else { "none" },
+    }
 }
 
 const fn hit(name: &'static str, plugins: &'static [Plugin]) -> Case {
@@ -116,7 +122,10 @@ mod tests {
         assert_eq!(names.len(), PLAIN.len());
         let calls: Vec<u64> = PLAIN.iter().map(Case::calls).collect();
         assert_eq!(calls, [0, 0, 0, 0, 1, 3, 3, 3, 0, 2, 2]);
-        assert_eq!(STREAMS.map(|case| case.name), ["direct", "nginx", "no plugin", "three plugins: miss", "one component, three hooks: miss"]);
+        assert_eq!(
+            STREAMS.map(|case| case.name),
+            ["direct", "nginx", "no plugin", "three plugins: miss", "one component, three hooks: miss"]
+        );
         assert_eq!(START.plugins().len(), 3);
     }
 }

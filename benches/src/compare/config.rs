@@ -57,7 +57,14 @@ http {{
 }
 
 /// pointsman on one core.
-pub(super) fn pointsman(listen: SocketAddr, admin: SocketAddr, upstream: SocketAddr, plugins: &[Plugin], cache: bool, components: &Components) -> String {
+pub(super) fn pointsman(
+    listen: SocketAddr,
+    admin: SocketAddr,
+    upstream: SocketAddr,
+    plugins: &[Plugin],
+    cache: bool,
+    components: &Components,
+) -> String {
     let mut text = format!(
         r#"[listen]
 address = "{listen}"
@@ -96,7 +103,10 @@ choose = ["small", "large"]
         // A plugin that fails must fail the request, or its figure would be that of a gateway without it; and the deadline is
         // such that a core shared with somebody for a moment does not make it fail.
         let (name, component, hooks, grant, config) = plugin.entry(components);
-        let _ = writeln!(text, "[plugins.{name}]\ncomponent = {component:?}\nhooks = {hooks:?}\ngrant = {grant:?}\non_failure = \"fail\"\ndeadline = \"1s\"\nconfig = {config}");
+        let _ = writeln!(
+            text,
+            "[plugins.{name}]\ncomponent = {component:?}\nhooks = {hooks:?}\ngrant = {grant:?}\non_failure = \"fail\"\ndeadline = \"1s\"\nconfig = {config}"
+        );
     }
     text
 }

@@ -5,7 +5,7 @@
 //! **Invariant:** a sample exists only if every answer was what the case expects, and no plugin failed.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,12 @@ pub(super) fn plain(bench: &Bench, case: &Case, effort: &Effort, seed: u32) -> R
 pub(super) fn streams(bench: &Bench, case: &Case, effort: &Effort, seed: u32) -> Result<StreamSample> {
     let running = bench.start(case, &bench.path("aot"))?;
     warm_up(bench, case, &running, true, seed)?;
-    let taken = take(bench, case, &running, &Load { mode: "open", seconds: effort.open, rate: Some(effort.stream_rate), stream: true, seed: seed + 1 })?;
+    let taken = take(
+        bench,
+        case,
+        &running,
+        &Load { mode: "open", seconds: effort.open, rate: Some(effort.stream_rate), stream: true, seed: seed + 1 },
+    )?;
     check_calls(case, &running, taken.report.answered)?;
     let first = taken.report.first_byte_us.ok_or("no first byte")?;
     Ok(StreamSample { first_byte_p50_us: first.p50, first_byte_p99_us: first.p99, cpu_us: taken.cpu_us })
@@ -113,29 +118,49 @@ pub(super) fn streams(bench: &Bench, case: &Case, effort: &Effort, seed: u32) ->
 pub(super) fn warm_up(bench: &Bench, case: &Case, running: &Running, stream: bool, seed: u32) -> Result<()> {
     let report = drive(bench, case, running, &Load { mode: "closed", seconds: WARM_UP, rate: None, stream, seed })?;
     let errors = &report.errors;
-    if errors.is_empty() { Ok(()) } else { Err(format!("{}: while warming up: {errors:?}\n{}", case.name, running.said()).into()) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{}: while warming up: {errors:?}\n{}", case.name, running.said()).into())
+    }
 }
 
 fn take(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Result<Taken> {
     let cpu = || running.process.as_ref().map(super::process::Process::cpu).transpose();
     let core = bench.programs.gateway_core;
-    let (cpu_before, busy_before) = (cpu()?, busy(core)?);
+    let (cpu_before, busy_before, began) = (cpu()?, busy(core)?, Instant::now());
     let report = drive(bench, case, running, load)?;
-    let (cpu_after, busy_after) = (cpu()?, busy(core)?);
+    let (cpu_after, busy_after, length) = (cpu()?, busy(core)?, began.elapsed());
     let taken = cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
     if !report.is_all(case.outcome) {
         let Report { answered, outcomes, errors, .. } = &report;
         let expected = case.outcome;
-        return Err(format!("{}: expected {answered} answers `{expected}`, got {outcomes:?} and the errors {errors:?}\n{}", case.name, running.said()).into());
+        return Err(format!(
+            "{}: expected {answered} answers `{expected}`, got {outcomes:?} and the errors {errors:?}\n{}",
+            case.name,
+            running.said()
+        )
+        .into());
     }
     let others = busy_after.saturating_sub(busy_before).saturating_sub(taken.unwrap_or(Duration::ZERO));
-    Ok(Taken { cpu_us: taken.map(|taken| taken.as_secs_f64() * 1e6 / report.answered as f64), foreign: others.as_secs_f64() / report.seconds, report })
+    Ok(Taken {
+        cpu_us: taken.map(|taken| taken.as_secs_f64() * 1e6 / report.answered as f64),
+        foreign: others.as_secs_f64() / length.as_secs_f64(),
+        report,
+    })
 }
 
 fn drive(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Result<Report> {
     let mut command = bench.load();
     command.args([load.mode, "--address", &running.address.to_string()]);
-    command.args(["--connections", &CONNECTIONS.to_string(), "--seconds", &load.seconds.to_string(), "--seed", &load.seed.to_string()]);
+    command.args([
+        "--connections",
+        &CONNECTIONS.to_string(),
+        "--seconds",
+        &load.seconds.to_string(),
+        "--seed",
+        &load.seed.to_string(),
+    ]);
     if let Some(rate) = load.rate {
         command.args(["--rate", &rate.to_string()]);
     }
@@ -150,14 +175,19 @@ fn drive(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Resu
     }
     let output = command.stderr(Stdio::piped()).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: the driver: {error}\n{said}\n{}", case.name, running.said()).into())
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{}: the driver: {error}\n{said}\n{}", case.name, running.said()).into())
 }
 
 /// Were the plugins asked as often as they should have been?
 fn check_calls(case: &Case, running: &Running, answered: u64) -> Result<()> {
     let Some(admin) = running.admin else { return Ok(()) };
     let (calls, expected) = (probe::plugin_calls(admin)?, answered * case.calls());
-    if calls >= expected { Ok(()) } else { Err(format!("{}: {calls} calls of plugins for {answered} requests, expected {expected}", case.name).into()) }
+    if calls >= expected {
+        Ok(())
+    } else {
+        Err(format!("{}: {calls} calls of plugins for {answered} requests, expected {expected}", case.name).into())
+    }
 }
 
 /// What a gateway keeps.

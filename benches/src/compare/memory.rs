@@ -35,7 +35,13 @@ pub(super) fn of(bench: &Bench, case: &Case, streams: usize, seed: u32) -> Resul
     let _ = child.kill();
     let _ = child.wait();
     let held_kib = read.map_err(|error| format!("{}: {error}\n{}", case.name, process.said()))?;
-    Ok(Memory { idle_kib, idle_cpu_ms: idle_cpu * 1e3, warm_kib, streams, stream_kib: held_kib.saturating_sub(warm_kib) as f64 / streams as f64 })
+    Ok(Memory {
+        idle_kib,
+        idle_cpu_ms: idle_cpu * 1e3,
+        warm_kib,
+        streams,
+        stream_kib: held_kib.saturating_sub(warm_kib) as f64 / streams as f64,
+    })
 }
 
 /// What `resident` says while the driver holds all streams.
@@ -48,5 +54,9 @@ fn hold(child: &mut Child, streams: usize, resident: impl Fn() -> Result<u64>) -
     // The end of its input is the sign to look again, and to end.
     drop(child.stdin.take());
     let after = held()?;
-    if (before.held, after.held) == (streams, streams) { Ok(kib) } else { Err(format!("of {streams} streams {} were held, later {}", before.held, after.held).into()) }
+    if (before.held, after.held) == (streams, streams) {
+        Ok(kib)
+    } else {
+        Err(format!("of {streams} streams {} were held, later {}", before.held, after.held).into())
+    }
 }

@@ -55,7 +55,8 @@ fn calls(body: &str) -> Result<u64> {
     let report: serde_json::Value = serde_json::from_str(body)?;
     let mut total = 0;
     for plugin in report["plugins"].as_array().ok_or("no list of plugins")? {
-        let failures: u64 = plugin["failures"].as_object().ok_or("no failures")?.values().filter_map(serde_json::Value::as_u64).sum();
+        let failures: u64 =
+            plugin["failures"].as_object().ok_or("no failures")?.values().filter_map(serde_json::Value::as_u64).sum();
         if failures > 0 {
             return Err(format!("{} failed {failures} times: {}", plugin["name"], plugin["failures"]).into());
         }
@@ -70,7 +71,11 @@ mod tests {
 
     #[test]
     fn failures_are_not_counted_as_calls() {
-        let of = |trap: u32| format!(r#"{{"plugins":[{{"name":"a","calls":3,"failures":{{"trap":{trap},"memory":0}}}},{{"name":"b","calls":4,"failures":{{}}}}]}}"#);
+        let of = |trap: u32| {
+            format!(
+                r#"{{"plugins":[{{"name":"a","calls":3,"failures":{{"trap":{trap},"memory":0}}}},{{"name":"b","calls":4,"failures":{{}}}}]}}"#
+            )
+        };
         assert_eq!(calls(&of(0)).unwrap(), 7);
         assert!(calls(&of(2)).unwrap_err().to_string().contains("failed 2 times"));
         assert!(calls("{}").is_err());

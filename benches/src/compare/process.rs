@@ -86,7 +86,8 @@ fn on_cpu(task: &Path) -> Option<Duration> {
 /// How long a core has not been idle since the machine was started, whoever used it.
 pub(super) fn busy(core: usize) -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} "))).ok_or("/proc/stat does not know that core")?;
+    let line =
+        stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} "))).ok_or("/proc/stat does not know that core")?;
     let ticks: Vec<u32> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     // user nice system idle iowait irq softirq steal; what follows is contained in the first two.
     let idle = |place: &usize| matches!(place, 3 | 4);
@@ -96,7 +97,8 @@ pub(super) fn busy(core: usize) -> Result<Duration> {
 
 /// Is there such a program?
 pub(super) fn exists(program: &OsStr) -> bool {
-    Path::new(program).is_file() || std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    Path::new(program).is_file()
+        || std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 #[cfg(test)]

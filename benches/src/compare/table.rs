@@ -72,7 +72,11 @@ fn to_nginx<T>(rounds: &[BTreeMap<&'static str, T>], name: &str, value: impl Fn(
 
 /// Over the direct way; for the direct way itself there is nothing to say.
 fn added<T>(rounds: &[BTreeMap<&'static str, T>], name: &str, value: impl Fn(&T) -> Option<f64>) -> Option<Figure> {
-    if name == DIRECT { None } else { Figure::of(pairs(rounds, name, DIRECT, value).into_iter().map(|(own, direct)| own - direct)) }
+    if name == DIRECT {
+        None
+    } else {
+        Figure::of(pairs(rounds, name, DIRECT, value).into_iter().map(|(own, direct)| own - direct))
+    }
 }
 
 /// All of it.
@@ -88,7 +92,11 @@ pub(super) fn markdown(results: &Results) -> String {
 
 fn plain(text: &mut String, results: &Results) {
     let (rounds, rate) = (&results.plain, results.effort.rate);
-    let _ = writeln!(text, "Plain answers: {rate:.0} requests a second (Poisson), and as many as possible. Median of {} rounds (range).\n", rounds.len());
+    let _ = writeln!(
+        text,
+        "Plain answers: {rate:.0} requests a second (Poisson), and as many as possible. Median of {} rounds (range).\n",
+        rounds.len()
+    );
     text.push_str("| gateway | CPU µs/request | to nginx | added p50 µs | added p99 µs | full load: req/s | CPU µs/request | to nginx |\n|---|---|---|---|---|---|---|---|\n");
     for case in case::PLAIN.iter().filter(|case| rounds.iter().any(|round| round.contains_key(case.name))) {
         let name = case.name;
@@ -105,7 +113,12 @@ fn plain(text: &mut String, results: &Results) {
         );
     }
     let direct = |value: fn(&Sample) -> f64| Figure::show(each(rounds, DIRECT, |sample| Some(value(sample))), 0);
-    let _ = writeln!(text, "\nThe direct way itself: p50 {} µs, p99 {} µs.\n", direct(|sample| sample.p50_us), direct(|sample| sample.p99_us));
+    let _ = writeln!(
+        text,
+        "\nThe direct way itself: p50 {} µs, p99 {} µs.\n",
+        direct(|sample| sample.p50_us),
+        direct(|sample| sample.p99_us)
+    );
 }
 
 fn streams(text: &mut String, results: &Results) {
@@ -138,7 +151,13 @@ fn memory(text: &mut String, results: &Results) {
     for case in &case::MEMORY {
         let Some(found) = results.memory.get(case.name) else { continue };
         let Memory { idle_kib, idle_cpu_ms, warm_kib, streams, stream_kib } = *found;
-        let _ = writeln!(text, "| {} | {:.1} | {idle_cpu_ms:.1} | {:.1} | {streams} | {stream_kib:.1} |", case.name, mib(idle_kib), mib(warm_kib));
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {idle_cpu_ms:.1} | {:.1} | {streams} | {stream_kib:.1} |",
+            case.name,
+            mib(idle_kib),
+            mib(warm_kib)
+        );
     }
     text.push('\n');
 }
@@ -147,7 +166,12 @@ fn starts(text: &mut String, results: &Results) {
     let Starts { warm_ms, cold_ms } = &results.starts;
     let show = |times: &[f64]| format!("{} ms ({} times)", Figure::show(Figure::of(times.iter().copied()), 1), times.len());
     if !warm_ms.is_empty() {
-        let _ = writeln!(text, "Start with three plugins, from fork to ready: {}; with nothing compiled yet: {}.\n", show(warm_ms), show(cold_ms));
+        let _ = writeln!(
+            text,
+            "Start with three plugins, from fork to ready: {}; with nothing compiled yet: {}.\n",
+            show(warm_ms),
+            show(cold_ms)
+        );
     }
 }
 
@@ -156,7 +180,10 @@ fn noise(text: &mut String, results: &Results) {
     let percent = |figure: Option<Figure>| figure.map_or((0.0, 0.0), |figure| (figure.median * 100.0, figure.high * 100.0));
     let (median, most) = percent(Figure::of(samples().map(|sample| sample.foreign)));
     let late = Figure::of(samples().map(|sample| sample.late_us)).map_or(0.0, |figure| figure.median);
-    let _ = writeln!(text, "Noise: others took {median:.1} % of the gateway's core (at most {most:.1} %); the driver sent {late:.0} µs late at its median.");
+    let _ = writeln!(
+        text,
+        "Noise: others took {median:.1} % of the gateway's core (at most {most:.1} %); the driver sent {late:.0} µs late at its median."
+    );
     if most > 5.0 {
         text.push_str("**Disturbed:** something else ran on the gateway's core. Run it again on a quiet machine before you believe these figures.\n");
     }
@@ -172,18 +199,32 @@ mod tests {
 
     fn results(rounds: &[(f64, f64, f64)]) -> Results {
         let round = |(nginx, own, direct): &(f64, f64, f64)| {
-            BTreeMap::from([(DIRECT, sample(None, *direct)), (NGINX, sample(Some(*nginx), direct + 70.0)), ("no plugin", sample(Some(*own), direct + 90.0))])
+            BTreeMap::from([
+                (DIRECT, sample(None, *direct)),
+                (NGINX, sample(Some(*nginx), direct + 70.0)),
+                ("no plugin", sample(Some(*own), direct + 90.0)),
+            ])
         };
         let effort = Effort { rate: 3_000.0, stream_rate: 300.0, open: 1.0, closed: 1.0 };
         let starts = Starts { warm_ms: vec![20.0, 30.0], cold_ms: vec![200.0] };
-        Results { machine: "A machine.".into(), effort, plain: rounds.iter().map(round).collect(), streams: vec![], memory: BTreeMap::new(), starts }
+        Results {
+            machine: "A machine.".into(),
+            effort,
+            plain: rounds.iter().map(round).collect(),
+            streams: vec![],
+            memory: BTreeMap::new(),
+            starts,
+        }
     }
 
     /// The machine is twice as slow in the second round: the ratio and what is added do not notice.
     #[test]
     fn ratios_are_taken_within_rounds() {
         let text = markdown(&results(&[(20.0, 30.0, 100.0), (40.0, 60.0, 200.0), (20.0, 30.0, 100.0)]));
-        assert!(text.contains("| no plugin | 30.0 (30.0–60.0) | 1.50 × | 90 | 180 | 1000 | 30.0 (30.0–60.0) | 1.50 × |"), "{text}");
+        assert!(
+            text.contains("| no plugin | 30.0 (30.0–60.0) | 1.50 × | 90 | 180 | 1000 | 30.0 (30.0–60.0) | 1.50 × |"),
+            "{text}"
+        );
         assert!(text.contains("| direct | – | – | – | – | 1000 | – | – |"), "{text}");
         assert!(text.contains("p50 100 (100–200) µs"), "{text}");
         assert!(text.contains("25.0 (20.0–30.0) ms (2 times); with nothing compiled yet: 200.0 ms (1 times)"), "{text}");

@@ -7,7 +7,7 @@
 //! **Invariant:** the same tokens as the tokenizer that the model was fitted with; a fixture holds it to that.
 
 use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// Words longer than this are unknown, as in BERT.
 const MAX_WORD: usize = 100;
@@ -54,7 +54,8 @@ impl Tokenizer {
                     word.push(character.to_ascii_lowercase());
                 }
             } else if !character.is_whitespace() && !is_dropped(character) {
-                let plain = std::iter::once(character).nfd().filter(|part| !is_combining_mark(*part));
+                let plain =
+                    std::iter::once(character).nfd().filter(|part| part.general_category() != GeneralCategory::NonspacingMark);
                 word.extend(plain.flat_map(char::to_lowercase));
             }
         }

@@ -35,7 +35,8 @@ fn ask(what: Ask) -> String {
         Ask::Config(key) => format!("{:?}", config::get(&key)),
         Ask::Document => config::document(),
         Ask::Log { level, message, fields, times } => {
-            let level = [log::Level::Trace, log::Level::Debug, log::Level::Info, log::Level::Warn, log::Level::Error][usize::from(level)];
+            let level =
+                [log::Level::Trace, log::Level::Debug, log::Level::Info, log::Level::Warn, log::Level::Error][usize::from(level)];
             (0..times).for_each(|_| log::log(level, &message, &fields));
             log::enabled(level).to_string()
         }

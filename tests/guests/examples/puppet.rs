@@ -30,7 +30,11 @@ fn sight(what: Sight, head: &RequestHead, request: &routing::Request) -> String 
         Sight::Calls => CALLS.load(Ordering::Relaxed).to_string(),
         Sight::Header(name) => format!("{:?}", request.header(&name)),
         Sight::HeaderNames => request.header_names().join(","),
-        Sight::Messages => (0..request.message_count()).filter_map(|index| request.message(index)).map(|message| format!("{:?}={}", message.role, message.text)).collect::<Vec<_>>().join("|"),
+        Sight::Messages => (0..request.message_count())
+            .filter_map(|index| request.message(index))
+            .map(|message| format!("{:?}={}", message.role, message.text))
+            .collect::<Vec<_>>()
+            .join("|"),
         Sight::LastUserText(bytes) => request.last_user_text(bytes),
         Sight::Json(pointer) => format!("{:?}", request.json(&pointer)),
         Sight::Metadata(key) => format!("{:?}", request.metadata(&key)),
@@ -49,7 +53,12 @@ impl routing::Guest for Puppet {
             }
             Some(Route::Tell(what)) => {
                 let reason = sight(what, &head, request);
-                routing::Decision::Plan(routing::Plan { targets: vec![target(head.model)], headers: vec![], reason, labels: vec![] })
+                routing::Decision::Plan(routing::Plan {
+                    targets: vec![target(head.model)],
+                    headers: vec![],
+                    reason,
+                    labels: vec![],
+                })
             }
             Some(Route::Reject(refusal)) => routing::Decision::Reject(refusal.into()),
             Some(Route::Misdeed(misdeed)) => return misdeed.commit(),
@@ -63,9 +72,10 @@ impl prompting::Guest for Puppet {
         Ok(match orders::<Select>(request, "select")? {
             None | Some(Select::Pass) => prompting::Outcome::Pass,
             Some(Select::Choose(choice)) => prompting::Outcome::Choose(choice.into()),
-            Some(Select::Rewrite { choice, edits }) => {
-                prompting::Outcome::Rewrite(prompting::Rewrite { choice: choice.map(Into::into), edits: edits.into_iter().map(Into::into).collect() })
-            }
+            Some(Select::Rewrite { choice, edits }) => prompting::Outcome::Rewrite(prompting::Rewrite {
+                choice: choice.map(Into::into),
+                edits: edits.into_iter().map(Into::into).collect(),
+            }),
             Some(Select::Reject(refusal)) => prompting::Outcome::Reject(refusal.into()),
             Some(Select::Misdeed(misdeed)) => return misdeed.commit(),
         })

@@ -46,8 +46,19 @@ pub const ALL: [Hostile; 13] = [
         cause: "deadline",
         ..NOTHING
     },
-    Hostile { name: "deep-recursion", fields: "(func $deep (param i32) (call $deep (i32.add (local.get 0) (i32.const 1))) (call $deep (i32.const 0)))", route: "(call $deep (i32.const 0))", cause: "trap", ..NOTHING },
-    Hostile { name: "memory-bomb", route: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))", cause: "memory", ..NOTHING },
+    Hostile {
+        name: "deep-recursion",
+        fields: "(func $deep (param i32) (call $deep (i32.add (local.get 0) (i32.const 1))) (call $deep (i32.const 0)))",
+        route: "(call $deep (i32.const 0))",
+        cause: "trap",
+        ..NOTHING
+    },
+    Hostile {
+        name: "memory-bomb",
+        route: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))",
+        cause: "memory",
+        ..NOTHING
+    },
     Hostile { name: "memory-leap", route: "(drop (memory.grow (i32.const 65000)))", cause: "memory", ..NOTHING },
     Hostile {
         name: "table-bomb",
@@ -58,7 +69,14 @@ pub const ALL: [Hostile; 13] = [
     },
     Hostile { name: "result-beyond-memory", route: REJECT_OF_1_GIB, cause: "trap", ..NOTHING },
     Hostile { name: "huge-result", route: REJECT_OF_8_MIB, cause: "trap", ..NOTHING },
-    Hostile { name: "hostcall-flood", imports: CLOCK, grants: r#""clock""#, route: "(loop $again (drop (call $now)) (br $again))", cause: "deadline", ..NOTHING },
+    Hostile {
+        name: "hostcall-flood",
+        imports: CLOCK,
+        grants: r#""clock""#,
+        route: "(loop $again (drop (call $now)) (br $again))",
+        cause: "deadline",
+        ..NOTHING
+    },
     Hostile {
         name: "huge-argument",
         imports: LOG,
@@ -69,7 +87,13 @@ pub const ALL: [Hostile; 13] = [
     },
     Hostile { name: "trap", route: "unreachable", cause: "trap", ..NOTHING },
     Hostile { name: "resource-leak", route: "(return (i32.const 1024))", cause: "trap", ..NOTHING },
-    Hostile { name: "long-sleep", imports: WASI, route: "(call $block (call $alarm (i64.const 60000000000)))", cause: "deadline", ..NOTHING },
+    Hostile {
+        name: "long-sleep",
+        imports: WASI,
+        route: "(call $block (call $alarm (i64.const 60000000000)))",
+        cause: "deadline",
+        ..NOTHING
+    },
 ];
 
 /// A refusal whose message is said to be 1 GiB long.

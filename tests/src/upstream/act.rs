@@ -2,15 +2,11 @@
 //!
 //! **Invariant:** a fault's place is a byte of the answer's body, counted without the framing.
 
-use std::io::{self, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use super::{Seen, completion};
 
 /// Opens once; whoever waits at it goes on.
 #[derive(Clone, Debug, Default)]
@@ -32,14 +28,17 @@ impl Gate {
     }
 }
 
+/// A change of a completion.
+pub(super) type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
+
 /// What is done with one request.
 #[derive(Clone)]
 pub struct Act {
-    what: What,
-    status: Option<u16>,
-    headers: Vec<(String, String)>,
-    length: Option<usize>,
-    edit: Option<Arc<dyn Fn(&mut Value) + Send + Sync>>,
+    pub(super) what: What,
+    pub(super) status: Option<u16>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) length: Option<usize>,
+    pub(super) edit: Option<Edit>,
     pub(super) delay: Duration,
     pub(super) pace: Duration,
     pub(super) times: usize,
@@ -47,7 +46,7 @@ pub struct Act {
 }
 
 #[derive(Clone)]
-enum What {
+pub(super) enum What {
     /// What a model would answer: a completion or a stream of one, embeddings on their path.
     Answer,
     /// A completion with this text.
@@ -65,14 +64,6 @@ pub(super) enum Fault {
     Cut,
     Reset,
     Hold(Gate),
-}
-
-/// An act in bytes.
-pub(super) struct Shape {
-    pub(super) head: Vec<u8>,
-    pub(super) pieces: Vec<Vec<u8>>,
-    pub(super) keep_alive: bool,
-    chunked: bool,
 }
 
 impl Default for Act {
@@ -214,60 +205,5 @@ impl Act {
     fn fault(mut self, byte: usize, fault: Fault) -> Self {
         self.faults.push((byte, fault));
         self
-    }
-
-    /// The bytes for one request.
-    pub(super) fn shape(&self, request: &Seen, number: usize) -> Shape {
-        let (kind, pieces) = match &self.what {
-            What::Raw(bytes) => return Shape { head: Vec::new(), pieces: vec![bytes.clone()], keep_alive: false, chunked: false },
-            What::Bytes { kind, pieces } => (*kind, pieces.clone()),
-            What::Answer | What::Say(_) if request.line.contains("/embeddings") => ("application/json", vec![completion::embeddings(&request.json()).to_string().into_bytes()]),
-            What::Answer => self.completion(request, number, None),
-            What::Say(text) => self.completion(request, number, Some(text)),
-        };
-        let chunked = kind == "text/event-stream" && self.length.is_none();
-        let mut head = format!("HTTP/1.1 {} Fake\r\ncontent-type: {kind}\r\nx-request-id: fake-{number}\r\n", self.status.unwrap_or(200));
-        match chunked {
-            true => head.push_str("transfer-encoding: chunked\r\n"),
-            false => head.push_str(&format!("content-length: {}\r\n", self.length.unwrap_or(pieces.iter().map(Vec::len).sum()))),
-        }
-        for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
-        Shape { head: head.into_bytes(), pieces, keep_alive: self.length.is_none(), chunked }
-    }
-
-    fn completion(&self, request: &Seen, number: usize, text: Option<&str>) -> (&'static str, Vec<Vec<u8>>) {
-        let asked = request.json();
-        let mut completion = completion::of(&asked, number, text);
-        if let Some(edit) = &self.edit {
-            edit(&mut completion);
-        }
-        if asked["stream"] == true {
-            let usage = asked["stream_options"]["include_usage"] == true;
-            ("text/event-stream", completion::stream(&completion, usage).into_iter().map(String::into_bytes).collect())
-        } else {
-            ("application/json", vec![completion.to_string().into_bytes()])
-        }
-    }
-}
-
-impl Shape {
-    pub(super) fn write(&self, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-        match (self.chunked, bytes.is_empty()) {
-            (_, true) => Ok(()),
-            (false, false) => stream.write_all(bytes),
-            (true, false) => {
-                let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
-                chunk.extend_from_slice(bytes);
-                chunk.extend_from_slice(b"\r\n");
-                stream.write_all(&chunk)
-            }
-        }
-    }
-
-    pub(super) fn end(&self, stream: &mut TcpStream) -> io::Result<()> {
-        if self.chunked { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
     }
 }

@@ -29,7 +29,11 @@ fn a_hit_is_the_stored_answer_in_whatever_form_is_asked_for() {
     assert!(sse::is_done(&replayed.body) && replayed.header("content-type").unwrap().starts_with("text/event-stream"));
     let chunks = sse::chunks(&replayed.body);
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
-    assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["id"] == "chatcmpl-1" && chunk["usage"] == Value::Null));
+    assert!(
+        chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk"
+            && chunk["id"] == "chatcmpl-1"
+            && chunk["usage"] == Value::Null)
+    );
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
     let with_usage = sse::chunks(&host.ask("hi").streamed().set("stream_options", json!({ "include_usage": true })).send().body);
     assert_eq!(with_usage.last().unwrap()["usage"]["total_tokens"], 13, "{with_usage:?}");
@@ -45,7 +49,10 @@ fn a_stream_fills_the_cache_for_plain_requests() {
     let plain = host.ask("hi").send();
     check(&plain, "exact", "Answer 1 of tiny-1 to: hi");
     let whole = plain.json();
-    assert_eq!((&whole["object"], &whole["choices"][0]["finish_reason"], &whole["usage"]["total_tokens"]), (&json!("chat.completion"), &json!("stop"), &json!(13)));
+    assert_eq!(
+        (&whole["object"], &whole["choices"][0]["finish_reason"], &whole["usage"]["total_tokens"]),
+        (&json!("chat.completion"), &json!("stop"), &json!(13))
+    );
     check(&host.ask("hi").streamed().send(), "exact", "Answer 1 of tiny-1 to: hi");
     assert_eq!(fake.count(), 1);
 }
@@ -84,7 +91,11 @@ fn every_field_that_reaches_the_provider_counts() {
         let body = with(change);
         assert_eq!(host.asking(body.clone()).send().cache(), "miss", "{body}");
     }
-    assert_eq!(host.asking(base.clone()).header("openai-beta", "x=1").send().cache(), "miss", "a header that changes what the provider does");
+    assert_eq!(
+        host.asking(base.clone()).header("openai-beta", "x=1").send().cache(),
+        "miss",
+        "a header that changes what the provider does"
+    );
     assert_eq!(fake.count(), 11);
 }
 
@@ -109,7 +120,8 @@ fn the_client_may_decline() {
 fn what_is_never_stored() {
     let (fake, host) = host();
     let tool = |completion: &mut Value| {
-        completion["choices"][0]["message"]["tool_calls"] = json!([{ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
+        completion["choices"][0]["message"]["tool_calls"] =
+            json!([{ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
         completion["choices"][0]["finish_reason"] = json!("tool_calls");
     };
     let acts: Vec<(&str, Act)> = vec![

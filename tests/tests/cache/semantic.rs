@@ -49,9 +49,7 @@ fn near_is_not_the_same() {
 #[test]
 fn only_the_question_may_differ() {
     let (_fake, host) = host();
-    let body = |system: &str, question: &str, temperature: f64, model: &str| {
-        json!({ "model": model, "temperature": temperature, "messages": [{ "role": "system", "content": system }, { "role": "user", "content": question }] })
-    };
+    let body = |system: &str, question: &str, temperature: f64, model: &str| json!({ "model": model, "temperature": temperature, "messages": [{ "role": "system", "content": system }, { "role": "user", "content": question }] });
     let (question, reworded) = ("How do I reset my password?", "how do i reset my password");
     assert_eq!(host.asking(body("Be brief.", question, 0.0, "small")).send().cache(), "miss");
     assert_eq!(host.asking(body("Be long.", reworded, 0.0, "small")).send().cache(), "miss");

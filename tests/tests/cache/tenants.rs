@@ -28,7 +28,10 @@ fn key() -> impl Strategy<Value = Value> {
     let word = || prop::sample::select(vec!["", "a", "ours", "theirs", "tenant", "default", "\u{0}", "é"]);
     let scope = prop_oneof![Just(json!("tenant")), Just(json!("principal")), word().prop_map(|word| json!({ "custom": word }))];
     let exact = prop::option::of(prop::collection::vec(word(), 0..3));
-    let semantic = prop::option::of((prop::option::of(word()), prop::collection::vec(word(), 0..2)).prop_map(|(text, partition)| json!({ "text": text, "partition": partition, "min_similarity": -1.0 })));
+    let semantic = prop::option::of(
+        (prop::option::of(word()), prop::collection::vec(word(), 0..2))
+            .prop_map(|(text, partition)| json!({ "text": text, "partition": partition, "min_similarity": -1.0 })),
+    );
     (scope, exact, semantic, prop::option::of(word())).prop_map(|(scope, exact, semantic, generation)| json!({ "scope": scope, "exact": exact, "semantic": semantic, "generation": generation }))
 }
 

@@ -79,8 +79,12 @@ fn an_upstream_model_gets_the_clients_bytes() {
     let answer = host.post("/v1/embeddings", sent.as_bytes(), &[]);
     assert_eq!(fake.last().text(), r#"{ "input" : [[1,2],[3]], "model":"vectors-1", "user": "u" }"#);
     assert_eq!(fake.last().line, "POST /v1/embeddings HTTP/1.1");
-    assert_eq!((answer.status, answer.text(), answer.header("x-pointsman-model")), (200, r#"{"data":[], "x": 1.0}"#, Some("vectors")));
-    fake.next(Act::refuse(429, "slow_down").header("retry-after", "7")).next(Act::refuse(429, "slow_down").header("retry-after", "7"));
+    assert_eq!(
+        (answer.status, answer.text(), answer.header("x-pointsman-model")),
+        (200, r#"{"data":[], "x": 1.0}"#, Some("vectors"))
+    );
+    fake.next(Act::refuse(429, "slow_down").header("retry-after", "7"))
+        .next(Act::refuse(429, "slow_down").header("retry-after", "7"));
     let refused = embed(&host, json!({ "model": "vectors", "input": "x" }));
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("7")));
 }

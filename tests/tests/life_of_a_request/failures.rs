@@ -60,7 +60,9 @@ fn a_plain_answer_that_is_cut_anywhere_is_asked_for_again() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
     for byte in [1, 50, 200] {
-        for act in [Act::answer().cut_at(byte), Act::answer().reset_at(byte), Act::answer().stall_at(byte), Act::answer().length(10_000)] {
+        for act in
+            [Act::answer().cut_at(byte), Act::answer().reset_at(byte), Act::answer().stall_at(byte), Act::answer().length(10_000)]
+        {
             fake.next(act);
             let answer = host.chat("hi");
             assert_eq!((answer.status, answer.whole), (200, true), "{}", answer.text());
@@ -147,14 +149,22 @@ fn check_cut(answer: &Answer, whole: &str, byte: usize) {
     assert!(["upstream_broken", "upstream_timeout"].contains(&error["code"].as_str().unwrap()), "{error}");
     assert!(!text.contains("[DONE]"), "cut at {byte}: an error is no end");
     let passed = text.rsplit_once("data: {\"error\"").unwrap().0;
-    assert!(whole.starts_with(passed) && (passed.is_empty() || passed.ends_with("\n\n")) && passed.len() <= byte, "cut at {byte}: {text}");
+    assert!(
+        whole.starts_with(passed) && (passed.is_empty() || passed.ends_with("\n\n")) && passed.len() <= byte,
+        "cut at {byte}: {text}"
+    );
 }
 
 #[test]
 fn a_stream_that_breaks_off_anywhere_ends_with_an_error() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
-    let events = ["{\"choices\":[{\"delta\":{\"content\":\"one\"},\"finish_reason\":null}]}", "{\"choices\":[{\"delta\":{\"content\":\" two\"},\"finish_reason\":null}]}", "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}", "[DONE]"];
+    let events = [
+        "{\"choices\":[{\"delta\":{\"content\":\"one\"},\"finish_reason\":null}]}",
+        "{\"choices\":[{\"delta\":{\"content\":\" two\"},\"finish_reason\":null}]}",
+        "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}",
+        "[DONE]",
+    ];
     let whole: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     for byte in (1..whole.len()).step_by(9).chain([whole.len()]) {
         fake.next(Act::events(events).cut_at(byte)).next(Act::refuse(500, "there must be no second start"));

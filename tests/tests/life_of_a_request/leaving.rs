@@ -11,7 +11,11 @@ const PROMPTLY: Duration = Duration::from_secs(2);
 fn a_client_that_leaves_cancels_its_upstream() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).start();
-    let acts = [("before the head", Act::silent()), ("before the first byte", Act::answer().stall_at(0)), ("in the middle", Act::answer().stall_at(300))];
+    let acts = [
+        ("before the head", Act::silent()),
+        ("before the first byte", Act::answer().stall_at(0)),
+        ("in the middle", Act::answer().stall_at(300)),
+    ];
     let mut left = 0;
     for (when, act) in acts {
         for streamed in [false, true] {
@@ -26,14 +30,20 @@ fn a_client_that_leaves_cancels_its_upstream() {
                     assert!(live.portion().is_some());
                 }
                 let gone = Instant::now();
-                if reset { connection.reset() } else { drop(connection) }
+                if reset {
+                    connection.reset()
+                } else {
+                    drop(connection)
+                }
                 left += 1;
                 let noticed = fake.wait_for_departures(left).saturating_duration_since(gone);
                 assert!(noticed < PROMPTLY, "{when}, streamed {streamed}, reset {reset}: {noticed:?}");
             }
         }
     }
-    eventually("all of them booked", || (host.metrics().sum("pointsman_exchanges_total", &["ending=\"left\""]) == left as f64).then_some(()));
+    eventually("all of them booked", || {
+        (host.metrics().sum("pointsman_exchanges_total", &["ending=\"left\""]) == left as f64).then_some(())
+    });
     assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
 }
 
@@ -46,7 +56,8 @@ fn a_slow_client_slows_its_upstream_and_fills_no_memory() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).cache().spawn();
     assert_eq!(host.chat("warm up").status, 200);
-    let text = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}},\"finish_reason\":null}}]}}\n\n", "x".repeat(PIECE));
+    let text =
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}},\"finish_reason\":null}}]}}\n\n", "x".repeat(PIECE));
     fake.always(Act::body("text/event-stream", [text.clone()]).times(TIMES));
     let before = host.resident();
     let mut clients: Vec<Connection> = (0..8).map(|_| Connection::open(host.address)).collect();

@@ -10,7 +10,10 @@ fn a_body_goes_up_with_the_models_name_changed_and_nothing_else() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).start();
     let cases = [
-        (r#"{"model":"small","messages":[{"role":"user","content":"hi"}]}"#, r#"{"model":"tiny-1","messages":[{"role":"user","content":"hi"}]}"#),
+        (
+            r#"{"model":"small","messages":[{"role":"user","content":"hi"}]}"#,
+            r#"{"model":"tiny-1","messages":[{"role":"user","content":"hi"}]}"#,
+        ),
         (
             "{ \"messages\" : [ {\"content\":\"\\u00e9 \\/ \\ud83d\\ude00\",\"role\":\"user\"} ],\r\n\t\"x_new\": [1, 2.50, -0, 1E+2, {\"model\":\"small\"}], \"model\" :  \"small\"  }\n",
             "{ \"messages\" : [ {\"content\":\"\\u00e9 \\/ \\ud83d\\ude00\",\"role\":\"user\"} ],\r\n\t\"x_new\": [1, 2.50, -0, 1E+2, {\"model\":\"small\"}], \"model\" :  \"tiny-1\"  }\n",
@@ -99,8 +102,21 @@ fn events_are_not_held_back() {
 fn headers_say_where_the_answer_comes_from() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).start();
-    fake.next(Act::answer().header("x-ratelimit-remaining-requests", "9").header("set-cookie", "a=b").header("x-pointsman-model", "forged").header("server", "fake"));
-    let answer = host.ask("hi").model("auto").header("x-my-own", "kept").header("x-pointsman-forged", "1").header("authorization", "Bearer sk-client").header("cookie", "c=d").send();
+    fake.next(
+        Act::answer()
+            .header("x-ratelimit-remaining-requests", "9")
+            .header("set-cookie", "a=b")
+            .header("x-pointsman-model", "forged")
+            .header("server", "fake"),
+    );
+    let answer = host
+        .ask("hi")
+        .model("auto")
+        .header("x-my-own", "kept")
+        .header("x-pointsman-forged", "1")
+        .header("authorization", "Bearer sk-client")
+        .header("cookie", "c=d")
+        .send();
     assert_eq!(answer.header("x-pointsman-model"), Some("small"), "the configured name, not the provider's");
     assert_eq!(answer.header("x-pointsman-upstream-request-id"), Some("fake-1"));
     assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("9"));
@@ -119,7 +135,11 @@ fn headers_say_where_the_answer_comes_from() {
 #[test]
 fn the_providers_own_key_and_headers_go_up() {
     let fake = FakeUpstream::start();
-    let host = Host::new().file("secret.txt", b"sk-provider\n").upstream(&fake).provider("key = \"file:secret.txt\"\nheaders = { x-team = \"blue\" }").start();
+    let host = Host::new()
+        .file("secret.txt", b"sk-provider\n")
+        .upstream(&fake)
+        .provider("key = \"file:secret.txt\"\nheaders = { x-team = \"blue\" }")
+        .start();
     host.ask("hi").header("authorization", "Bearer sk-client").header("x-team", "red").send();
     assert_eq!(fake.last().header("authorization"), Some("Bearer sk-provider"));
     assert_eq!(fake.last().header("x-team"), Some("blue"), "what the owner writes counts");
@@ -141,7 +161,11 @@ fn one_connection_serves_many_requests_and_upstream_connections_are_kept() {
 fn http_2_serves_many_at_once() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).start();
-    let bodies: Vec<String> = (0..20).map(|index| json!({ "model": "small", "messages": [{ "role": "user", "content": format!("number {index}") }] }).to_string()).collect();
+    let bodies: Vec<String> = (0..20)
+        .map(|index| {
+            json!({ "model": "small", "messages": [{ "role": "user", "content": format!("number {index}") }] }).to_string()
+        })
+        .collect();
     for (index, (status, body)) in tests::h2::plain(host.address, &bodies).into_iter().enumerate() {
         assert_eq!(status, 200);
         assert!(body.contains(&format!("number {index}\"")), "{body}");

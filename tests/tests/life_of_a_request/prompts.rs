@@ -24,10 +24,22 @@ fn a_prompt_goes_before_the_clients_messages() {
     let host = host(&fake);
     let user = json!({ "role": "user", "content": "hi" });
     let cases = [
-        (json!({ "id": "greet", "variables": { "name": "Ada" } }), "greet@v2", json!([{ "role": "system", "content": "You greet Ada warmly." }, { "role": "user", "content": "Hello, I am Ada." }, user])),
-        (json!({ "id": "greet", "version": "v1", "variables": { "name": "{{ x }} \"q\"\n" } }), "greet@v1", json!([{ "role": "system", "content": "You greet {{ x }} \"q\"\n." }, user])),
+        (
+            json!({ "id": "greet", "variables": { "name": "Ada" } }),
+            "greet@v2",
+            json!([{ "role": "system", "content": "You greet Ada warmly." }, { "role": "user", "content": "Hello, I am Ada." }, user]),
+        ),
+        (
+            json!({ "id": "greet", "version": "v1", "variables": { "name": "{{ x }} \"q\"\n" } }),
+            "greet@v1",
+            json!([{ "role": "system", "content": "You greet {{ x }} \"q\"\n." }, user]),
+        ),
         (json!({ "id": "pinned" }), "pinned@v1", json!([{ "role": "system", "content": "One." }, user])),
-        (json!({ "id": "pinned", "version": "v2", "variables": null }), "pinned@v2", json!([{ "role": "system", "content": "Two." }, user])),
+        (
+            json!({ "id": "pinned", "version": "v2", "variables": null }),
+            "pinned@v2",
+            json!([{ "role": "system", "content": "Two." }, user]),
+        ),
     ];
     for (prompt, name, expect) in cases {
         let answer = ask(&host, prompt.clone());

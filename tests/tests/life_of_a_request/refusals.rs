@@ -97,7 +97,8 @@ fn models_are_listed() {
 #[test]
 fn keys_open_what_they_are_for() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).key("app", "team").limited_key("thrifty", "team", "models = [\"small\", \"auto\"]\n").start();
+    let host =
+        Host::new().upstream(&fake).key("app", "team").limited_key("thrifty", "team", "models = [\"small\", \"auto\"]\n").start();
     let unknown = Host::new().key("other", "team");
     let other = unknown.upstream(&fake).start().keys["other"].clone();
     for (wrong, headers) in [

@@ -69,7 +69,11 @@ fn heads_that_must_be_refused() {
             }
             Err(error) => panic!("{shown}: {error}"),
         };
-        assert!(answer.status == *status || (head.len() > 100_000 && (400..=431).contains(&answer.status)), "{shown}: {}", answer.status);
+        assert!(
+            answer.status == *status || (head.len() > 100_000 && (400..=431).contains(&answer.status)),
+            "{shown}: {}",
+            answer.status
+        );
         assert!(connection.closed_within(SOON).is_some(), "{shown}: what follows may be anybody's");
     }
     assert_eq!(fake.count(), 0);

@@ -28,7 +28,11 @@ fn directives() {
     let now = ask(&host, "a", json!({ "key": key }));
     assert_eq!((now.cache(), now.content()), ("exact", refreshed.content()), "a refresh replaces");
     assert!(now.header("x-pointsman-plugin").unwrap().starts_with("puppet@"));
-    assert_eq!(ask(&host, "a", json!("pass")).cache(), "exact", "the host's own key is the same where the plugin's says nothing more");
+    assert_eq!(
+        ask(&host, "a", json!("pass")).cache(),
+        "exact",
+        "the host's own key is the same where the plugin's says nothing more"
+    );
 }
 
 #[test]

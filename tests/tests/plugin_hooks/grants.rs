@@ -13,7 +13,11 @@ fn check(plugin: Plugin, reason: &str) {
 #[test]
 fn an_import_needs_its_grant() {
     for interface in ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random"] {
-        let others: Vec<String> = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random"].iter().filter(|other| **other != interface).map(|other| format!("{other:?}")).collect();
+        let others: Vec<String> = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random"]
+            .iter()
+            .filter(|other| **other != interface)
+            .map(|other| format!("{other:?}"))
+            .collect();
         let plugin = Plugin::new("asker", guests::asker()).set(&format!("grant = [{}]", others.join(", ")));
         check(plugin, &format!("add \"{interface}\" to `grant`"));
     }
@@ -55,7 +59,10 @@ fn the_administrator_sees_what_is_loaded() {
     let host = Host::new().upstream(&fake).plugin(Plugin::asker()).start();
     let plugins = host.api("/api/plugins");
     let plugin = &plugins["plugins"][0];
-    assert_eq!((plugin["name"].as_str(), plugin["version"].as_str(), plugin["quarantined"].as_bool()), (Some("asker"), Some("1.0.0"), Some(false)));
+    assert_eq!(
+        (plugin["name"].as_str(), plugin["version"].as_str(), plugin["quarantined"].as_bool()),
+        (Some("asker"), Some("1.0.0"), Some(false))
+    );
     assert_eq!(plugin["hooks"], serde_json::json!(["routing"]));
     assert_eq!(plugin["grant"].as_array().unwrap().len(), 7);
     assert!(plugin["digest"].as_str().unwrap().starts_with("sha256:"));

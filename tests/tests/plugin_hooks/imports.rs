@@ -14,14 +14,19 @@ fn host(fake: &FakeUpstream) -> Running {
 fn ask(host: &Running, text: &str, what: Value) -> String {
     let answer = host.ask(text).model("auto").puppet("ask", what.clone()).send();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.header("x-pointsman-reason").unwrap_or_else(|| panic!("{what}: no answer; see the failures: {}", host.api("/api/plugins"))).to_owned()
+    answer
+        .header("x-pointsman-reason")
+        .unwrap_or_else(|| panic!("{what}: no answer; see the failures: {}", host.api("/api/plugins")))
+        .to_owned()
 }
 
 #[test]
 fn config() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
-    for (key, expect) in [("name", "Some(\"n\")"), ("limit", "Some(\"400\")"), ("nested", r#"Some("{\"list\":[1,2.5]}")"#), ("none", "None")] {
+    for (key, expect) in
+        [("name", "Some(\"n\")"), ("limit", "Some(\"400\")"), ("nested", r#"Some("{\"list\":[1,2.5]}")"#), ("none", "None")]
+    {
         assert_eq!(ask(&host, "hi", json!({ "config": key })), expect);
     }
     assert_eq!(ask(&host, "hi", json!("document")), r#"{"limit":400,"name":"n","nested":{"list":[1,2.5]}}"#);
@@ -45,7 +50,10 @@ fn upstreams() {
 fn embeddings() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
-    assert_eq!(ask(&host, "What is wrong with this Rust code?", json!({ "classify": { "examples": "topic", "k": 2 } })), "code,food");
+    assert_eq!(
+        ask(&host, "What is wrong with this Rust code?", json!({ "classify": { "examples": "topic", "k": 2 } })),
+        "code,food"
+    );
     assert_eq!(ask(&host, "How do I cook tomato soup?", json!({ "classify": { "examples": "topic", "k": 1 } })), "food");
     assert_eq!(ask(&host, "hi", json!({ "classify": { "examples": "none", "k": 1 } })), "EmbedError::Unavailable");
     let of = |a: &str, b: &str| -> f32 {
@@ -54,7 +62,10 @@ fn embeddings() {
     };
     assert!(of("a small dog", "a small dog") > 0.99);
     assert!(of("reset my password", "forgot my password") > of("reset my password", "the capital of France"));
-    let (dimensions, length) = ask(&host, "hello world", json!("embedding")).split_once(' ').map(|(x, y)| (x.parse::<u32>().unwrap(), y.to_owned())).unwrap();
+    let (dimensions, length) = ask(&host, "hello world", json!("embedding"))
+        .split_once(' ')
+        .map(|(x, y)| (x.parse::<u32>().unwrap(), y.to_owned()))
+        .unwrap();
     assert!(dimensions >= 64 && length == "1.000", "{dimensions} {length}");
     assert_eq!(ask(&host, "hi", json!({ "embed": "hello world" })), format!("{dimensions} 1.000"));
 }
@@ -103,19 +114,25 @@ fn metrics() {
 fn log() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).log("info").plugin(Plugin::asker()).spawn();
-    let lines = json!({ "log": { "level": 3, "message": "tricky\n{\"level\":\"FORGED\"}", "fields": [["k", "v\"\n"]], "times": 20 } });
+    let lines =
+        json!({ "log": { "level": 3, "message": "tricky\n{\"level\":\"FORGED\"}", "fields": [["k", "v\"\n"]], "times": 20 } });
     let answer = host.ask("hi").puppet("ask", lines).send();
     assert_eq!(answer.header("x-pointsman-reason"), Some("false"), "the lines of this exchange are used up");
     host.ask("hi").puppet("ask", json!({ "log": { "level": 0, "message": "too quiet", "fields": [], "times": 1 } })).send();
     let id = answer.header("x-request-id").unwrap();
     let said = || -> Vec<Value> {
         let log = host.log();
-        let json = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: a line of the log is no JSON: {line}"));
+        let json = |line: &String| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: a line of the log is no JSON: {line}"))
+        };
         log.iter().map(json).filter(|line: &Value| line["target"] == "pointsman::plugin::guest").collect()
     };
     let said = eventually("sixteen lines", || Some(said()).filter(|said| said.len() >= 16));
     assert_eq!(said.len(), 16, "no more than the contract allows");
-    assert_eq!((said[0]["message"].as_str(), said[0]["level"].as_str(), said[0]["exchange"].as_str()), (Some("tricky\n{\"level\":\"FORGED\"}"), Some("WARN"), Some(id)));
+    assert_eq!(
+        (said[0]["message"].as_str(), said[0]["level"].as_str(), said[0]["exchange"].as_str()),
+        (Some("tricky\n{\"level\":\"FORGED\"}"), Some("WARN"), Some(id))
+    );
     assert!(said[0]["plugin"].as_str().unwrap().starts_with("asker@") && said[0]["fields"].as_str().unwrap().contains("\"k\""));
     assert!(!host.log().iter().any(|line| line.contains("too quiet")));
 }

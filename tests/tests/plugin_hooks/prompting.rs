@@ -5,14 +5,21 @@ use tests::{Answer, FakeUpstream, Host, Plugin, Running};
 
 fn host(fake: &FakeUpstream) -> Running {
     let plugin = Plugin::puppet().set("deadline = \"500ms\"");
-    Host::new().upstream(fake).prompt("greet", "v1", "One for {{ name }}.").prompt("greet", "v2", "Two for {{ name }}.").plugin(plugin).start()
+    Host::new()
+        .upstream(fake)
+        .prompt("greet", "v1", "One for {{ name }}.")
+        .prompt("greet", "v2", "Two for {{ name }}.")
+        .plugin(plugin)
+        .start()
 }
 
 const MESSAGES: &str = r#"[{"role":"system","content":"s","x":1},{"role":"user","content":"hi"}]"#;
 
 fn select(host: &Running, orders: Value) -> Answer {
     let messages: Value = serde_json::from_str(MESSAGES).unwrap();
-    host.asking(json!({ "model": "small", "messages": messages, "prompt": { "id": "greet", "variables": { "name": "Ada" } } })).puppet("select", orders).send()
+    host.asking(json!({ "model": "small", "messages": messages, "prompt": { "id": "greet", "variables": { "name": "Ada" } } }))
+        .puppet("select", orders)
+        .send()
 }
 
 #[test]
@@ -22,8 +29,18 @@ fn outcomes_change_what_goes_up() {
     let (system, user) = (json!({ "role": "system", "content": "s", "x": 1 }), json!({ "role": "user", "content": "hi" }));
     let said = |role: &str, text: &str| json!({ "role": role, "content": text });
     let cases = [
-        ("no opinion: the client's own wish", json!("pass"), Some("greet@v2"), json!([said("system", "Two for Ada."), system, user])),
-        ("a version", json!({ "choose": { "prompt": "greet", "version": "v1" } }), Some("greet@v1"), json!([said("system", "One for Ada."), system, user])),
+        (
+            "no opinion: the client's own wish",
+            json!("pass"),
+            Some("greet@v2"),
+            json!([said("system", "Two for Ada."), system, user]),
+        ),
+        (
+            "a version",
+            json!({ "choose": { "prompt": "greet", "version": "v1" } }),
+            Some("greet@v1"),
+            json!([said("system", "One for Ada."), system, user]),
+        ),
         (
             "edits alone",
             json!({ "rewrite": { "choice": { "prompt": "own", "version": "7" }, "edits": [{ "replace-system": "t" }, { "append": "more" }, { "prepend": "first" }] } }),
@@ -51,7 +68,10 @@ fn parameters_can_be_set_and_the_rest_keeps_its_bytes() {
     let body = br#"{"model":"small", "temperature": 0.70, "x":[1.50], "messages":[{"role":"user","content":"\u00e9"}]}"#;
     let orders = r#"{"rewrite":{"edits":[{"set-parameter":["temperature","0.2"]},{"set-parameter":["top_k","40"]}]}}"#;
     assert_eq!(host.post("/v1/chat/completions", body, &[("x-puppet-select", orders)]).status, 200);
-    assert_eq!(fake.last().text(), r#"{"model":"tiny-1", "temperature": 0.2, "x":[1.50], "messages":[{"role":"user","content":"\u00e9"}],"top_k":40}"#);
+    assert_eq!(
+        fake.last().text(),
+        r#"{"model":"tiny-1", "temperature": 0.2, "x":[1.50], "messages":[{"role":"user","content":"\u00e9"}],"top_k":40}"#
+    );
 }
 
 #[test]

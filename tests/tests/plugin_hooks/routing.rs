@@ -19,7 +19,10 @@ fn a_plan_chooses_the_model_and_says_why() {
     let host = host(&fake);
     let orders = json!({ "plan": { "targets": ["large"], "reason": "it looks hard", "headers": [["x-effort", "high"]], "labels": [["topic", "maths"]] } });
     let answer = route(&host, orders);
-    assert_eq!((answer.status, answer.header("x-pointsman-model"), answer.header("x-pointsman-reason")), (200, Some("large"), Some("it looks hard")));
+    assert_eq!(
+        (answer.status, answer.header("x-pointsman-model"), answer.header("x-pointsman-reason")),
+        (200, Some("large"), Some("it looks hard"))
+    );
     let label = answer.header("x-pointsman-plugin").expect("who decided").to_owned();
     assert_eq!((&label[..7], label.len()), ("puppet@", 19));
     assert_eq!(host.api("/api/plugins")["plugins"][0]["label"], label.as_str());
@@ -32,14 +35,20 @@ fn without_an_opinion_the_host_chooses() {
     let host = host(&fake);
     for ask in [host.ask("hi").model("auto"), host.ask("hi").model("auto").puppet("route", json!("pass"))] {
         let answer = ask.send();
-        assert_eq!((answer.header("x-pointsman-model"), answer.header("x-pointsman-plugin"), answer.header("x-pointsman-reason")), (Some("small"), None, None));
+        assert_eq!(
+            (answer.header("x-pointsman-model"), answer.header("x-pointsman-plugin"), answer.header("x-pointsman-reason")),
+            (Some("small"), None, None)
+        );
     }
 }
 
 #[test]
 fn the_second_target_answers_when_the_first_fails() {
     let (bad, good) = (FakeUpstream::start(), FakeUpstream::start());
-    let elsewhere = format!("[providers.other]\nkind = \"openai\"\nendpoints = [{:?}]\n[models.spare]\nprovider = \"other\"\nname = \"spare-1\"\n[models.any]\nchoose = [\"small\", \"spare\"]", good.url());
+    let elsewhere = format!(
+        "[providers.other]\nkind = \"openai\"\nendpoints = [{:?}]\n[models.spare]\nprovider = \"other\"\nname = \"spare-1\"\n[models.any]\nchoose = [\"small\", \"spare\"]",
+        good.url()
+    );
     let host = Host::new().upstream(&bad).section(&elsewhere).plugin(Plugin::puppet().set("deadline = \"500ms\"")).start();
     for act in [Act::refuse(500, "broken"), Act::answer().cut_at(0), Act::raw("")] {
         bad.always(act);
@@ -59,7 +68,10 @@ fn the_second_target_answers_when_the_first_fails() {
 fn a_refusal_is_the_plugins_to_word() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
-    let answer = route(&host, json!({ "reject": { "status": 429, "code": "too_long", "message": "Send less than \"that\".", "retry_after_ms": 1500 } }));
+    let answer = route(
+        &host,
+        json!({ "reject": { "status": 429, "code": "too_long", "message": "Send less than \"that\".", "retry_after_ms": 1500 } }),
+    );
     assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (429, "too_long", Some("2")));
     assert_eq!(answer.json()["error"]["message"], "Send less than \"that\".");
     assert_eq!(fake.count(), 0);
@@ -91,7 +103,12 @@ fn what_the_contract_does_not_allow_falls_through() {
     ];
     for orders in &bad {
         let answer = route(&host, orders.clone());
-        assert_eq!((answer.status, answer.header("x-pointsman-model"), answer.header("x-pointsman-plugin")), (200, Some("small"), None), "{orders}: {}", answer.text());
+        assert_eq!(
+            (answer.status, answer.header("x-pointsman-model"), answer.header("x-pointsman-plugin")),
+            (200, Some("small"), None),
+            "{orders}: {}",
+            answer.text()
+        );
         let up = fake.last();
         assert_eq!((up.header("x-injected"), up.header("authorization")), (None, None), "{orders}");
     }
@@ -114,7 +131,12 @@ fn a_reason_is_made_safe() {
 #[test]
 fn a_plugin_does_not_widen_a_key() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).limited_key("thrifty", "t", "models = [\"small\"]\n").limited_key("auto", "t", "models = [\"auto\"]\n").plugin(Plugin::puppet().set("deadline = \"500ms\"")).start();
+    let host = Host::new()
+        .upstream(&fake)
+        .limited_key("thrifty", "t", "models = [\"small\"]\n")
+        .limited_key("auto", "t", "models = [\"auto\"]\n")
+        .plugin(Plugin::puppet().set("deadline = \"500ms\""))
+        .start();
     let large = json!({ "plan": { "targets": ["large"] } });
     let bound = host.ask("hi").key("thrifty").puppet("route", large.clone()).send();
     assert_eq!(bound.header("x-pointsman-model"), Some("small"), "{}", bound.text());

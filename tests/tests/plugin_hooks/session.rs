@@ -14,7 +14,8 @@ fn a_plugin_sees_its_request_and_no_credentials() {
     let body = json!({ "model": "small", "max_tokens": 9, "metadata": { "a/b": [1, { "c": "d" }] }, "messages": [
         { "role": "system", "content": "s" }, { "role": "user", "content": [{ "type": "text", "text": "héllo" }, { "type": "text", "text": "two" }] }, { "role": "odd", "content": null }] });
     let sees = |what: Value| {
-        let ask = host.asking(body.clone()).key("app").header("x-tier", "gold").header("cookie", "c=d").header("x-api-key", "secret");
+        let ask =
+            host.asking(body.clone()).key("app").header("x-tier", "gold").header("cookie", "c=d").header("x-api-key", "secret");
         ask.puppet("route", json!({ "tell": what })).send().header("x-pointsman-reason").unwrap_or_default().to_owned()
     };
     assert_eq!(sees(json!({ "header": "x-tier" })), "Some(\"gold\")");
@@ -49,7 +50,8 @@ fn labels_are_seen_by_later_plugins() {
     let second = Plugin::new("second", tests::guests::puppet()).hooks("\"routing\"").set("deadline = \"500ms\"");
     let first = Plugin::puppet().hooks("\"prompting\"").set("deadline = \"500ms\"");
     let host = Host::new().upstream(&fake).plugin(first).plugin(second).start();
-    let select = json!({ "rewrite": { "choice": { "prompt": "p", "version": "1", "labels": [["topic", "old"], ["topic", "maths"]] } } });
+    let select =
+        json!({ "rewrite": { "choice": { "prompt": "p", "version": "1", "labels": [["topic", "old"], ["topic", "maths"]] } } });
     let answer = host.ask("hi").puppet("select", select).puppet("route", json!({ "tell": { "metadata": "topic" } })).send();
     assert_eq!(answer.header("x-pointsman-reason"), Some("Some(\"maths\")"), "the newest value");
     let plugins = answer.header("x-pointsman-plugin").unwrap();
