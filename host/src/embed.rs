@@ -64,7 +64,7 @@ pub trait Embedder: Send + Sync + 'static {
     /// this model file (see where it is defined).
     fn default_cut(&self) -> f32;
 
-    /// An upper bound (95 %) on the share of wrong hits at that cut behind the guards, as measured for this model file.
+    /// The share of wrong hits at that cut behind the guards, as measured for this model file on labelled pairs.
     fn wrong_at_cut(&self) -> f64;
 
     /// The vector of a text. Ready at once for the built-in model.

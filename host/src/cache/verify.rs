@@ -8,6 +8,7 @@
 //!
 //! **Invariant:** pure, and the same for both orders of its arguments.
 
+mod frames;
 mod text;
 mod words;
 

@@ -48,7 +48,7 @@ struct Seen {
 }
 
 impl Tap {
-    /// A tap; with a limit above zero it keeps the stream's bytes for [`assemble`] unless there are more than that.
+    /// A tap; with a limit above zero it keeps the stream's bytes for [`assemble()`] unless there are more than that.
     pub fn new(limit: usize) -> Self {
         Self { copy: (limit > 0).then(Vec::new), limit, ..Self::default() }
     }

@@ -200,7 +200,7 @@ fn may_serve_near(config: &Config, embedder: &dyn Embedder) -> bool {
     let (allowed, measured) = (semantic.wrong_hits, embedder.wrong_at_cut());
     if measured > allowed {
         tracing::warn!(
-            "cache.semantic.wrong_hits allows {allowed}, and {} is only known to stay within {measured}: no semantic hit is served",
+            "cache.semantic.wrong_hits allows {allowed}, and {} was measured at {measured}: no semantic hit is served",
             embedder.id()
         );
     }

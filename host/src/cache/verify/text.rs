@@ -7,18 +7,19 @@
 //!
 //! **Invariant:** nothing is left out of a text so that nothing remains.
 
-use super::words::{ANTONYMS, CONTRACTED, FRAMES, NUMBERS, POINTERS, PRONOUNS, QUESTIONS, SAME, STOP};
+use super::frames::without_frames;
+use super::words::{ANTONYMS, CONTRACTED, NUMBERS, POINTERS, PRONOUNS, QUESTIONS, SAME, STOP};
 
 /// A word as it is written, and as it is compared.
 #[derive(Clone)]
 pub(super) struct Word {
     written: String,
     /// Lower case; another spelling of a word has the same key. What matters of it is its stem.
-    key: String,
+    pub(super) key: String,
     stem: String,
-    begins_sentence: bool,
+    pub(super) begins_sentence: bool,
     /// Something like a comma or a full stop follows, or nothing.
-    ends_clause: bool,
+    pub(super) ends_clause: bool,
 }
 
 pub(super) struct Text {
@@ -99,9 +100,13 @@ impl Text {
 }
 
 impl Word {
-    fn new(written: &str, key: &str) -> Self {
+    pub(super) fn new(written: &str, key: &str) -> Self {
         let key = SAME.iter().find(|(other, _)| *other == key).map_or(key, |(_, one)| one);
         Self { written: written.to_owned(), key: key.to_owned(), stem: stem(key), begins_sentence: false, ends_clause: false }
+    }
+
+    pub(super) fn at_beginning(self, begins_sentence: bool) -> Self {
+        Self { begins_sentence, ..self }
     }
 
     /// Capitals inside a sentence, or anywhere but at the beginning of the word; signs inside it.
@@ -197,51 +202,6 @@ fn expand(part: &str, shouted: bool, words: &mut Vec<Word>) {
     let (bare, more) = ending.or_else(|| Some((lower.strip_suffix("'s")?, None))).unwrap_or((&lower, None));
     words.push(Word::new(part, bare.trim_end_matches('\'')));
     words.extend(more.map(|word| Word::new(word, word)));
-}
-
-/// Leaves out what only asks for an answer, at the beginning of sentences, and a "please" at their end.
-fn without_frames(words: &[Word]) -> Vec<Word> {
-    let mut out: Vec<Word> = Vec::with_capacity(words.len());
-    let mut rest = words;
-    let mut begins = true;
-    while let Some(word) = rest.first() {
-        begins |= word.begins_sentence;
-        if begins
-            && let Some((length, put)) = FRAMES.iter().find_map(|(frame, put, keep)| Some((matched(frame, rest)? - keep, *put)))
-        {
-            let put = if put == "=" { &word.key } else { put };
-            begins = put.is_empty();
-            if !begins {
-                out.push(Word { begins_sentence: true, ..Word::new(put, put) });
-            }
-            rest = &rest[length..];
-            continue;
-        }
-        rest = &rest[1..];
-        let goes =
-            matches!(word.key.as_str(), "please" | "pls") && word.ends_clause && (rest.is_empty() || rest[0].begins_sentence);
-        if !goes {
-            out.push(Word { begins_sentence: begins, ..word.clone() });
-        }
-        begins = false;
-    }
-    // A text that is nothing but politeness stays as it is.
-    if out.is_empty() { words.to_vec() } else { out }
-}
-
-/// How many words the frame takes, if the words begin with it. Alternatives are separated by `|`; a word with a full stop
-/// must end a clause.
-fn matched(frame: &str, words: &[Word]) -> Option<usize> {
-    let mut count = 0;
-    for slot in frame.split(' ') {
-        let word = words.get(count)?;
-        let (slot, ends) = slot.strip_suffix('.').map_or((slot, false), |slot| (slot, true));
-        if !slot.split('|').any(|one| one == word.key) || (ends && !word.ends_clause) {
-            return None;
-        }
-        count += 1;
-    }
-    Some(count)
 }
 
 /// Whether a word says something that no other guard looks at. "Do" does, where it is what somebody does.
