@@ -20,4 +20,4 @@ wasmtime::component::bindgen!({
 });
 
 pub use exports::pointsman::plugin::{caching, lifecycle, prompting, routing};
-pub use pointsman::plugin::{clock, config, embeddings, log, metrics, random, request_data, types, upstreams};
+pub use self::pointsman::plugin::{clock, config, embeddings, log, metrics, random, request_data, types, upstreams};
