@@ -78,7 +78,9 @@ impl Fill {
         }
         let near = self.keys.near.as_ref().and_then(|near| Some((near.partition, near.vector.clone()?, near.text.as_str())));
         let entry = Entry {
-            answer: answer.bytes().clone(),
+            // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
+            // and would keep all of it for as long as the entry lives.
+            answer: Bytes::copy_from_slice(answer.bytes()),
             text: near.as_ref().map(|(_, _, text)| (*text).into()),
             model: self.model,
             prompt: self.prompt,

@@ -3,5 +3,6 @@
 //! Keys, guards and the index have their own tests beside their code; here it is the line that is tested.
 
 mod exact;
+mod memory;
 mod semantic;
 mod tenants;
