@@ -9,6 +9,7 @@
 //! | `reused, one hook` | a hook with an opinion, on an instance that is there |
 //! | `three hooks, one instance` | prompting, caching and routing of one component, as an exchange asks them |
 //! | `three plugins` | the same three hooks of the three worked plugins, an instance each, an embedding among them |
+//! | `… alone` | each of these by itself |
 //!
 //! The messages of a request are read once, before: that is the parser's time (`line.rs`), and no plugin's.
 //!
@@ -57,6 +58,8 @@ struct Bench {
     policy: Arc<PluginSet>,
     router: Arc<PluginSet>,
     worked: Arc<PluginSet>,
+    /// The worked plugins again, each in a set of its own.
+    alone: [Arc<PluginSet>; 3],
 }
 
 impl Bench {
@@ -72,30 +75,23 @@ impl Bench {
         };
         let limit = serde_json::json!({ "limit": 400 });
         let grants = ["config", "random", "upstreams"];
+        let none = serde_json::json!({});
         let complexity = serde_json::json!({ "small": "small", "large": "large", "limit": 4000, "examples": "complexity" });
         let arms = serde_json::json!({ "prompt": "support", "arms": { "v1": 50, "v2": 50 }, "sticky": "x-user-id" });
+        let worked = [
+            ("prompt-ab", Hook::Prompting, &["config", "random"][..], arms),
+            ("tenant-cache", Hook::Caching, &["config"], none),
+            ("route-by-complexity", Hook::Routing, &["config", "upstreams", "embeddings"], complexity),
+        ];
+        let worked = worked
+            .map(|(name, hook, grants, config)| settings(name, &component(&format!("plugins/{name}")), &[hook], grants, &config));
         Self {
             around,
             none: set(&[]),
             policy: set(&[settings("policy", &policy, &Hook::ALL, &grants, &limit)]),
             router: set(&[settings("policy", &policy, &[Hook::Routing], &grants, &limit)]),
-            worked: set(&[
-                settings("prompt-ab", &component("plugins/prompt-ab"), &[Hook::Prompting], &["config", "random"], &arms),
-                settings(
-                    "tenant-cache",
-                    &component("plugins/tenant-cache"),
-                    &[Hook::Caching],
-                    &["config"],
-                    &serde_json::json!({}),
-                ),
-                settings(
-                    "route-by-complexity",
-                    &component("plugins/route-by-complexity"),
-                    &[Hook::Routing],
-                    &["config", "upstreams", "embeddings"],
-                    &complexity,
-                ),
-            ]),
+            worked: set(&worked),
+            alone: worked.map(|settings| set(&[settings])),
             runtime,
         }
     }
@@ -119,12 +115,20 @@ impl Bench {
         }
         self.reused(group, "reused, passes", Operation::Embedding, &short);
         self.reused(group, "reused, one hook", Operation::Chat, &short);
-        for (name, set) in [("three hooks, one instance", &self.policy), ("three plugins", &self.worked)] {
+        let opinions = [
+            ("three hooks, one instance", &self.policy, 3),
+            ("three plugins", &self.worked, 3),
+            ("prompt-ab alone", &self.alone[0], 1),
+            ("tenant-cache alone", &self.alone[1], 1),
+            ("route-by-complexity alone", &self.alone[2], 1),
+        ];
+        for (name, set, expected) in opinions {
             self.time(group, name, async || {
                 let mut session = session(set, Operation::Chat);
-                assert!(session.select(&short).await.expect("no failure").is_some());
-                assert!(session.key(&short).await.expect("no failure").is_some());
-                assert!(session.route(&short).await.expect("no failure").is_some());
+                let prompt = session.select(&short).await.expect("no failure");
+                let key = session.key(&short).await.expect("no failure");
+                let route = session.route(&short).await.expect("no failure");
+                assert_eq!([prompt.is_some(), key.is_some(), route.is_some()].iter().filter(|said| **said).count(), expected);
             });
         }
     }

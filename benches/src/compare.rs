@@ -5,7 +5,7 @@
 //!
 //! What it does not do: it builds nothing (`benches/run` does), and promises nothing: it prints what it saw.
 //!
-//! **Invariant:** no round begins after [`LAST_ROUND`]; what was measured until then is printed.
+//! **Invariant:** no round begins after `LAST_ROUND`; what was measured until then is printed.
 
 mod bench;
 mod case;
@@ -94,6 +94,7 @@ impl Compare {
             plain: Vec::new(),
             streams: Vec::new(),
             memory: BTreeMap::new(),
+            not_held: BTreeMap::new(),
             starts: Starts::default(),
         };
 
@@ -101,7 +102,11 @@ impl Compare {
         results.starts = start::times(&bench, warm, cold)?;
         for case in case::MEMORY.iter().filter(|case| self.wants(case)) {
             writeln!(err, "compare: memory of `{}`", case.name)?;
-            results.memory.insert(case.name, memory::of(&bench, case, held, SEEDS)?);
+            // A gateway that cannot hold so many is named in the table; the other figures do not depend on it.
+            match memory::of(&bench, case, held, SEEDS) {
+                Ok(memory) => drop(results.memory.insert(case.name, memory)),
+                Err(error) => drop(results.not_held.insert(case.name, error.to_string())),
+            }
         }
         for round in 0..rounds {
             if began.elapsed() > LAST_ROUND {

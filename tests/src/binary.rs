@@ -115,8 +115,9 @@ impl Binary {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
+        // Counted page by page; `status` has counters that lag behind by megabytes.
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).expect("it runs");
+        let line = rollup.lines().find(|line| line.starts_with("Rss:")).expect("Linux says so");
         let kibibytes: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
         kibibytes << 10
     }

@@ -39,16 +39,6 @@ pub fn router(revision: u32) -> Vec<u8> {
     component
 }
 
-/// The same component with another digest: a section is added that nobody reads.
-pub fn renamed(component: &[u8], name: &str) -> Vec<u8> {
-    let mut section = vec![u8::try_from(name.len()).expect("a short name")];
-    section.extend_from_slice(name.as_bytes());
-    let mut renamed = component.to_vec();
-    renamed.extend_from_slice(&[0, u8::try_from(section.len()).expect("a short name")]);
-    renamed.extend_from_slice(&section);
-    renamed
-}
-
 fn manifest_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -125,6 +125,11 @@ impl FakeUpstream {
         self.shared.opened.load(Ordering::SeqCst)
     }
 
+    /// How many connections are open now.
+    pub fn open(&self) -> usize {
+        lock(&self.shared.sockets).len()
+    }
+
     /// How many requests are being answered now.
     pub fn active(&self) -> usize {
         self.shared.active.load(Ordering::SeqCst)

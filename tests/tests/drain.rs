@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tests::h2::Session;
 use tests::{Act, Binary, Connection, FakeUpstream, Gate, Host, SOON, eventually, sse};
 
 const STREAMS: usize = 100;
@@ -68,6 +69,23 @@ fn an_answer_during_the_drain_closes_its_connection() {
     gate.open();
     let answer = connection.answer().unwrap();
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+}
+
+/// HTTP/2 says goodbye: what is under way is finished, and then the connection ends without an error.
+#[test]
+fn an_http_2_connection_finishes_its_streams() {
+    let fake = FakeUpstream::start();
+    let mut host = host(&fake, "60s");
+    let gate = Gate::new();
+    fake.next(Act::answer().hold_at(300, &gate));
+    let mut session = Session::plain(host.address);
+    let stream = session.begin(r#"{"model":"small","stream":true,"messages":[{"role":"user","content":"hi"}]}"#);
+    host.signal("TERM");
+    eventually("the drain", || (host.admin("/readyz").status == 503).then_some(()));
+    gate.open();
+    assert!(session.finish(stream).ends_with("data: [DONE]\n\n"));
+    assert!(session.is_ended());
+    assert_eq!(host.ends_within(SOON).expect("nothing is left").code(), Some(0));
 }
 
 #[test]

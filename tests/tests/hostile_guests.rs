@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 use tests::guests::hostile::{self, Hostile};
-use tests::{FakeUpstream, Host, Plugin, Running, guests};
+use tests::{Door, FakeUpstream, Host, Plugin, guests};
 
 const DEADLINE: Duration = Duration::from_millis(20);
 /// A guest that is ended at its deadline may still have to wait for a core to end on.
@@ -23,7 +23,7 @@ fn plugin(guest: &Hostile) -> Plugin {
         .set(&format!("grant = [{grants}]\nmemory = \"64MiB\"\ndeadline = \"20ms\""))
 }
 
-fn failures(host: &Running, cause: &str) -> f64 {
+fn failures(host: &Door, cause: &str) -> f64 {
     host.metrics().sum("pointsman_plugin_failures_total", &["plugin=\"hostile@", &format!("cause=\"{cause}\"")])
 }
 
@@ -31,19 +31,28 @@ fn failures(host: &Running, cause: &str) -> f64 {
 fn each_ends_in_time_and_the_request_goes_on() {
     let fake = FakeUpstream::start();
     for guest in hostile::ALL {
-        let host = Host::new().upstream(&fake).plugin(plugin(&guest)).start();
+        let host = Host::new().upstream(&fake).plugin(plugin(&guest)).spawn();
         for count in 1..=3 {
             let answer = host.chat("hi");
             assert_eq!((answer.status, answer.header("x-pointsman-plugin")), (200, None), "{}", guest.name);
             assert_eq!(failures(&host, guest.cause), f64::from(count), "{}: {}", guest.name, host.api("/api/plugins"));
         }
-        let metrics = host.metrics();
-        let took = metrics.sum("pointsman_plugin_call_seconds_sum", &["hook=\"routing\""]) / 3.0;
+        let said = host.wait_for_log("plugin failed");
+        assert!(said.contains(guest.reason), "{}: {said}", guest.name);
+        let took = host.metrics().sum("pointsman_plugin_call_seconds_sum", &["hook=\"routing\""]) / 3.0;
         assert!(took < (DEADLINE + SLACK).as_secs_f64(), "{}: {took} s a call", guest.name);
-        let strict = Host::new().upstream(&fake).plugin(plugin(&guest).must_not_fail()).start();
-        let refused = strict.chat("hi");
+    }
+}
+
+#[test]
+fn each_fails_the_request_where_the_owner_says_so() {
+    let fake = FakeUpstream::start();
+    for guest in hostile::ALL {
+        let host = Host::new().upstream(&fake).plugin(plugin(&guest).must_not_fail()).start();
+        let refused = host.chat("hi");
         assert_eq!((refused.status, refused.code().as_str()), (500, "plugin_failed"), "{}", guest.name);
     }
+    assert_eq!(fake.count(), 0);
 }
 
 #[test]
@@ -61,11 +70,7 @@ fn neighbours_on_the_same_core_are_served_meanwhile() {
     let fake = FakeUpstream::start();
     let names = ["endless-loop", "hostcall-flood", "long-sleep", "memory-bomb", "deep-recursion"];
     for guest in hostile::ALL.iter().filter(|guest| names.contains(&guest.name)) {
-        let host = Host::new()
-            .upstream(&fake)
-            .listen("threads = 1")
-            .plugin(plugin(guest).set("# long enough that the neighbour comes in between").set(""))
-            .start();
+        let host = Host::new().upstream(&fake).listen("threads = 1").plugin(plugin(guest)).start();
         let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..2 {

@@ -34,7 +34,7 @@ pub(super) fn of(bench: &Bench, case: &Case, streams: usize, seed: u32) -> Resul
     let read = hold(&mut child, streams, || process.resident());
     let _ = child.kill();
     let _ = child.wait();
-    let held_kib = read.map_err(|error| format!("{}: {error}\n{}", case.name, process.said()))?;
+    let held_kib = read.map_err(|error| format!("{error}\n{}", process.said()))?;
     Ok(Memory {
         idle_kib,
         idle_cpu_ms: idle_cpu * 1e3,

@@ -23,6 +23,8 @@ pub(super) struct Results {
     pub(super) plain: Vec<BTreeMap<&'static str, Sample>>,
     pub(super) streams: Vec<BTreeMap<&'static str, StreamSample>>,
     pub(super) memory: BTreeMap<&'static str, Memory>,
+    /// Why a case's memory could not be read while it held the streams.
+    pub(super) not_held: BTreeMap<&'static str, String>,
     pub(super) starts: Starts,
 }
 
@@ -143,7 +145,7 @@ fn streams(text: &mut String, results: &Results) {
 }
 
 fn memory(text: &mut String, results: &Results) {
-    if results.memory.is_empty() {
+    if results.memory.is_empty() && results.not_held.is_empty() {
         return;
     }
     text.push_str("| gateway | idle RSS MiB | idle CPU ms/s | RSS MiB after load | streams held | KiB per held stream |\n|---|---|---|---|---|---|\n");
@@ -160,6 +162,9 @@ fn memory(text: &mut String, results: &Results) {
         );
     }
     text.push('\n');
+    for (name, error) in &results.not_held {
+        let _ = writeln!(text, "**Not measured:** {name}: {}\n", error.trim().replace('\n', "; "));
+    }
 }
 
 fn starts(text: &mut String, results: &Results) {
@@ -213,6 +218,7 @@ mod tests {
             plain: rounds.iter().map(round).collect(),
             streams: vec![],
             memory: BTreeMap::new(),
+            not_held: BTreeMap::new(),
             starts,
         }
     }
@@ -239,6 +245,14 @@ mod tests {
         }
         assert!(markdown(&results).contains("at most 20.0 %"));
         assert!(markdown(&results).contains("Disturbed"));
+    }
+
+    #[test]
+    fn what_could_not_be_held_is_named() {
+        let mut results = results(&[(20.0, 30.0, 100.0)]);
+        results.not_held.insert("no plugin", "stream 7: status 500\nit said why\n".into());
+        let text = markdown(&results);
+        assert!(text.contains("**Not measured:** no plugin: stream 7: status 500; it said why\n"), "{text}");
     }
 
     #[test]

@@ -25,9 +25,11 @@ pub struct Hostile {
     pub grants: &'static str,
     /// The cause under which its failure is counted.
     pub cause: &'static str,
+    /// What the log says of it, in part: that it was ended for what it did, and not for something beside it.
+    pub reason: &'static str,
 }
 
-const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", route: "", grants: "", cause: "" };
+const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", route: "", grants: "", cause: "", reason: "" };
 const CLOCK: &str = r#"(import "pointsman:plugin/clock@0.1.0" "now" (func $now (result i64)))"#;
 const LOG: &str = r#"(import "pointsman:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
 const WASI: &str = r#"
@@ -36,7 +38,7 @@ const WASI: &str = r#"
 
 /// Guests that load, and misbehave when they are asked.
 pub const ALL: [Hostile; 13] = [
-    Hostile { name: "endless-loop", route: "(loop $again (br $again))", cause: "deadline", ..NOTHING },
+    Hostile { name: "endless-loop", route: "(loop $again (br $again))", cause: "deadline", reason: "interrupt", ..NOTHING },
     Hostile {
         name: "endless-start",
         imports: CLOCK,
@@ -44,6 +46,7 @@ pub const ALL: [Hostile; 13] = [
         // While it is loaded there is no exchange, and the clock stands at zero.
         fields: "(func $start (if (i64.ne (call $now) (i64.const 0)) (then (loop $again (br $again))))) (start $start)",
         cause: "deadline",
+        reason: "start: wasm trap: interrupt",
         ..NOTHING
     },
     Hostile {
@@ -51,55 +54,74 @@ pub const ALL: [Hostile; 13] = [
         fields: "(func $deep (param i32) (call $deep (i32.add (local.get 0) (i32.const 1))) (call $deep (i32.const 0)))",
         route: "(call $deep (i32.const 0))",
         cause: "trap",
+        reason: "!deep",
         ..NOTHING
     },
     Hostile {
         name: "memory-bomb",
         route: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))",
         cause: "memory",
+        reason: "growing memory",
         ..NOTHING
     },
-    Hostile { name: "memory-leap", route: "(drop (memory.grow (i32.const 65000)))", cause: "memory", ..NOTHING },
+    Hostile {
+        name: "memory-leap",
+        route: "(drop (memory.grow (i32.const 65000)))",
+        cause: "memory",
+        reason: "growing memory",
+        ..NOTHING
+    },
     Hostile {
         name: "table-bomb",
         fields: "(table $t 1 funcref)",
         route: "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again))",
         cause: "memory",
+        reason: "growing table",
         ..NOTHING
     },
-    Hostile { name: "result-beyond-memory", route: REJECT_OF_1_GIB, cause: "trap", ..NOTHING },
-    Hostile { name: "huge-result", route: REJECT_OF_8_MIB, cause: "trap", ..NOTHING },
+    Hostile { name: "result-beyond-memory", route: REJECT_OF_1_GIB, cause: "trap", reason: "out of bounds", ..NOTHING },
+    Hostile { name: "huge-result", route: REJECT_OF_8_MIB, cause: "trap", reason: "fuel allocated for hostcalls", ..NOTHING },
     Hostile {
         name: "hostcall-flood",
         imports: CLOCK,
         grants: r#""clock""#,
         route: "(loop $again (drop (call $now)) (br $again))",
         cause: "deadline",
+        reason: "interrupt",
         ..NOTHING
     },
     Hostile {
         name: "huge-argument",
         imports: LOG,
         grants: r#""log""#,
-        route: "(drop (memory.grow (i32.const 1000))) (call $log (i32.const 4) (i32.const 0) (i32.const 62914560) (i32.const 0) (i32.const 0))",
+        route: "(drop (memory.grow (i32.const 1000))) (call $log (i32.const 4) (i32.const 262144) (i32.const 62914560) (i32.const 0) (i32.const 0))",
         cause: "trap",
+        reason: "fuel allocated for hostcalls",
         ..NOTHING
     },
-    Hostile { name: "trap", route: "unreachable", cause: "trap", ..NOTHING },
-    Hostile { name: "resource-leak", route: "(return (i32.const 1024))", cause: "trap", ..NOTHING },
+    Hostile { name: "trap", route: "unreachable", cause: "trap", reason: "unreachable", ..NOTHING },
+    Hostile {
+        name: "resource-leak",
+        route: "(return (i32.const 1024))",
+        cause: "trap",
+        reason: "borrow handles still remain",
+        ..NOTHING
+    },
     Hostile {
         name: "long-sleep",
         imports: WASI,
         route: "(call $block (call $alarm (i64.const 60000000000)))",
         cause: "deadline",
+        reason: "no answer in 20ms",
         ..NOTHING
     },
 ];
 
 /// A refusal whose message is said to be 1 GiB long.
-const REJECT_OF_1_GIB: &str = "(call $reject (i32.const 1073741824)) (return (i32.const 2048))";
+const REJECT_OF_1_GIB: &str = "(call $reject (local.get $arguments) (i32.const 1073741824)) (return (i32.const 2048))";
 /// One whose message really has 8 MiB.
-const REJECT_OF_8_MIB: &str = "(drop (memory.grow (i32.const 160))) (call $reject (i32.const 8388608)) (return (i32.const 2048))";
+const REJECT_OF_8_MIB: &str =
+    "(drop (memory.grow (i32.const 160))) (call $reject (local.get $arguments) (i32.const 8388608)) (return (i32.const 2048))";
 
 impl Hostile {
     /// The guest as a component.
@@ -116,9 +138,11 @@ impl Hostile {
                 (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
                 (global.set $top (i32.add (local.get $at) (local.get 3)))
                 (local.get $at))
-              (func $reject (param $length i32)
+              (func $reject (param $arguments i32) (param $length i32)
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
                 (i32.store8 (i32.const 2052) (i32.const 2))
                 (i32.store16 (i32.const 2056) (i32.const 400))
+                (i32.store (i32.const 2068) (i32.const 262144))
                 (i32.store (i32.const 2072) (local.get $length)))
               {fields}
               (func (export "pointsman:plugin/lifecycle@0.1.0#describe") (result i32) (i32.const 1024))

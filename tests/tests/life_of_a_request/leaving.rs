@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tests::{Act, Connection, FakeUpstream, Host, eventually};
+use tests::h2::Session;
+use tests::{Act, Connection, FakeUpstream, Gate, Host, eventually};
 
 /// The promise is 100 ms; a shared machine gets more, but no more than what a person would notice.
 const PROMPTLY: Duration = Duration::from_secs(2);
@@ -45,6 +46,25 @@ fn a_client_that_leaves_cancels_its_upstream() {
         (host.metrics().sum("pointsman_exchanges_total", &["ending=\"left\""]) == left as f64).then_some(())
     });
     assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
+}
+
+/// With HTTP/2 a client leaves one request, and the connection goes on with the others.
+#[test]
+fn an_http_2_stream_that_is_dropped_cancels_its_upstream_alone() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    let body = r#"{"model":"small","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let mut session = Session::plain(host.address);
+    let gate = Gate::new();
+    fake.next(Act::answer().hold_at(300, &gate)).next(Act::answer().stall_at(300));
+    let (stays, leaves) = (session.begin(body), session.begin(body));
+    let gone = Instant::now();
+    session.leave(leaves);
+    let noticed = fake.wait_for_departures(1).saturating_duration_since(gone);
+    assert!(noticed < PROMPTLY, "{noticed:?}");
+    assert_eq!(fake.active(), 1, "the other one goes on");
+    gate.open();
+    assert!(session.finish(stays).ends_with("data: [DONE]\n\n"));
 }
 
 /// Eight clients that ask for 64 MiB each and read none of it: the upstream must wait, and the host must not keep it for them.

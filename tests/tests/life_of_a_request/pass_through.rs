@@ -166,7 +166,7 @@ fn http_2_serves_many_at_once() {
             json!({ "model": "small", "messages": [{ "role": "user", "content": format!("number {index}") }] }).to_string()
         })
         .collect();
-    for (index, (status, body)) in tests::h2::plain(host.address, &bodies).into_iter().enumerate() {
+    for (index, (status, body)) in tests::h2::Session::plain(host.address).ask(&bodies).into_iter().enumerate() {
         assert_eq!(status, 200);
         assert!(body.contains(&format!("number {index}\"")), "{body}");
     }

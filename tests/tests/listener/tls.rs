@@ -20,8 +20,8 @@ fn both_protocols_by_alpn() {
         assert_eq!((answer.status, tests::sse::is_done(&answer.body)), (200, true), "{protocols:?}");
     }
     let body = r#"{"model":"small","messages":[{"role":"user","content":"over two"}]}"#.to_owned();
-    let answers =
-        tests::h2::over_tls(&authority.client(None, &["h2", "http/1.1"]), host.address, "localhost", &[body.clone(), body]);
+    let client = authority.client(None, &["h2", "http/1.1"]);
+    let answers = tests::h2::Session::over_tls(&client, host.address, "localhost").ask(&[body.clone(), body]);
     assert!(answers.iter().all(|(status, text)| *status == 200 && text.contains("over two")), "{answers:?}");
 }
 

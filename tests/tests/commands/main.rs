@@ -1,0 +1,4 @@
+//! The command line of the real binary: exit codes, what goes to which stream, and `pointsman dev` from a fresh clone.
+
+mod codes;
+mod dev;
