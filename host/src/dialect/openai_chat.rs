@@ -221,21 +221,28 @@ impl ChatRequest {
 /// Takes white space out between tokens, so that two ways to print the same request are one.
 fn compact(json: &str, out: &mut Vec<u8>) {
     out.clear();
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        if in_string {
-            out.push(byte);
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-        } else if !byte.is_ascii_whitespace() {
-            in_string = byte == b'"';
-            out.push(byte);
-        }
+    let mut rest = json.as_bytes();
+    while let Some(first) = rest.first() {
+        let length = match first {
+            b'"' => string_length(rest),
+            _ => rest.iter().position(|byte| byte.is_ascii_whitespace() || *byte == b'"').unwrap_or(rest.len()),
+        };
+        out.extend_from_slice(&rest[..length]);
+        rest = rest[length..].trim_ascii_start();
     }
+}
+
+/// Bytes of the string that `json` begins with, both its quotes included.
+fn string_length(json: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found + 1;
+        if json[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    json.len()
 }
 
 /// Is this text one JSON value?
@@ -294,6 +301,22 @@ mod tests {
         }
         for text in other {
             assert_ne!(canonical(text, false).0, base, "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_counts_in_strings_alone() {
+        let cases = [
+            ("", ""),
+            (" { \"a b\" : [ 1 ,\t2 ] }\n", r#"{"a b":[1,2]}"#),
+            (r#"[ "\\" , "\" x" , "é ü" ]"#, r#"["\\","\" x","é ü"]"#),
+            (r#""""#, r#""""#),
+            ("- 1", "-1"),
+        ];
+        for (json, expect) in cases {
+            let mut out = Vec::new();
+            compact(json, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expect, "{json}");
         }
     }
 

@@ -6,25 +6,47 @@
 //!
 //! **Invariant:** the same tokens as the tokenizer that the model was fitted with; a fixture holds it to that.
 
+use std::ops::Range;
+
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// Words longer than this are unknown, as in BERT.
 const MAX_WORD: usize = 100;
 
+/// What stands before a piece that does not begin a word.
+const GO_ON: &str = "##";
+
 /// The vocabulary, sorted by bytes, and how to cut text into it.
 pub(super) struct Tokenizer {
     /// Little-endian `u32`: where each token's text begins; one more for the end of the last.
     offsets: &'static [u8],
     texts: &'static [u8],
+    /// Where the tokens lie that begin a word with each byte.
+    begin: Ranges,
+    /// Where those lie that go on with it: `##` and the byte.
+    go_on: Ranges,
     unknown: usize,
 }
+
+type Ranges = Box<[Range<usize>; 256]>;
 
 impl Tokenizer {
     /// None if the vocabulary has no `[UNK]`.
     pub(super) fn new(offsets: &'static [u8], texts: &'static [u8]) -> Option<Self> {
-        let mut tokenizer = Self { offsets, texts, unknown: 0 };
-        tokenizer.unknown = tokenizer.find(b"", b"[UNK]")?;
+        let empty = || Box::new([const { 0..0 }; 256]);
+        let mut tokenizer = Self { offsets, texts, begin: empty(), go_on: empty(), unknown: 0 };
+        for place in 0..offsets.len() / 4 - 1 {
+            let token = tokenizer.text(place);
+            for (ranges, text) in
+                [(&mut tokenizer.begin, Some(token)), (&mut tokenizer.go_on, token.strip_prefix(GO_ON.as_bytes()))]
+            {
+                let Some(first) = text.and_then(|text| text.first()) else { continue };
+                let range = &mut ranges[usize::from(*first)];
+                *range = if range.start == range.end { place..place + 1 } else { range.start..place + 1 };
+            }
+        }
+        tokenizer.unknown = tokenizer.longest("[UNK]", false).filter(|(_, length)| *length == 5)?.0;
         Some(tokenizer)
     }
 
@@ -74,17 +96,11 @@ impl Tokenizer {
             count = 1;
         }
         while !rest.is_empty() {
-            let prefix: &[u8] = if rest.len() == word.len() { b"" } else { b"##" };
-            let longest = rest
-                .char_indices()
-                .map(|(at, character)| at + character.len_utf8())
-                .rev()
-                .find_map(|end| self.find(prefix, &rest.as_bytes()[..end]).map(|place| (place, end)));
-            match longest {
-                Some((place, end)) => {
+            match self.longest(rest, count > 0) {
+                Some((place, length)) => {
                     found[count] = place;
                     count += 1;
-                    rest = &rest[end..];
+                    rest = &rest[length..];
                 }
                 None => {
                     found[0] = self.unknown;
@@ -102,20 +118,28 @@ impl Tokenizer {
         }
     }
 
-    /// The place of the token `prefix` ‖ `text`.
-    fn find(&self, prefix: &[u8], text: &[u8]) -> Option<usize> {
-        let (mut low, mut high) = (0, self.offsets.len() / 4 - 1);
-        while low < high {
-            let middle = low.midpoint(high);
-            let candidate = self.text(middle);
-            let order = candidate.iter().cmp(prefix.iter().chain(text));
-            match order {
-                std::cmp::Ordering::Equal => return Some(middle),
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
+    /// The place of the longest token that `text` begins with, and its length in `text`; with `goes_on`, among those that do
+    /// not begin a word.
+    fn longest(&self, text: &str, goes_on: bool) -> Option<(usize, usize)> {
+        let (ranges, prefix) = if goes_on { (&self.go_on, GO_ON.len()) } else { (&self.begin, 0) };
+        let mut text = text.as_bytes();
+        let range = &ranges[usize::from(*text.first()?)];
+        loop {
+            // A token that `text` begins with sorts before it, and the longest of them last. What sorts in between has a
+            // beginning in common with `text`, and no token that is sought is longer than that.
+            let (mut low, mut high) = (range.start, range.end);
+            while low < high {
+                let middle = low.midpoint(high);
+                if self.text(middle).get(prefix..).unwrap_or_default() <= text { low = middle + 1 } else { high = middle }
             }
+            let place = low.checked_sub(1).filter(|place| range.contains(place))?;
+            let token = self.text(place).get(prefix..).unwrap_or_default();
+            let common = token.iter().zip(text).take_while(|(one, other)| one == other).count();
+            if common == token.len() {
+                return Some((place, common));
+            }
+            text = &text[..common];
         }
-        None
     }
 
     fn text(&self, place: usize) -> &'static [u8] {
@@ -161,14 +185,38 @@ mod tests {
     use super::*;
 
     /// Texts and what the teacher's own tokenizer makes of them; `host/model/README.md` says how the file was made.
-    #[test]
-    fn the_same_tokens_as_the_teachers_tokenizer() {
+    fn tokenizer() -> Tokenizer {
         let file: &'static [u8] = include_bytes!("../../model/built-in.bin");
         let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
         let (tokens, dimensions) = (number(8), number(12));
         let offsets = &file[20..20 + (tokens + 1) * 4];
         let texts = &file[20 + (tokens + 1) * 4 + tokens * 2 + tokens * dimensions / 2..];
-        let tokenizer = Tokenizer::new(offsets, texts).unwrap();
+        Tokenizer::new(offsets, texts).unwrap()
+    }
+
+    /// Beside a search that tries every length, from the longest to the shortest.
+    #[test]
+    fn no_longer_token_is_missed() {
+        let tokenizer = tokenizer();
+        let count = tokenizer.offsets.len() / 4 - 1;
+        let all: std::collections::HashMap<&[u8], usize> = (0..count).map(|place| (tokenizer.text(place), place)).collect();
+        let text = |place: usize| String::from_utf8_lossy(tokenizer.text(place)).trim_start_matches('#').to_owned();
+        for step in 0..count {
+            let word = text(step) + &text(step * 31 % count) + &text(step * 17 % count);
+            for goes_on in [false, true] {
+                let prefix = if goes_on { GO_ON } else { "" };
+                let expect = (1..=word.len())
+                    .rev()
+                    .filter(|end| word.is_char_boundary(*end))
+                    .find_map(|end| all.get(format!("{prefix}{}", &word[..end]).as_bytes()).map(|place| (*place, end)));
+                assert_eq!(tokenizer.longest(&word, goes_on), expect, "{word} {goes_on}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_tokens_as_the_teachers_tokenizer() {
+        let tokenizer = tokenizer();
         let golden: Vec<(String, Vec<String>)> = serde_json::from_str(include_str!("../../model/tokens.json")).unwrap();
         assert!(golden.len() >= 50);
         for (text, expect) in golden {
