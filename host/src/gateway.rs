@@ -150,7 +150,7 @@ impl Gateway {
             return Ok(hit);
         }
         let plan = self.plan(course, &request).await?;
-        let answer = self.run(course, &plan, keys.as_ref()).await?;
+        let answer = self.run(course, &plan).await?;
         self.reply(course, &request, keys, answer).await
     }
 
@@ -211,10 +211,10 @@ impl Gateway {
     }
 
     /// Until the first byte of an answer has come: the commit point.
-    async fn run(&self, course: &mut Course, plan: &plan::Plan, keys: Option<&Keys>) -> Result<upstream::Reply, Error> {
+    async fn run(&self, course: &mut Course, plan: &plan::Plan) -> Result<upstream::Reply, Error> {
         // A model may take minutes; instances that nobody asks again do not wait with it.
         if let Some(session) = &mut course.session {
-            session.shed(keys.filter(|keys| keys.admit).and_then(|keys| keys.by.as_ref()));
+            session.shed();
         }
         let context = upstream::Context {
             id: &course.exchange.id,

@@ -1,6 +1,6 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
-//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it, `imports` answers what
+//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it through `exports`, `imports` answers what
 //! it asks, `limits` ends what it may not do. `build` and `inspect` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
@@ -10,6 +10,7 @@
 pub mod bindings;
 pub mod build;
 pub mod engine;
+mod exports;
 pub mod hooks;
 pub mod imports;
 pub mod inspect;

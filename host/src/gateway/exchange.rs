@@ -50,7 +50,7 @@ impl Exchange {
         let started = Instant::now();
         let deadline = started + state.longest;
         Self {
-            id: uuid::Uuid::now_v7().to_string(),
+            id: id(received_at),
             state,
             principal,
             headers,
@@ -128,6 +128,13 @@ impl Exchange {
             first_byte_ms: pool.first_byte_ms,
         }
     }
+}
+
+/// A UUID v7. It is a name and no secret, so its random part is not worth a system call.
+fn id(received_at: u64) -> String {
+    let mut random = [0; 10];
+    random.copy_from_slice(&fastrand::u128(..).to_le_bytes()[..10]);
+    uuid::Builder::from_unix_timestamp_millis(received_at, &random).into_uuid().to_string()
 }
 
 impl Surroundings for Exchange {

@@ -25,7 +25,8 @@ const INLINE: usize = 64 << 10;
 pub(super) struct Fill {
     cache: Arc<Cache>,
     keys: Keys,
-    session: Option<Session>,
+    /// Where a plugin is to be asked: its session, and the request that it will see.
+    asks: Option<(Session, Arc<ChatRequest>)>,
     exchange: Arc<Exchange>,
     model: Arc<str>,
     prompt: Option<(String, String)>,
@@ -33,16 +34,17 @@ pub(super) struct Fill {
 
 impl Fill {
     /// None where there is no cache.
-    pub(super) fn new(course: &mut Course, _: &Arc<ChatRequest>, keys: Keys, model: Arc<str>) -> Option<Self> {
+    pub(super) fn new(course: &mut Course, request: &Arc<ChatRequest>, keys: Keys, model: Arc<str>) -> Option<Self> {
         let cache = course.exchange.state.cache.clone()?;
         let session = if keys.admit { course.session.take() } else { None };
+        let asks = session.map(|session| (session, request.clone()));
         let prompt = course
             .record
             .prompt
             .as_deref()
             .and_then(|prompt| prompt.rsplit_once('@'))
             .map(|(name, version)| (name.to_owned(), version.to_owned()));
-        Some(Self { cache, keys, session, exchange: course.exchange.clone(), model, prompt })
+        Some(Self { cache, keys, asks, exchange: course.exchange.clone(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -70,8 +72,8 @@ impl Fill {
         }
         let mut ttl = self.keys.ttl;
         if self.keys.admit {
-            let (Some(session), Some(by)) = (&mut self.session, &self.keys.by) else { return };
-            match session.admit(by, &answer).await {
+            let (Some((session, request)), Some(by)) = (&mut self.asks, &self.keys.by) else { return };
+            match session.admit(by, request, &answer).await {
                 None => return,
                 Some(ms) => ttl = ttl.min(std::time::Duration::from_millis(u64::from(ms))),
             }

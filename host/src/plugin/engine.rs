@@ -4,14 +4,14 @@
 //!
 //! **Invariant:** every guest runs under an epoch deadline; the ticker lives as long as the engine does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Length of one epoch tick. A deadline of `n` ticks ends between `n - 1` and `n` milliseconds after it was set, so
-/// `limits` adds one.
+/// Length of one epoch tick, while a guest takes its time.
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// The largest linear memory that a plugin may be configured to have.
@@ -24,7 +24,17 @@ const MAX_INSTANCES: u32 = 1_000;
 #[derive(Clone)]
 pub struct Engine {
     wasm: wasmtime::Engine,
-    _ticker: Arc<Ticker>,
+    ticker: Arc<Owned>,
+}
+
+/// Ends the thread with the last engine.
+struct Owned(Arc<Ticker>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::SeqCst);
+        self.0.wake();
+    }
 }
 
 impl std::ops::Deref for Engine {
@@ -73,34 +83,109 @@ impl Engine {
 
         let wasm = wasmtime::Engine::new(&config)?;
         let ticker = Ticker::start(wasm.weak())?;
-        Ok(Self { wasm, _ticker: Arc::new(ticker) })
+        Ok(Self { wasm, ticker: Arc::new(Owned(ticker)) })
+    }
+
+    /// To be held while a guest runs: the epoch moves for nobody else.
+    pub fn running(&self) -> Running<'_> {
+        self.ticker.0.enter()
+    }
+
+    /// From now on guests may have deadlines as short as this.
+    pub(super) fn expects(&self, deadline: Duration) {
+        let ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        self.ticker.0.shortest.fetch_min(ms, Ordering::Relaxed);
     }
 }
 
+/// Moves the epoch while guests run, and rests while none does.
+///
+/// A wake-up of a thread is the dearest thing that a small node does all day, so there are no more of them than the deadlines
+/// need: a guest that runs for longer than [`Ticker::pause`] finds a tick every [`TICK`] from then on; until then nobody has to
+/// look.
 struct Ticker {
-    stop: Arc<AtomicBool>,
+    running: AtomicU32,
+    /// Nothing has run for a while, and the thread sleeps until it is woken.
+    rests: AtomicBool,
+    /// The shortest deadline of any plugin so far, in milliseconds.
+    shortest: AtomicU32,
+    stop: AtomicBool,
+    thread: OnceLock<Thread>,
 }
+
+/// A guest runs, or waits in the host, for as long as this is held.
+pub struct Running<'a>(&'a Ticker);
 
 impl Ticker {
-    fn start(engine: wasmtime::EngineWeak) -> wasmtime::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        std::thread::Builder::new().name("epoch".into()).stack_size(64 << 10).spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                #[allow(clippy::disallowed_methods, reason = "a thread of its own whose work is to sleep")]
-                std::thread::sleep(TICK);
-                match engine.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
-                }
+    /// Longest time between two looks at whether a guest is running; also how long one may compute before it first yields.
+    const LONGEST: u32 = 4;
+    /// Looks without a running guest before the thread rests.
+    const QUIET: u32 = 25;
+
+    fn start(engine: wasmtime::EngineWeak) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self {
+            running: AtomicU32::new(0),
+            rests: AtomicBool::new(false),
+            shortest: AtomicU32::new(u32::MAX),
+            stop: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        });
+        let own = ticker.clone();
+        let thread = std::thread::Builder::new().name("epoch".into()).stack_size(64 << 10).spawn(move || own.turn(&engine))?;
+        let _ = ticker.thread.set(thread.thread().clone());
+        Ok(ticker)
+    }
+
+    fn turn(&self, engine: &wasmtime::EngineWeak) {
+        let mut quiet = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let busy = self.running.load(Ordering::Relaxed) > 0;
+            quiet = if busy { 0 } else { quiet + 1 };
+            if quiet > Self::QUIET {
+                self.rest();
+                quiet = 0;
             }
-        })?;
-        Ok(Self { stop })
+            #[allow(clippy::disallowed_methods, reason = "a thread of its own whose work is to sleep")]
+            std::thread::sleep(if busy { TICK } else { self.pause() });
+            if self.running.load(Ordering::Relaxed) > 0 {
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        }
+    }
+
+    /// A guest that begins right after a look has a tick within its deadline.
+    fn pause(&self) -> Duration {
+        TICK * self.shortest.load(Ordering::Relaxed).clamp(1, Self::LONGEST)
+    }
+
+    /// Sleeps until a guest runs. Either this thread sees the guest, or the guest sees that this thread rests: each writes
+    /// before it reads.
+    fn rest(&self) {
+        self.rests.store(true, Ordering::SeqCst);
+        while self.running.load(Ordering::SeqCst) == 0 && self.rests.load(Ordering::SeqCst) && !self.stop.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        self.rests.store(false, Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn enter(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        if self.rests.load(Ordering::SeqCst) && self.rests.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+        Running(self)
     }
 }
 
-impl Drop for Ticker {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -14,11 +14,11 @@ use std::sync::atomic::Ordering;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use wasmtime::Store;
-use wasmtime::component::{Instance, Resource};
 
 use super::bindings::types::{self, PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
-use super::imports::{State, Surroundings};
+use super::exports::Live;
+use super::imports::Surroundings;
 use super::limits;
 use super::load::{Hook, Plugin};
 use super::registry::PluginSet;
@@ -113,12 +113,6 @@ fn bad_output(reason: impl Into<String>) -> Failed {
     Failed { cause: Cause::Output, reason: reason.into() }
 }
 
-/// An instance that is kept for later hooks of the same exchange.
-struct Live {
-    store: Store<State>,
-    instance: Instance,
-}
-
 /// The plugins of one exchange.
 pub struct Session {
     set: Arc<PluginSet>,
@@ -126,14 +120,12 @@ pub struct Session {
     head: RequestHead,
     /// By the plugin's place in the set. A plugin that failed is not asked again in this exchange.
     live: Vec<(usize, Option<Live>)>,
-    /// The plugin, by its place, whose `key` has asked for `admit`.
-    admits: Option<usize>,
 }
 
 impl Session {
     /// A session over the plugins that were in force when the exchange began.
     pub fn new(set: Arc<PluginSet>, around: Arc<dyn Surroundings>, head: RequestHead) -> Self {
-        Self { set, around, head, live: Vec::new(), admits: None }
+        Self { set, around, head, live: Vec::new() }
     }
 
     /// After a prompt was chosen: later hooks see it in their `request-head`.
@@ -147,13 +139,9 @@ impl Session {
     /// When a plugin fails whose owner wrote `on_failure = "fail"`.
     pub async fn select(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<prompting::Outcome>>, Error> {
         for index in self.set.at(Hook::Prompting) {
-            let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, Some(request)).await? else { continue };
+            let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let began = Instant::now();
-            let asked = async {
-                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.prompting.as_ref()))?
-                    .load(&mut live.store, &live.instance)?;
-                Ok::<_, Failed>(guest.call_select(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
-            };
+            let asked = async { Ok::<_, Failed>(plugin.exports.select(&mut live, &self.head).await??) };
             let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
                 prompting::Outcome::Reject(rejection) => checked_rejection(rejection).map(prompting::Outcome::Reject),
                 other => Ok(other),
@@ -173,18 +161,11 @@ impl Session {
     /// As [`Session::select`].
     pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
         for index in self.set.at(Hook::Caching) {
-            let Some((plugin, mut live)) = self.enter(index, Hook::Caching, Some(request)).await? else { continue };
+            let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else { continue };
             let began = Instant::now();
-            let asked = async {
-                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?
-                    .load(&mut live.store, &live.instance)?;
-                Ok::<_, Failed>(guest.call_key(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
-            };
+            let asked = async { Ok::<_, Failed>(plugin.exports.key(&mut live, &self.head).await??) };
             let directive = patiently(&plugin, asked).await;
-            if directive.as_ref().is_ok_and(asks_to_admit) {
-                self.admits = Some(index);
-            }
-            let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_again);
+            let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_to_confirm);
             match self.leave(index, &plugin, Hook::Caching, live, keep, began, directive)? {
                 None | Some(caching::Directive::Pass) => {}
                 Some(what) => return Ok(Some(Said { by: plugin, what })),
@@ -196,30 +177,23 @@ impl Session {
     /// May this near hit be served? The plugin that made the key answers; where it cannot, the answer is no.
     pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
         let Some(index) = self.set.place(by) else { return caching::Verdict::Veto };
-        let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, Some(request)).await else {
+        let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else {
             return caching::Verdict::Veto;
         };
         let began = Instant::now();
-        let asked = async {
-            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?
-                .load(&mut live.store, &live.instance)?;
-            Ok::<_, Failed>(guest.call_confirm(&mut live.store, &self.head, Resource::new_borrow(0), hit).await??)
-        };
+        let asked = async { Ok::<_, Failed>(plugin.exports.confirm(&mut live, &self.head, hit).await??) };
         let verdict = patiently(&plugin, asked).await;
         self.leave(index, &plugin, Hook::Caching, live, true, began, verdict).ok().flatten().unwrap_or(caching::Verdict::Veto)
     }
 
-    /// May this answer be stored, and for how many milliseconds? Where the plugin cannot say, the answer is no.
-    pub async fn admit(&mut self, by: &Arc<Plugin>, answer: &Arc<Answer>) -> Option<u32> {
+    /// May this answer be stored, and for how many milliseconds? Where the plugin cannot say, the answer is no. A fresh instance
+    /// says it: the one that made the key would have waited for as long as the model takes, with its memory.
+    pub async fn admit(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, answer: &Arc<Answer>) -> Option<u32> {
         let index = self.set.place(by)?;
-        let (plugin, mut live) = self.enter(index, Hook::Caching, None).await.ok()??;
+        let (plugin, mut live) = self.enter(index, Hook::Caching, request).await.ok()??;
         live.store.data_mut().answer = Some(answer.clone());
         let began = Instant::now();
-        let asked = async {
-            let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.caching.as_ref()))?
-                .load(&mut live.store, &live.instance)?;
-            Ok::<_, Failed>(guest.call_admit(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
-        };
+        let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
         let admitted = patiently(&plugin, asked).await;
         self.leave(index, &plugin, Hook::Caching, live, false, began, admitted).ok().flatten().flatten()
     }
@@ -230,16 +204,11 @@ impl Session {
     /// As [`Session::select`].
     pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
         for index in self.set.at(Hook::Routing) {
-            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, Some(request)).await? else { continue };
+            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let began = Instant::now();
-            let asked = async {
-                let guest = indices(plugin.linked.as_ref().and_then(|linked| linked.routing.as_ref()))?
-                    .load(&mut live.store, &live.instance)?;
-                Ok::<_, Failed>(guest.call_route(&mut live.store, &self.head, Resource::new_borrow(0)).await??)
-            };
+            let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
-            let keep = self.admits == Some(index);
-            match self.leave(index, &plugin, Hook::Routing, live, keep, began, decision)? {
+            match self.leave(index, &plugin, Hook::Routing, live, false, began, decision)? {
                 None | Some(routing::Decision::Pass) => {}
                 Some(what) => return Ok(Some(Said { by: plugin, what })),
             }
@@ -247,10 +216,9 @@ impl Session {
         Ok(None)
     }
 
-    /// Drops the instances that no later hook needs: all but `admit`'s, before a long wait for the upstream begins.
-    pub fn shed(&mut self, admits: Option<&Arc<Plugin>>) {
-        let keep = admits.and_then(|plugin| self.set.place(plugin));
-        self.live.retain(|(index, live)| live.is_none() || Some(*index) == keep);
+    /// Drops all instances, before a long wait for the upstream begins.
+    pub fn shed(&mut self) {
+        self.live.retain(|(_, live)| live.is_none());
     }
 
     /// What a plugin said turned out not to fit the request: a failure like any other.
@@ -293,7 +261,7 @@ impl Session {
         &mut self,
         index: usize,
         hook: Hook,
-        request: Option<&Arc<ChatRequest>>,
+        request: &Arc<ChatRequest>,
     ) -> Result<Option<(Arc<Plugin>, Live)>, Error> {
         let plugin = self.set.all()[index].clone();
         let kept = match self.live.iter().position(|(place, _)| *place == index) {
@@ -329,19 +297,18 @@ impl Session {
                 }
             }
         };
-        live.store.data_mut().request = request.cloned();
+        live.store.data_mut().request = Some(request.clone());
         Ok(Some((plugin, live)))
     }
 
     /// Start code runs here, so the clock does too.
     async fn instantiate(&self, plugin: &Arc<Plugin>) -> wasmtime::Result<Live> {
-        let Some(linked) = &plugin.linked else { return Err(wasmtime::format_err!("not linked")) };
         let mut state = plugin.state();
         state.around = Some(self.around.clone());
-        let mut store = Store::new(linked.pre.engine(), state);
+        let mut store = Store::new(&plugin.engine, state);
         limits::apply(&mut store);
         limits::start(&mut store, plugin.settings.deadline);
-        let instance = linked.pre.instantiate_async(&mut store).await?;
+        let instance = plugin.pre.instantiate_async(&mut store).await?;
         Ok(Live { store, instance })
     }
 
@@ -404,6 +371,7 @@ fn fall_through<T>(plugin: &Plugin, hook: Hook) -> Result<Option<T>, Error> {
 
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.
 async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    let _running = plugin.engine.running();
     if !plugin.waits {
         return asked.await;
     }
@@ -411,21 +379,11 @@ async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Fai
     tokio::time::timeout(plugin.settings.deadline, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
-fn indices<T>(found: Option<&T>) -> Result<&T, Failed> {
-    found.ok_or_else(|| bad_output("the hook is not exported"))
-}
-
-fn asks_again(directive: &caching::Directive) -> bool {
-    of_key(directive, |key| key.admit || key.semantic.as_ref().is_some_and(|semantic| semantic.confirm))
-}
-
-fn asks_to_admit(directive: &caching::Directive) -> bool {
-    of_key(directive, |key| key.admit)
-}
-
-fn of_key(directive: &caching::Directive, holds: impl FnOnce(&caching::CacheKey) -> bool) -> bool {
+fn asks_to_confirm(directive: &caching::Directive) -> bool {
     match directive {
-        caching::Directive::Key(key) | caching::Directive::ReadOnly(key) | caching::Directive::Refresh(key) => holds(key),
+        caching::Directive::Key(key) | caching::Directive::ReadOnly(key) | caching::Directive::Refresh(key) => {
+            key.semantic.as_ref().is_some_and(|semantic| semantic.confirm)
+        }
         caching::Directive::Pass | caching::Directive::Bypass => false,
     }
 }

@@ -18,6 +18,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use super::bindings::{self, lifecycle, types};
 use super::engine::Engine;
+use super::exports::{Exports, Live};
 use super::imports::State;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
@@ -93,7 +94,11 @@ pub struct Plugin {
     info: lifecycle::Info,
     config: Vec<(String, String)>,
     document: String,
-    pub(super) linked: Option<Linked>,
+    pub(super) engine: Engine,
+    /// The component with its imports in place.
+    pub(super) pre: InstancePre<State>,
+    /// Where its hooks are.
+    pub(super) exports: Exports,
     /// The guest may wait in a host function, so that the epoch alone does not end its call.
     pub(super) waits: bool,
     /// What is counted about it.
@@ -101,14 +106,6 @@ pub struct Plugin {
     /// Failures without a success between them, and until when (milliseconds of the exchange clock) it is left alone.
     pub(super) failing: AtomicU32,
     pub(super) quarantined_until: AtomicU64,
-}
-
-/// The component with its imports in place, and where its hooks are.
-pub(super) struct Linked {
-    pub(super) pre: InstancePre<State>,
-    pub(super) routing: Option<bindings::routing::GuestIndices>,
-    pub(super) prompting: Option<bindings::prompting::GuestIndices>,
-    pub(super) caching: Option<bindings::caching::GuestIndices>,
 }
 
 impl Plugin {
@@ -196,12 +193,9 @@ pub(super) fn load(
     let pre = linker.instantiate_pre(&component).map_err(|error| {
         format!("does not fit this host's contract ({CONTRACT}): {error:#}; rebuild it against the host's wit/")
     })?;
-    let linked = Linked {
-        routing: hook(settings, Hook::Routing, || bindings::routing::GuestIndices::new(&pre))?,
-        prompting: hook(settings, Hook::Prompting, || bindings::prompting::GuestIndices::new(&pre))?,
-        caching: hook(settings, Hook::Caching, || bindings::caching::GuestIndices::new(&pre))?,
-        pre,
-    };
+    let exports = Exports::find(&component, &settings.hooks).map_err(|hook| {
+        format!("does not export the hook `{}` of {CONTRACT}; take it out of `hooks`, or implement it", hook.name())
+    })?;
     let imports = |prefix: &str| component.component_type().imports(engine).any(|(name, _)| name.starts_with(prefix));
     let config = settings
         .config
@@ -214,7 +208,9 @@ pub(super) fn load(
         info: lifecycle::Info { name: String::new(), version: String::new(), description: String::new() },
         config,
         document: serde_json::Value::Object(settings.config.clone()).to_string(),
-        linked: Some(linked),
+        engine: engine.clone(),
+        pre,
+        exports,
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
         numbers: Numbers::default(),
         failing: AtomicU32::new(0),
@@ -222,6 +218,7 @@ pub(super) fn load(
         settings: settings.clone(),
     };
     plugin = ask(engine, plugin)?;
+    engine.expects(settings.deadline);
     Ok(plugin)
 }
 
@@ -233,18 +230,20 @@ fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, String> {
         .map_err(|error| format!("cannot be checked: {error}"))?;
     let plugin = Arc::new(plugin);
     let asked = runtime.block_on(async {
-        let Some(linked) = &plugin.linked else { return Err(wasmtime::format_err!("not linked")) };
-        let indices = lifecycle::GuestIndices::new(&linked.pre)?;
+        let indices = lifecycle::GuestIndices::new(&plugin.pre)?;
+        let _running = engine.running();
         let mut store = wasmtime::Store::new(engine, plugin.state());
         limits::apply(&mut store);
         // A check may do more than a hook: it is not on anybody's way.
         let patience = plugin.settings.deadline.max(Duration::from_millis(200));
         limits::start(&mut store, patience);
         let answers = async {
-            let instance = linked.pre.instantiate_async(&mut store).await?;
+            let instance = plugin.pre.instantiate_async(&mut store).await?;
             let guest = indices.load(&mut store, &instance)?;
-            let info = guest.call_describe(&mut store).await?;
-            Ok((info, guest.call_check(&mut store).await?))
+            let mut live = Live { store, instance };
+            plugin.exports.check(&mut live)?;
+            let info = guest.call_describe(&mut live.store).await?;
+            Ok((info, guest.call_check(&mut live.store).await?))
         };
         tokio::time::timeout(patience * 2, answers)
             .await
@@ -304,15 +303,6 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|error| error.to_string())?;
     }
     Ok(linker)
-}
-
-fn hook<T>(settings: &Settings, hook: Hook, find: impl FnOnce() -> wasmtime::Result<T>) -> Result<Option<T>, String> {
-    if !settings.hooks.contains(&hook) {
-        return Ok(None);
-    }
-    find().map(Some).map_err(|_| {
-        format!("does not export the hook `{name}` of {CONTRACT}; take it out of `hooks`, or implement it", name = hook.name())
-    })
 }
 
 /// Says in the author's words what is wrong with bytes that are no component.

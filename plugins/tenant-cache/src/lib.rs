@@ -33,7 +33,8 @@ impl Caching for TenantCache {
         // One crossing for all headers. The host puts the tenant before every key, whatever is said here.
         let user_header = config::get("user");
         let names = ["x-no-cache", "accept-language", user_header.as_deref().unwrap_or_default()];
-        let [opt_out, language, user] = names.map(|name| request.header(name).filter(|value| !value.is_empty()));
+        let mut values = request.headers(&names).into_iter().map(|value| value.filter(|value| !value.is_empty()));
+        let [opt_out, language, user] = std::array::from_fn(|_| values.next().flatten());
         let scope = match (user_header, user) {
             (None, _) => Scope::Tenant,
             (Some(_), Some(user)) => Scope::Custom(user),
@@ -54,7 +55,7 @@ impl Caching for TenantCache {
         Ok(if same { Verdict::Serve } else { Verdict::Veto })
     }
 
-    fn admit(_: &RequestHead, response: &Response) -> Result<Admission> {
+    fn admit(_: &RequestHead, _: &Request, response: &Response) -> Result<Admission> {
         Ok(if is_worth_keeping(&response.text(200)) { Admission::Keep } else { Admission::Refuse })
     }
 }
@@ -67,24 +68,31 @@ impl Caching for TenantCache {
 /// something else than "us", "polish" and "iphone". Letters beyond a to z keep theirs: the tables for them would be a third of the
 /// component.
 fn normalised(text: &str) -> String {
-    let is_literal = text.contains(['"', '“', '`', '{', '}', '<', '>', '=', '\\', '|', '_', '\t'])
-        || text.contains(" '")
-        || text.contains("\n ");
-    if is_literal {
+    let is_mark = |byte| matches!(byte, b'"' | b'`' | b'{' | b'}' | b'<' | b'>' | b'=' | b'\\' | b'|' | b'_' | b'\t');
+    if text.bytes().any(is_mark) || [" '", "“", "\n "].iter().any(|mark| text.contains(mark)) {
         return text.to_owned();
     }
     let is_shouted = !text.contains(char::is_lowercase) && text.split_whitespace().nth(2).is_some();
-    let mut lines = Vec::new();
-    for line in text.trim().lines() {
+    let mut written = String::with_capacity(text.len());
+    for (number, line) in text.trim().lines().enumerate() {
+        if number > 0 {
+            written.push('\n');
+        }
         let mut begins = true;
-        let words = line.split_whitespace().map(|word| {
+        for (place, word) in line.split_whitespace().enumerate() {
+            if place > 0 {
+                written.push(' ');
+            }
             let is_form = begins && word.chars().nth(1).is_some() && !word.chars().skip(1).any(char::is_uppercase);
             begins = word.ends_with(['.', '!', '?']);
-            if is_shouted || is_form { word.to_ascii_lowercase() } else { word.to_owned() }
-        });
-        lines.push(words.collect::<Vec<_>>().join(" "));
+            let start = written.len();
+            written.push_str(word);
+            if is_shouted || is_form {
+                written[start..].make_ascii_lowercase();
+            }
+        }
     }
-    lines.join("\n")
+    written
 }
 
 /// An address, a card, or one of the words, with capitals or not (those beyond A to Z count as written).
@@ -95,25 +103,29 @@ fn is_private(text: &str, words: &[String]) -> bool {
 
 /// An e-mail address: a word, an @, and a name with a dot in it.
 fn has_address(text: &str) -> bool {
-    text.split_whitespace().filter_map(|word| word.split_once('@')).any(|(user, host)| {
-        let host = host.trim_end_matches(|c: char| !c.is_alphanumeric());
-        user.ends_with(char::is_alphanumeric)
-            && host.split_once('.').is_some_and(|(name, end)| !name.is_empty() && !end.is_empty())
-    })
+    // Most texts have no @, and need not be cut into words to see it.
+    text.contains('@')
+        && text.split_whitespace().filter_map(|word| word.split_once('@')).any(|(user, host)| {
+            let host = host.trim_end_matches(|c: char| !c.is_alphanumeric());
+            user.ends_with(char::is_alphanumeric)
+                && host.split_once('.').is_some_and(|(name, end)| !name.is_empty() && !end.is_empty())
+        })
 }
 
 /// 13 to 19 digits, in groups or not, whose last one is the check digit of those before (ISO/IEC 7812).
 fn has_card(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_digit() && c != ' ' && c != '-').any(|run| {
-        let groups: Vec<&str> = run.split([' ', '-']).filter(|group| !group.is_empty()).collect();
-        (0..groups.len()).any(|first| {
-            let mut digits = String::new();
-            groups[first..].iter().take(19).any(|group| {
-                digits.push_str(group);
-                (13..=19).contains(&digits.len()) && has_check_digit(&digits)
+    let has_digits = text.bytes().filter(u8::is_ascii_digit).nth(12).is_some();
+    has_digits
+        && text.split(|c: char| !c.is_ascii_digit() && c != ' ' && c != '-').any(|run| {
+            let groups: Vec<&str> = run.split([' ', '-']).filter(|group| !group.is_empty()).collect();
+            (0..groups.len()).any(|first| {
+                let mut digits = String::new();
+                groups[first..].iter().take(19).any(|group| {
+                    digits.push_str(group);
+                    (13..=19).contains(&digits.len()) && has_check_digit(&digits)
+                })
             })
         })
-    })
 }
 
 fn has_check_digit(digits: &str) -> bool {

@@ -39,11 +39,11 @@ pub trait Caching {
         Ok(Verdict::Serve)
     }
 
-    /// May this answer be kept? Asked if the key says [`CacheKey::admit`].
+    /// May this answer be kept? Asked if the key says [`CacheKey::admit`], of a fresh instance.
     ///
     /// # Errors
     /// The answer is not kept.
-    fn admit(_head: &RequestHead, _response: &Response) -> Result<Admission> {
+    fn admit(_head: &RequestHead, _request: &Request, _response: &Response) -> Result<Admission> {
         Ok(Admission::Keep)
     }
 }
@@ -163,8 +163,8 @@ impl<T: Caching> Guest for Exported<T> {
         T::confirm(&head, request, &hit)
     }
 
-    fn admit(head: RequestHead, response: &Response) -> core::result::Result<Option<u32>, PluginError> {
-        Ok(match T::admit(&head, response)? {
+    fn admit(head: RequestHead, request: &Request, response: &Response) -> core::result::Result<Option<u32>, PluginError> {
+        Ok(match T::admit(&head, request, response)? {
             // The host takes the shorter of this and the key's.
             Admission::Keep => Some(u32::MAX),
             Admission::KeepFor(time) => Some(milliseconds(time)),

@@ -36,7 +36,8 @@
 //!
 //! # What to know
 //!
-//! - One instance serves one exchange: what a `static` holds is gone with it, and no other exchange sees it.
+//! - One instance serves one exchange up to the model's answer: what a `static` holds is gone with it, and no other exchange sees
+//!   it. [`Caching::admit`] comes after the answer, to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
 //!   `on_failure = "fail"`.
 //! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
@@ -56,6 +57,8 @@ pub mod export;
 mod flat;
 mod imports;
 pub mod log;
+#[cfg(target_arch = "wasm32")]
+mod memory;
 pub mod prompting;
 mod request;
 pub mod routing;

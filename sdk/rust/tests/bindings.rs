@@ -4,6 +4,8 @@
 //! UPDATE=1 cargo test -p pointsman-plugin --test bindings
 //! ```
 //!
+//! The crate itself is built for that, so first this, then the code that follows the change.
+//!
 //! **Invariant:** without `UPDATE` nothing is written, and a difference fails.
 
 use std::error::Error;

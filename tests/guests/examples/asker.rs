@@ -120,7 +120,7 @@ impl caching::Guest for Asker {
         Ok(caching::Verdict::Veto)
     }
 
-    fn admit(_: RequestHead, _: &caching::Response) -> Result<Option<u32>, PluginError> {
+    fn admit(_: RequestHead, _: &caching::Request, _: &caching::Response) -> Result<Option<u32>, PluginError> {
         Ok(None)
     }
 }

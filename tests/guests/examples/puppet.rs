@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** it imports nothing, so it needs no grant.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use guests::puppet::{Admit, Directive, Route, Select, Sight, Verdict};
@@ -82,13 +81,9 @@ impl prompting::Guest for Puppet {
     }
 }
 
-/// `admit` sees no request, so its orders come with the key and wait in the instance that the host keeps.
-static ADMIT: Mutex<Option<Admit>> = Mutex::new(None);
-
 impl caching::Guest for Puppet {
     fn key(_: RequestHead, request: &caching::Request) -> Result<caching::Directive, PluginError> {
         CALLS.fetch_add(1, Ordering::Relaxed);
-        *ADMIT.lock().expect("one thread") = orders(request, "admit")?;
         Ok(match orders::<Directive>(request, "key")? {
             None | Some(Directive::Pass) => caching::Directive::Pass,
             Some(Directive::Bypass) => caching::Directive::Bypass,
@@ -108,12 +103,14 @@ impl caching::Guest for Puppet {
         })
     }
 
-    fn admit(_: RequestHead, response: &caching::Response) -> Result<Option<u32>, PluginError> {
-        Ok(match ADMIT.lock().expect("one thread").take() {
+    fn admit(_: RequestHead, request: &caching::Request, response: &caching::Response) -> Result<Option<u32>, PluginError> {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        Ok(match orders::<Admit>(request, "admit")? {
             None => Some(60_000),
             Some(Admit::No) => None,
             Some(Admit::For(ms)) => Some(ms),
             Some(Admit::IfTextHas(part)) => response.text(1 << 16).contains(&part).then_some(60_000),
+            Some(Admit::IfFirstCall) => (CALLS.load(Ordering::Relaxed) == 1).then_some(60_000),
             Some(Admit::Panic) => panic!("as ordered"),
         })
     }

@@ -204,5 +204,7 @@ pub enum Admit {
     For(u32),
     /// Only an answer whose text has this in it.
     IfTextHas(String),
+    /// Only from an instance that nothing was asked of before.
+    IfFirstCall,
     Panic,
 }

@@ -106,6 +106,7 @@ fn admission() {
         assert!(!admitted(&text("no time"), json!({ "for": 0 }), streamed));
         assert!(!admitted(&text("panic"), json!("panic"), streamed), "an admission that fails is none");
         assert!(admitted(&text("seen"), json!({ "if-text-has": "to: seen" }), streamed), "the guest sees the answer");
+        assert!(admitted(&text("fresh"), json!("if-first-call"), streamed), "no instance waits for the model");
         assert!(!admitted(&text("not seen"), json!({ "if-text-has": "nothing of the kind" }), streamed));
     }
 }

@@ -1987,8 +1987,9 @@ pub mod exports {
                 pub unsafe fn _export_admit_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result33 = {
+                        let result35 = {
                             let handle32;
+                            let handle34;
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -2061,6 +2062,9 @@ pub mod exports {
                                 .cast::<i64>();
                             let l31 = *arg0
                                 .add(40 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l33 = *arg0
+                                .add(44 + 16 * ::core::mem::size_of::<*const u8>())
                                 .cast::<i32>();
                             T_::admit(
                                 super::super::super::super::__with_name0::RequestHead {
@@ -2176,10 +2180,16 @@ pub mod exports {
                                     received_at: l30 as u64,
                                 },
                                 {
-                                    handle32 = super::super::super::super::__with_name1::Response::from_handle(
+                                    handle32 = super::super::super::super::__with_name1::Request::from_handle(
                                         l31 as u32,
                                     );
                                     &handle32
+                                },
+                                {
+                                    handle34 = super::super::super::super::__with_name1::Response::from_handle(
+                                        l33 as u32,
+                                    );
+                                    &handle34
                                 },
                             )
                         };
@@ -2188,79 +2198,79 @@ pub mod exports {
                             48 + 16 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr34 = (&raw mut _RET_AREA.0).cast::<u8>();
-                        match result33 {
+                        let ptr36 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        match result35 {
                             Ok(e) => {
-                                *ptr34.add(0).cast::<u8>() = (0i32) as u8;
+                                *ptr36.add(0).cast::<u8>() = (0i32) as u8;
                                 match e {
                                     Some(e) => {
-                                        *ptr34
+                                        *ptr36
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        *ptr34
+                                        *ptr36
                                             .add(4 + 1 * ::core::mem::size_of::<*const u8>())
                                             .cast::<i32>() = _rt::as_i32(e);
                                     }
                                     None => {
-                                        *ptr34
+                                        *ptr36
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
                             }
                             Err(e) => {
-                                *ptr34.add(0).cast::<u8>() = (1i32) as u8;
-                                use super::super::super::super::__with_name0::PluginError as V38;
+                                *ptr36.add(0).cast::<u8>() = (1i32) as u8;
+                                use super::super::super::super::__with_name0::PluginError as V40;
                                 match e {
-                                    V38::Config(e) => {
-                                        *ptr34
+                                    V40::Config(e) => {
+                                        *ptr36
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (0i32) as u8;
-                                        let vec35 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr35 = vec35.as_ptr().cast::<u8>();
-                                        let len35 = vec35.len();
-                                        ::core::mem::forget(vec35);
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len35;
-                                        *ptr34
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr35.cast_mut();
-                                    }
-                                    V38::Unavailable(e) => {
-                                        *ptr34
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (1i32) as u8;
-                                        let vec36 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr36 = vec36.as_ptr().cast::<u8>();
-                                        let len36 = vec36.len();
-                                        ::core::mem::forget(vec36);
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len36;
-                                        *ptr34
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr36.cast_mut();
-                                    }
-                                    V38::Internal(e) => {
-                                        *ptr34
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (2i32) as u8;
                                         let vec37 = (e.into_bytes()).into_boxed_slice();
                                         let ptr37 = vec37.as_ptr().cast::<u8>();
                                         let len37 = vec37.len();
                                         ::core::mem::forget(vec37);
-                                        *ptr34
+                                        *ptr36
                                             .add(3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len37;
-                                        *ptr34
+                                        *ptr36
                                             .add(2 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = ptr37.cast_mut();
+                                    }
+                                    V40::Unavailable(e) => {
+                                        *ptr36
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (1i32) as u8;
+                                        let vec38 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr38 = vec38.as_ptr().cast::<u8>();
+                                        let len38 = vec38.len();
+                                        ::core::mem::forget(vec38);
+                                        *ptr36
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len38;
+                                        *ptr36
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr38.cast_mut();
+                                    }
+                                    V40::Internal(e) => {
+                                        *ptr36
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        let vec39 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr39 = vec39.as_ptr().cast::<u8>();
+                                        let len39 = vec39.len();
+                                        ::core::mem::forget(vec39);
+                                        *ptr36
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len39;
+                                        *ptr36
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr39.cast_mut();
                                     }
                                 }
                             }
                         };
-                        ptr34
+                        ptr36
                     }
                 }
                 #[doc(hidden)]
@@ -2321,10 +2331,11 @@ pub mod exports {
                         hit: Candidate,
                     ) -> Result<Verdict, PluginError>;
                     /// may the finished answer be stored, and for how many milliseconds at most? The key's own time holds if that is shorter.
-                    /// None: no
+                    /// None: no. Asked of an instance of its own, when the answer is there: no instance waits for a model
                     #[allow(async_fn_in_trait)]
                     fn admit(
                         head: RequestHead,
+                        req: &Request,
                         resp: &Response,
                     ) -> Result<Option<u32>, PluginError>;
                 }
@@ -2524,9 +2535,9 @@ macro_rules! __export_caching_impl {
         const _ : () = { #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.60.0:pointsman:sdk:caching:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2058] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2063] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8c\x0f\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x91\x0f\x01A\x02\x01\
 A\x0d\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
@@ -2568,10 +2579,10 @@ ted-at\x07\x05models\x06prompt\x1a\x04hitsy\x04\0\x09candidate\x03\0\x1b\x01m\x0
 \x05serve\x04veto\x05evict\x04\0\x07verdict\x03\0\x1d\x01h\x09\x01j\x01\x19\x01\x05\
 \x01@\x02\x04head\x01\x03req\x1f\0\x20\x04\0\x03key\x01!\x01j\x01\x1e\x01\x05\x01\
 @\x03\x04head\x01\x03req\x1f\x03hit\x1c\0\"\x04\0\x07confirm\x01#\x01h\x0b\x01j\x01\
-\x15\x01\x05\x01@\x02\x04head\x01\x04resp$\0%\x04\0\x05admit\x01&\x04\0\x1epoint\
-sman:plugin/caching@0.1.0\x05\x09\x04\0\x15pointsman:sdk/caching\x04\0\x0b\x0d\x01\
-\0\x07caching\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
-0.254.2\x10wit-bindgen-rust\x060.60.0";
+\x15\x01\x05\x01@\x03\x04head\x01\x03req\x1f\x04resp$\0%\x04\0\x05admit\x01&\x04\
+\0\x1epointsman:plugin/caching@0.1.0\x05\x09\x04\0\x15pointsman:sdk/caching\x04\0\
+\x0b\x0d\x01\0\x07caching\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit\
+-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };
     };
 }

@@ -1,0 +1,124 @@
+//! The functions of a component's hooks: where they are, and how one is called.
+//!
+//! The generated code looks up all functions of an interface, and checks their types, before it calls one of them. Instances
+//! live for one exchange, so that would be most of what a small call costs; here a call pays for itself alone.
+//!
+//! What it does not do: it does not say what an answer means, nor what follows from none (`hooks`).
+//!
+//! **Invariant:** a component whose functions have other types than the contract's does not load.
+
+use wasmtime::Store;
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, ComponentType, Instance, Lift, Lower, Resource, TypedFunc,
+};
+
+use super::bindings::types::{PluginError, RequestHead};
+use super::bindings::{caching, prompting, routing};
+use super::imports::{RequestHandle, ResponseHandle, State};
+use super::load::Hook;
+
+/// What every hook is told: the head, and a handle for the rest.
+type Ask<'a> = (&'a RequestHead, Resource<RequestHandle>);
+type Confirm<'a> = (&'a RequestHead, Resource<RequestHandle>, &'a caching::Candidate);
+type Admit<'a> = (&'a RequestHead, Resource<RequestHandle>, Resource<ResponseHandle>);
+type Answer<T> = (Result<T, PluginError>,);
+/// What a call comes to: it may not come to its end, and a guest may say that it cannot answer.
+type Called<T> = wasmtime::Result<Result<T, PluginError>>;
+
+/// An instance, and the store that it lives in.
+pub(super) struct Live {
+    pub(super) store: Store<State>,
+    pub(super) instance: Instance,
+}
+
+/// Where the functions are; none for a hook that the plugin is not configured for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Exports {
+    select: Option<ComponentExportIndex>,
+    key: Option<ComponentExportIndex>,
+    confirm: Option<ComponentExportIndex>,
+    admit: Option<ComponentExportIndex>,
+    route: Option<ComponentExportIndex>,
+}
+
+impl Exports {
+    /// Finds the functions of these hooks.
+    ///
+    /// # Errors
+    /// The hook that the component does not have.
+    pub(super) fn find(component: &Component, hooks: &[Hook]) -> Result<Self, Hook> {
+        let mut found = Self::default();
+        for hook in hooks {
+            let interface = component.get_export_index(None, format!("pointsman:plugin/{}@0.1.0", hook.name())).ok_or(*hook)?;
+            let function = |name: &str| component.get_export_index(Some(&interface), name).ok_or(*hook).map(Some);
+            match hook {
+                Hook::Prompting => found.select = function("select")?,
+                Hook::Caching => {
+                    found.key = function("key")?;
+                    found.confirm = function("confirm")?;
+                    found.admit = function("admit")?;
+                }
+                Hook::Routing => found.route = function("route")?,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Are the functions of the types that they will be called with?
+    pub(super) fn check(&self, live: &mut Live) -> wasmtime::Result<()> {
+        let Self { select, key, confirm, admit, route } = *self;
+        typed::<Ask<'_>, Answer<prompting::Outcome>>(live, select)?;
+        typed::<Ask<'_>, Answer<caching::Directive>>(live, key)?;
+        typed::<Confirm<'_>, Answer<caching::Verdict>>(live, confirm)?;
+        typed::<Admit<'_>, Answer<Option<u32>>>(live, admit)?;
+        typed::<Ask<'_>, Answer<routing::Decision>>(live, route)?;
+        Ok(())
+    }
+
+    pub(super) async fn select(&self, live: &mut Live, head: &RequestHead) -> Called<prompting::Outcome> {
+        call(live, self.select, (head, request())).await
+    }
+
+    pub(super) async fn key(&self, live: &mut Live, head: &RequestHead) -> Called<caching::Directive> {
+        call(live, self.key, (head, request())).await
+    }
+
+    pub(super) async fn confirm(
+        &self,
+        live: &mut Live,
+        head: &RequestHead,
+        hit: &caching::Candidate,
+    ) -> Called<caching::Verdict> {
+        call(live, self.confirm, (head, request(), hit)).await
+    }
+
+    pub(super) async fn admit(&self, live: &mut Live, head: &RequestHead) -> Called<Option<u32>> {
+        call(live, self.admit, (head, request(), Resource::<ResponseHandle>::new_borrow(0))).await
+    }
+
+    pub(super) async fn route(&self, live: &mut Live, head: &RequestHead) -> Called<routing::Decision> {
+        call(live, self.route, (head, request())).await
+    }
+}
+
+/// The number means nothing: the exchange is the one in the store.
+fn request() -> Resource<RequestHandle> {
+    Resource::new_borrow(0)
+}
+
+async fn call<P, T>(live: &mut Live, function: Option<ComponentExportIndex>, arguments: P) -> Called<T>
+where
+    P: ComponentNamedList + Lower,
+    T: ComponentType + Lift + 'static,
+{
+    let function = typed::<P, Answer<T>>(live, function)?.ok_or_else(|| wasmtime::format_err!("the hook is not exported"))?;
+    Ok(function.call_async(&mut live.store, arguments).await?.0)
+}
+
+fn typed<P, R>(live: &mut Live, function: Option<ComponentExportIndex>) -> wasmtime::Result<Option<TypedFunc<P, R>>>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    function.map(|function| live.instance.get_typed_func(&mut live.store, function)).transpose()
+}
