@@ -25,7 +25,7 @@ pub use key::{ExactKey, Partition};
 use near::Near;
 use tier::Tier;
 use tier::memory::Memory;
-use verify::Guard;
+use verify::{Guard, Question};
 
 /// What the owner has written.
 #[derive(Clone, Copy, Debug)]
@@ -144,13 +144,14 @@ impl Cache {
     /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
     /// [`Cache::served`].
     pub fn near(&self, partition: &Partition, vector: &[f32], text: &str, cut: f32) -> Option<Candidate> {
+        let mut question = None;
         for (score, entry) in self.near.nearest(partition, vector) {
             if score < cut {
                 self.numbers.below_cut.add(1);
                 return None;
             }
             let Some(cached) = &entry.text else { continue };
-            match verify::veto(cached, text) {
+            match question.get_or_insert_with(|| Question::new(text)).veto(cached) {
                 Some(guard) => self.numbers.vetoes[guard as usize].add(1),
                 None => return Some(Candidate { entry, score }),
             }

@@ -19,8 +19,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-/// A vector of unit length.
-pub type Vector = Arc<[f32]>;
+use crate::vector::Vector;
 
 /// Which model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,16 +84,4 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Embedder>, EmbedError> {
             "this pointsman was built without fastembed; build it with `--features fastembed`, or write \"built-in\"".into(),
         )),
     }
-}
-
-/// Scales to unit length; none if there is no direction.
-fn unit(mut vector: Vec<f32>) -> Option<Vector> {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if !length.is_finite() || length < 1e-6 {
-        return None;
-    }
-    for value in &mut vector {
-        *value /= length;
-    }
-    Some(vector.into())
 }

@@ -19,3 +19,4 @@ pub mod process;
 pub mod prompt;
 pub mod record;
 pub mod upstream;
+pub mod vector;

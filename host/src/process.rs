@@ -25,7 +25,6 @@ use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
 use crate::listen;
 use crate::listen::drain::Drain;
-use crate::plugin::engine::Engine;
 
 /// Why a process did not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +75,7 @@ impl Process {
         let (orders, inbox) = mpsc::unbounded_channel();
         // Before anything is read, so that no change falls in between.
         let watcher = watch(&watched(&loaded, &config), orders.clone());
-        let engine = Engine::new().map_err(|error| BuildError::Other(format!("plugins: {error:#}")))?;
-        let lasting = Lasting { engine, workers: workers + 1, aot: aot_folder() };
+        let lasting = Lasting::new(workers + 1, aot_folder());
         let steward = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
         let state = steward.block_on(State::build(&lasting, config.clone(), None))?;
         for problem in &state.prompt_problems {

@@ -1,7 +1,7 @@
 //! The vectors of one partition: which stored text is nearest?
 //!
-//! Up to [`BRUTE_FORCE`] entries every vector is looked at, as 8-bit integers: exact, and 0.1 ms for 10,000. Beyond that
-//! usearch's graph finds the candidates. Either way the best eight are ranked again with the full vectors.
+//! Up to [`BRUTE_FORCE`] entries every vector is looked at: exact, and 35 µs for 1,000 of 256 components. Beyond that usearch's
+//! graph, of quantised vectors, finds the candidates, which are ranked again with the full ones.
 //!
 //! **Invariant:** scores are cosines of full vectors, never of quantised ones.
 //! **Invariant:** at most `capacity` entries; the oldest place is used again when it is full.
@@ -13,10 +13,11 @@ use std::sync::{Arc, Weak};
 use usearch::{IndexOptions, MetricKind, ScalarKind};
 
 use super::Entry;
+use crate::vector::cosine;
 
 /// From here on usearch is quicker than looking at all.
-const BRUTE_FORCE: usize = 8_192;
-/// Candidates that are ranked again.
+const BRUTE_FORCE: usize = 4_096;
+/// Candidates that are given back.
 const CANDIDATES: usize = 8;
 
 /// Vectors and whose they are.
@@ -25,7 +26,6 @@ pub struct Index {
     capacity: usize,
     entries: Vec<Weak<Entry>>,
     full: Vec<f32>,
-    quantised: Vec<i8>,
     /// Where a text's entry was put, by the text's hash: whether it is still there is for the entry to say.
     places: HashMap<u64, usize>,
     graph: Option<usearch::Index>,
@@ -43,7 +43,6 @@ impl Index {
             capacity: capacity.max(1),
             entries: Vec::new(),
             full: Vec::new(),
-            quantised: Vec::new(),
             places: HashMap::new(),
             graph: None,
             graphed: 0,
@@ -61,18 +60,13 @@ impl Index {
         let twin = self.places.get(&hash).copied().filter(same);
         let place = twin.or_else(|| self.free()).unwrap_or(self.entries.len());
         self.places.insert(hash, place);
-        let quantised = vector.iter().map(|value| quantise(*value));
         let range = place * self.dimensions..(place + 1) * self.dimensions;
         if place == self.entries.len() {
             self.entries.push(Arc::downgrade(entry));
             self.full.extend_from_slice(vector);
-            self.quantised.extend(quantised);
         } else {
             self.entries[place] = Arc::downgrade(entry);
-            self.full[range.clone()].copy_from_slice(vector);
-            for (there, value) in self.quantised[range].iter_mut().zip(quantised) {
-                *there = value;
-            }
+            self.full[range].copy_from_slice(vector);
         }
         self.keep_graph(place);
     }
@@ -145,37 +139,26 @@ impl Index {
         if vector.len() != self.dimensions {
             return Vec::new();
         }
-        let places = match self.complete_graph().map(|graph| graph.search(vector, CANDIDATES)) {
-            Some(Ok(found)) => found.keys.iter().map(|place| *place as usize).collect(),
-            _ => self.scan(vector, CANDIDATES).into_iter().map(|(place, _)| place).collect::<Vec<_>>(),
+        let found = match self.complete_graph().map(|graph| graph.search(vector, CANDIDATES)) {
+            Some(Ok(found)) => self.ranked(found.keys.iter().map(|place| *place as usize), vector),
+            _ => self.ranked(0..self.entries.len(), vector),
         };
-        let mut found: Vec<(f32, Arc<Entry>)> = places
-            .into_iter()
-            .filter_map(|place| Some((self.cosine(place, vector), self.entries.get(place)?.upgrade()?)))
-            .collect();
-        found.sort_by(|a, b| b.0.total_cmp(&a.0));
-        found
+        found.into_iter().filter_map(|(score, place)| Some((score, self.entries.get(place)?.upgrade()?))).collect()
     }
 
-    fn cosine(&self, place: usize, vector: &[f32]) -> f32 {
-        let own = self.full.get(place * self.dimensions..(place + 1) * self.dimensions).unwrap_or_default();
-        own.iter().zip(vector).map(|(x, y)| x * y).sum()
-    }
-
-    /// The best places by quantised vectors, with their scores.
-    fn scan(&self, vector: &[f32], best: usize) -> Vec<(usize, i32)> {
-        let wanted: Vec<i8> = vector.iter().map(|value| quantise(*value)).collect();
-        let mut found: Vec<(usize, i32)> = Vec::with_capacity(best + 1);
-        for (place, row) in self.quantised.chunks_exact(self.dimensions).enumerate() {
-            // The compiler turns this into wide multiply-adds.
-            let score: i32 = row.iter().zip(&wanted).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum();
-            if found.len() < best || found.last().is_some_and(|last| score > last.1) {
-                let at = found.partition_point(|other| other.1 >= score);
-                found.insert(at, (place, score));
-                found.truncate(best);
+    /// The best of these places, best first.
+    fn ranked(&self, places: impl Iterator<Item = usize>, vector: &[f32]) -> Vec<(f32, usize)> {
+        let mut best: Vec<(f32, usize)> = Vec::with_capacity(CANDIDATES + 1);
+        for place in places {
+            let row = self.full.get(place * self.dimensions..(place + 1) * self.dimensions).unwrap_or_default();
+            let score = cosine(row, vector);
+            if best.len() < CANDIDATES || best.last().is_some_and(|(last, _)| score > *last) {
+                let at = best.partition_point(|(other, _)| *other >= score);
+                best.insert(at, (score, place));
+                best.truncate(CANDIDATES);
             }
         }
-        found
+        best
     }
 }
 
@@ -203,11 +186,6 @@ fn reserve(graph: &usearch::Index, entries: usize) -> Result<(), String> {
     }
     let callers = std::thread::available_parallelism().map_or(1, usize::from) + 2;
     graph.reserve_capacity_and_threads((entries + 1).next_power_of_two(), callers).map_err(|error| error.to_string())
-}
-
-/// Components of unit vectors of some hundred dimensions are small; four times their range fits.
-fn quantise(value: f32) -> i8 {
-    (value * 4.0 * 127.0).round().clamp(-127.0, 127.0) as i8
 }
 
 #[cfg(test)]

@@ -87,13 +87,26 @@ impl Guard {
     }
 }
 
-/// The guard that keeps `a`'s answer from being given to `b`, if there is one.
-pub fn veto(a: &str, b: &str) -> Option<Guard> {
-    if a == b {
-        return None;
+/// A question, read once for all stored ones that it is compared with.
+pub struct Question<'a> {
+    written: &'a str,
+    text: Text,
+}
+
+impl<'a> Question<'a> {
+    /// Reads a question.
+    pub fn new(written: &'a str) -> Self {
+        Self { written, text: Text::read(written) }
     }
-    let (a, b) = (Text::read(a), Text::read(b));
-    Guard::ALL.into_iter().find(|guard| guard.objects(&a, &b))
+
+    /// The guard that keeps another question's answer from being given to this one, if there is one.
+    pub fn veto(&self, other: &str) -> Option<Guard> {
+        if other == self.written {
+            return None;
+        }
+        let other = Text::read(other);
+        Guard::ALL.into_iter().find(|guard| guard.objects(&other, &self.text))
+    }
 }
 
 fn sorted(mut words: Vec<&str>) -> Vec<&str> {
@@ -104,6 +117,10 @@ fn sorted(mut words: Vec<&str>) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn veto(a: &str, b: &str) -> Option<Guard> {
+        Question::new(b).veto(a)
+    }
 
     /// Pairs of our own: the guard that must veto, or `-` for texts that may share an answer, and the texts.
     #[test]

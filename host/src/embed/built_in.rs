@@ -12,7 +12,8 @@
 use futures_util::future::BoxFuture;
 
 use super::tokenize::Tokenizer;
-use super::{EmbedError, Embedder, Vector, unit};
+use super::{EmbedError, Embedder};
+use crate::vector::{Vector, unit};
 
 static FILE: &[u8] = include_bytes!("../../model/built-in.bin");
 

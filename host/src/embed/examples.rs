@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{EmbedError, Embedder, Vector};
+use super::{EmbedError, Embedder};
+use crate::vector::{Vector, cosine};
 
 /// Sets by name.
 #[derive(Default)]
@@ -37,17 +38,14 @@ impl ExampleSets {
 
     /// The `k` nearest labels of a set, best first, each with the cosine of its nearest example. None if there is no such set.
     pub fn classify(&self, set: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>> {
-        let nearest = |vectors: &[Vector]| vectors.iter().map(|example| dot(example, vector)).fold(f32::NEG_INFINITY, f32::max);
+        let nearest =
+            |vectors: &[Vector]| vectors.iter().map(|example| cosine(example, vector)).fold(f32::NEG_INFINITY, f32::max);
         let mut found: Vec<(String, f32)> =
             self.0.get(set)?.iter().map(|(label, vectors)| (label.clone(), nearest(vectors))).collect();
         found.sort_by(|a, b| b.1.total_cmp(&a.1));
         found.truncate(k);
         Some(found)
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use fastembed::{InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::{EmbedError, Embedder, Vector, unit};
+use super::{EmbedError, Embedder};
+use crate::vector::{Vector, unit};
 
 type Job = (String, oneshot::Sender<Result<Vector, EmbedError>>);
 

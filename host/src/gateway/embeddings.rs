@@ -10,12 +10,13 @@ use super::course::Course;
 use super::models::{self, Entry};
 use super::reply::{self, Reply};
 use crate::dialect::embeddings::{self, EmbeddingRequest};
-use crate::embed::{EmbedError, Embedder, Vector};
+use crate::embed::{EmbedError, Embedder};
 use crate::error::{Error, Kind, Source};
 use crate::listen::RequestBody;
 use crate::record::Stage;
 use crate::upstream::provider::{Operation, upwards};
 use crate::upstream::{self, Attempt};
+use crate::vector::Vector;
 
 /// Texts after which other exchanges on this core get their turn.
 const AT_ONCE: usize = 16;

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use super::models::Model;
 use super::state::State;
-use crate::embed::{EmbedError, Vector};
+use crate::embed::EmbedError;
 use crate::identity::Principal;
 use crate::plugin::imports::{self, Price, Surroundings, Upstream};
 use crate::record::Record;
+use crate::vector::Vector;
 
 /// What is known when the request's head has been read.
 pub struct Exchange {

@@ -78,7 +78,11 @@ impl Fill {
                 Some(ms) => ttl = ttl.min(std::time::Duration::from_millis(u64::from(ms))),
             }
         }
-        let near = self.keys.near.as_ref().and_then(|near| Some((near.partition, near.vector.clone()?, near.text.as_str())));
+        let near = match &self.keys.near {
+            // The look-up has embedded it, unless it was not to look.
+            Some(near) => self.exchange.vector(&near.text).await.ok().map(|vector| (near.partition, vector, near.text.as_str())),
+            None => None,
+        };
         let entry = Entry {
             // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
             // and would keep all of it for as long as the entry lives.
@@ -88,7 +92,7 @@ impl Fill {
             prompt: self.prompt,
             created_at: self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64,
             ttl,
-            vector_bytes: near.as_ref().map_or(0, |(_, vector, _)| vector.len() * 5),
+            vector_bytes: near.as_ref().map_or(0, |(_, vector, _)| size_of_val(&**vector)),
             hits: AtomicU32::new(0),
         };
         self.cache.fill(self.keys.exact, entry, near.as_ref().map(|(partition, vector, _)| (*partition, &**vector)));

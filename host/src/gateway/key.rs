@@ -17,7 +17,6 @@ use super::course::Course;
 use crate::cache::key::{ExactKey, KeyBuilder, Partition};
 use crate::cache::{Cache, Candidate, Entry};
 use crate::dialect::openai_chat::ChatRequest;
-use crate::embed::Vector;
 use crate::error::Error;
 use crate::plugin::Plugin;
 use crate::plugin::bindings::caching::{self, Directive, Scope, Verdict};
@@ -26,6 +25,10 @@ use crate::record::CacheOutcome;
 
 /// Bytes of a cached answer's text that a plugin sees when it is asked to confirm.
 const PREVIEW: usize = 1_024;
+
+/// Bytes of a question beyond which nothing is looked for that is near: the guards let only the same words in the same order
+/// pass, and of a long text that is the same text.
+const NEAR_TEXT: usize = 1 << 10;
 
 /// What an exchange may share, and how.
 pub(super) struct Keys {
@@ -42,12 +45,10 @@ pub(super) struct Keys {
     max_age: Option<u64>,
 }
 
-/// Where near hits are looked for.
+/// Where near hits are looked for. The text is embedded when the exact tier has nothing.
 pub(super) struct Near {
     pub(super) partition: Partition,
     pub(super) text: String,
-    /// None where the text cannot be embedded just now.
-    pub(super) vector: Option<Vector>,
     cut: f32,
     confirm: bool,
 }
@@ -88,10 +89,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         }
     };
     let wish = semantic(&cache, key.as_ref());
-    let near = match wish {
-        Some(wish) => near(course, request, key.as_ref(), &wish).await,
-        None => None,
-    };
+    let near = wish.and_then(|wish| near(course, request, key.as_ref(), wish));
     Ok(Some(Keys {
         exact: exact(course, request, key.as_ref()),
         near,
@@ -152,25 +150,18 @@ fn exact(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>
     builder.exact()
 }
 
-/// The partition of near hits and the vector to look for; none where the request has no question, or nothing to embed.
-async fn near(
-    course: &Course,
-    request: &ChatRequest,
-    key: Option<&caching::CacheKey>,
-    wish: &caching::SemanticKey,
-) -> Option<Near> {
+/// The partition of near hits and the text to look for; none where the request has no question, or one that is too long.
+fn near(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>, wish: caching::SemanticKey) -> Option<Near> {
     let embedder = course.exchange.state.near_embedder.as_ref()?;
+    let text = wish.text.as_deref().or_else(|| request.last_user_text()).filter(|text| text.len() <= NEAR_TEXT)?;
     let mut builder = common(course, request, key, "near");
     builder.part("embedder", embedder.id().as_bytes());
     builder.parts("partition", wish.partition.iter().map(String::as_str));
     if !request.canonical(&mut |bytes| builder.feed(bytes), true) {
         return None;
     }
-    let text = wish.text.clone().or_else(|| request.last_user_text().map(str::to_owned))?;
-    // No vector, no near hit; the embedder says why where it was set up.
-    let vector = course.exchange.vector(&text).await.ok();
     let cut = wish.min_similarity.unwrap_or(0.0).max(embedder.default_cut());
-    Some(Near { partition: builder.partition(), text, vector, cut, confirm: wish.confirm })
+    Some(Near { partition: builder.partition(), text: text.to_owned(), cut, confirm: wish.confirm })
 }
 
 /// The entry to serve: how it was found, and the cosine of a near one.
@@ -186,9 +177,9 @@ pub(super) async fn look_up(
         return Some((CacheOutcome::Exact, entry, None));
     }
     let near = keys.near.as_ref()?;
-    let candidate = cache
-        .near(&near.partition, near.vector.as_ref()?, &near.text, near.cut)
-        .filter(|candidate| is_fresh(&candidate.entry))?;
+    // No vector, no near hit; the embedder says why where it was set up.
+    let vector = course.exchange.vector(&near.text).await.ok()?;
+    let candidate = cache.near(&near.partition, &vector, &near.text, near.cut).filter(|candidate| is_fresh(&candidate.entry))?;
     if near.confirm && !confirmed(course, request, keys, near, &candidate, cache).await {
         return None;
     }

@@ -7,7 +7,7 @@
 //! **Invariant:** exchanges in flight keep the snapshot that they began with.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::models::{self, Models};
@@ -23,13 +23,29 @@ use crate::prompt::Registry;
 use crate::upstream::pool::Pool;
 
 /// What lives longer than one snapshot.
+#[derive(Default)]
 pub struct Lasting {
-    /// The one engine of the process.
-    pub engine: Engine,
+    /// The one engine of the process, made when there is a first plugin.
+    engine: OnceLock<Engine>,
     /// Cores that serve; upstream connections are kept per core.
     pub workers: usize,
     /// Where compiled components are kept between starts.
     pub aot: Option<std::path::PathBuf>,
+}
+
+impl Lasting {
+    /// For this many cores, with compiled components in this folder.
+    pub fn new(workers: usize, aot: Option<std::path::PathBuf>) -> Self {
+        Self { workers, aot, ..Self::default() }
+    }
+
+    fn engine(&self) -> Result<&Engine, BuildError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let made = Engine::new().map_err(|error| BuildError::Other(format!("plugins: {error:#}")))?;
+        Ok(self.engine.get_or_init(|| made))
+    }
 }
 
 /// The snapshot.
@@ -104,12 +120,13 @@ impl State {
             }
             _ => ExampleSets::default(),
         };
-        let (plugins, mut problems) = PluginSet::build(
-            &lasting.engine,
-            &settings(&config),
-            lasting.aot.as_deref(),
-            previous.map(|previous| &*previous.plugins),
-        );
+        let (plugins, mut problems) = match &settings(&config)[..] {
+            [] => Default::default(),
+            settings => {
+                let before = previous.map(|previous| &*previous.plugins);
+                PluginSet::build(lasting.engine()?, settings, lasting.aot.as_deref(), before)
+            }
+        };
         let without_version =
             problems.iter().position(|problem| plugins.all().iter().all(|plugin| plugin.name() != problem.plugin));
         if let Some(position) = without_version {

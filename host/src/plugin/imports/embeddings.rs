@@ -8,6 +8,7 @@ use wasmtime::Result;
 
 use super::{EmbedError, State, cut};
 use crate::plugin::bindings::embeddings::{Host, Match};
+use crate::vector::cosine;
 
 /// Text beyond this many bytes is not looked at: no embedding model reads further, and it bounds one call's cost.
 const MAX_TEXT: u32 = 8 << 10;
@@ -44,7 +45,7 @@ impl Host for State {
             (Ok(a), Ok(b)) => (a, b),
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
         };
-        Ok(Ok(a.iter().zip(b.iter()).map(|(x, y)| x * y).sum()))
+        Ok(Ok(cosine(&a, &b)))
     }
 
     async fn prompt_embedding(&mut self) -> Result<Result<Vec<f32>, EmbedError>> {
