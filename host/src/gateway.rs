@@ -51,6 +51,8 @@ pub struct Gateway {
     draining: AtomicBool,
     /// What the listener counts, for /metrics; set once it is bound.
     pub counters: OnceLock<Arc<Counters>>,
+    /// What the log had to drop, for /metrics; set where its lines are written by a thread of their own.
+    pub log: OnceLock<tracing_appender::non_blocking::ErrorCounter>,
 }
 
 /// What became of reloads.
@@ -81,6 +83,7 @@ impl Gateway {
             reloads: Mutex::default(),
             draining: AtomicBool::new(false),
             counters: OnceLock::new(),
+            log: OnceLock::new(),
         }
     }
 

@@ -11,8 +11,17 @@ pub struct Metrics(BTreeMap<String, f64>);
 impl Metrics {
     /// Reads an exposition.
     pub fn parse(text: &str) -> Self {
-        let mut series = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (mut series, mut families) = (BTreeMap::new(), Vec::new());
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            if let Some(family) = line.strip_prefix("# TYPE ") {
+                let family = family.split(' ').next().unwrap_or_default();
+                assert!(!families.contains(&family), "its series do not stand together: {family}");
+                families.push(family);
+            }
+            if line.starts_with('#') {
+                continue;
+            }
+            assert!(families.last().is_some_and(|family| line.starts_with(family)), "not of its family: {line}");
             let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no series: {line:?}"));
             let value = value.parse().unwrap_or_else(|_| panic!("no value: {line:?}"));
             assert!(series.insert(name.to_owned(), value).is_none(), "twice: {name}");

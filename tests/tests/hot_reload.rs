@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::{Act, Binary, Connection, Door, FakeUpstream, Gate, Host, Plugin, eventually, guests};
 
-/// The promise is one second; the rest is for a machine that has other things to do.
-const A_MOMENT: Duration = Duration::from_secs(8);
+/// Until new requests see a new version. It takes a seventh of it where nothing else goes on.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 fn revision(number: u32) -> String {
     format!("revision {number:08}")
@@ -151,8 +151,7 @@ fn two_hundred_swaps_leave_memory_where_it_was() {
     swaps(200);
     let after = host.resident();
     println!("resident before and after 200 swaps: {} and {} KiB", before >> 10, after >> 10);
-    // That the allocator gives some back is no fault.
-    assert!(after <= before + (5 << 20), "{} KiB before, {} KiB after", before >> 10, after >> 10);
+    assert!(before.abs_diff(after) <= 5 << 20, "{} KiB before, {} KiB after", before >> 10, after >> 10);
 }
 
 #[test]

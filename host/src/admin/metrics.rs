@@ -2,6 +2,8 @@
 //!
 //! What it does not do: it counts nothing itself.
 
+use std::sync::Arc;
+
 use axum::extract::State as Shared;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -40,6 +42,10 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         &[],
         state.problems.len() as f64,
     );
+    if let Some(lost) = admin.gateway.log.get() {
+        let lines = lost.dropped_lines() as u64;
+        text.counter("pointsman_log_lines_dropped_total", "Log lines that nobody took off in time.", &[], lines);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.finish())
 }
 
@@ -59,7 +65,7 @@ fn listener(admin: &Admin, text: &mut Exposition) {
     text.gauge("pointsman_connections_open", "Connections that are open.", &[], open as f64);
 }
 
-fn plugins(plugins: &[std::sync::Arc<Plugin>], text: &mut Exposition) {
+fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
     for plugin in plugins {
         for hook in &plugin.settings().hooks {
             let times = &plugin.numbers.calls[*hook as usize];
@@ -98,22 +104,40 @@ fn plugins(plugins: &[std::sync::Arc<Plugin>], text: &mut Exposition) {
         );
     }
     for plugin in plugins {
-        for (name, labels, value) in plugin.numbers.guest.read() {
+        let numbers = &plugin.numbers;
+        for (what, count) in [("log line", &numbers.dropped_log_lines), ("metric", &numbers.guest.dropped)] {
+            text.counter(
+                "pointsman_plugin_dropped_total",
+                "What a plugin wanted to log or count, beyond its limits or against the rules.",
+                &[("plugin", plugin.label()), ("what", what)],
+                count.get(),
+            );
+        }
+    }
+    guests(plugins, text);
+}
+
+/// What plugins count themselves. All of one name stand together and are of one kind: that of the first plugin that uses it.
+fn guests(plugins: &[Arc<Plugin>], text: &mut Exposition) {
+    let own =
+        |plugin: &Arc<Plugin>| plugin.numbers.guest.read().into_iter().map(|series| (plugin.clone(), series)).collect::<Vec<_>>();
+    let mut all: Vec<_> = plugins.iter().flat_map(own).collect();
+    all.sort_by(|(_, a), (_, b)| a.0.cmp(&b.0));
+    for series in all.chunk_by(|(_, a), (_, b)| a.0 == b.0) {
+        let kind = series.first().map(|(_, (_, _, value))| std::mem::discriminant(value));
+        for (plugin, (name, labels, value)) in series {
+            if Some(std::mem::discriminant(value)) != kind {
+                continue;
+            }
             let name = format!("pointsman_plugin_{name}");
             let mut all = vec![("plugin", plugin.name())];
             all.extend(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             match value {
-                Value::Counter(sum) => text.counter(&name, "Counted by a plugin.", &all, sum),
-                Value::Gauge(now) => text.gauge(&name, "Set by a plugin.", &all, now),
+                Value::Counter(sum) => text.counter(&name, "Counted by a plugin.", &all, *sum),
+                Value::Gauge(now) => text.gauge(&name, "Set by a plugin.", &all, *now),
                 Value::Histogram(buckets, sum) => {
-                    text.histogram(
-                        &name,
-                        "Observed by a plugin.",
-                        &all,
-                        buckets.into_iter().map(|(power, count)| (f64::from(power).exp2(), count)),
-                        0,
-                        sum,
-                    );
+                    let buckets = buckets.iter().map(|(power, count)| (f64::from(*power).exp2(), *count));
+                    text.histogram(&name, "Observed by a plugin.", &all, buckets, 0, *sum);
                 }
             }
         }

@@ -22,8 +22,8 @@ use crate::process::Process;
 /// Serves the folder `dir` until a signal.
 pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let log = Log { level: std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| "info".to_owned()), ..Log::default() };
-    let _log = match serve::log(&log) {
-        Ok(guard) => guard,
+    let (_log, lost) = match serve::log(&log) {
+        Ok(log) => log,
         Err(error) => return failed(err, WRONG_INPUT, &error),
     };
     let folders = build::find(dir);
@@ -55,6 +55,7 @@ pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Writ
         Ok(process) => process,
         Err(error) => return failed(err, 1, &error),
     };
+    let _ = process.gateway().log.set(lost);
     let _watchers: Vec<Watcher> = folders.iter().filter_map(|folder| rebuild(folder)).collect();
     let _ = writeln!(out, "{}", defaults::greeting(process.address(), process.admin(), &file, &folders));
     let _ = out.flush();

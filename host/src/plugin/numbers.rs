@@ -90,7 +90,7 @@ impl Guest {
 
     fn update(&self, name: &str, mut labels: Labels, start: Value, change: impl FnOnce(&mut Value) -> bool) {
         labels.sort();
-        let valid = is_name(name) && labels.len() <= 8 && labels.iter().all(|(name, value)| is_name(name) && value.len() <= 128);
+        let valid = is_instrument(name) && are_labels(&labels);
         let Ok(mut all) = self.series.lock() else { return self.dropped.add(1) };
         let room = all.contains_key(name) || all.len() < MAX_INSTRUMENTS;
         let count: usize = all.values().map(BTreeMap::len).sum();
@@ -118,6 +118,19 @@ impl Guest {
     }
 }
 
+/// A name that is not the host's own, and is none of those that a histogram makes of its own.
+fn is_instrument(name: &str) -> bool {
+    const OWN: [&str; 6] = ["call_seconds", "failures_total", "quarantined", "skipped_total", "dropped_total", "load_problems"];
+    is_name(name) && !OWN.contains(&name) && !["_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
+}
+
+/// Sorted labels, each there once, and none that the host adds.
+fn are_labels(labels: &Labels) -> bool {
+    labels.len() <= 8
+        && labels.iter().all(|(name, value)| is_name(name) && !matches!(name.as_str(), "plugin" | "le") && value.len() <= 128)
+        && labels.windows(2).all(|pair| pair[0].0 != pair[1].0)
+}
+
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
@@ -142,12 +155,15 @@ mod tests {
     #[test]
     fn bad_names_and_mixed_kinds_are_dropped() {
         let guest = Guest::default();
-        for name in ["", "Upper", "a-b", "1st", "line\nbreak", "é"] {
+        for name in ["", "Upper", "a-b", "1st", "line\nbreak", "é", "failures_total", "depth_sum"] {
             guest.gauge(name, 1.0, vec![]);
+        }
+        for labels in [vec!["plugin"], vec!["le"], vec!["twice", "twice"]] {
+            guest.gauge("depth", 1.0, labels.into_iter().map(|name| (name.to_owned(), name.to_owned())).collect());
         }
         guest.gauge("depth", 1.0, vec![]);
         guest.increment("depth", 1, vec![("other".into(), "label".into())]);
-        assert_eq!(guest.dropped.get(), 7);
+        assert_eq!(guest.dropped.get(), 12);
         assert_eq!(guest.read().len(), 1);
     }
 }

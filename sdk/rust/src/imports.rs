@@ -37,7 +37,8 @@ pub mod embeddings {
 /// Numbers on the host's `/metrics`, as `pointsman_plugin_NAME{plugin=…}`. Grant: `metrics`.
 ///
 /// An instrument is declared by its first use: its name in lower case with `_`, and one kind for all of its series. At most 32
-/// instruments and 256 series a plugin; what is over is dropped and counted.
+/// instruments and 256 series a plugin; what is over is dropped and counted, and so is a name that the host has itself (`call_seconds`)
+/// or that a histogram makes of its own (`…_sum`), and a label `plugin` or `le`.
 ///
 /// ```no_run
 /// use pointsman_plugin::metrics;

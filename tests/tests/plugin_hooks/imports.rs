@@ -103,7 +103,10 @@ fn metrics() {
     send(json!({ "gauge": { "name": "depth", "value": -1.5 } }));
     send(json!({ "observe": { "name": "size", "value": 3.0 } }));
     send(json!({ "count": { "name": "up{x=\"1\"} 9\nforged", "delta": 1, "labels": [] } }));
+    send(json!({ "count": { "name": "failures_total", "delta": 1, "labels": [] } }));
+    send(json!({ "count": { "name": "seen", "delta": 1, "labels": [["plugin", "another"]] } }));
     let metrics = host.metrics();
+    assert_eq!(metrics.sum("pointsman_plugin_dropped_total", &["what=\"metric\""]), 3.0);
     assert_eq!(metrics.sum("pointsman_plugin_seen", &["plugin=\"asker\"", r#"kind="a\"b\nc""#]), 5.0, "{metrics:?}");
     assert_eq!(metrics.sum("pointsman_plugin_depth", &[]), -1.5);
     assert_eq!(metrics.sum("pointsman_plugin_size_count", &[]), 1.0);

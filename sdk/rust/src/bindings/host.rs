@@ -1203,7 +1203,8 @@ pub mod pointsman {
             }
         }
         /// Numbers on the host's /metrics, as `pointsman_plugin_NAME{plugin=…}`. An instrument is declared by its first use.
-        /// At most 32 instruments and 256 series a plugin; what is over is dropped and counted.
+        /// At most 32 instruments and 256 series a plugin; what is over is dropped and counted, and so is a name that the host has itself or
+        /// that a histogram makes of its own (`…_sum`), and a label `plugin` or `le`.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod metrics {
             #[used]
