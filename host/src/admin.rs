@@ -51,7 +51,8 @@ pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<Secre
         .route("/api/cache", get(api::cache))
         .route("/api/cache/purge", post(api::purge))
         .route("/api/reload", get(api::reload_status).post(api::reload))
-        .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate));
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate))
+        .layer(axum::middleware::from_fn(not_a_page));
     let router =
         Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).merge(guarded).with_state(admin);
     let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -65,6 +66,20 @@ pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<Secre
 
 async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
     if admin.gateway.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
+}
+
+/// A web page in the administrator's browser is not the administrator: browsers say where a page that asks comes from, and a name
+/// that points here for a moment is not one of ours.
+async fn not_a_page(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let is_ours = name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    if headers.contains_key(header::ORIGIN) || (!is_ours && !headers.contains_key(header::AUTHORIZATION)) {
+        return (StatusCode::FORBIDDEN, "the admin API is not for web pages; ask it by address, or with its key\n")
+            .into_response();
+    }
+    next.run(request).await
 }
 
 /// Health is for whoever asks; everything else may need the key.

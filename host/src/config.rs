@@ -98,6 +98,8 @@ pub struct Listen {
     pub body_idle: Duration,
     /// The longest time to send a whole request body. Default 60s.
     pub body_total: Duration,
+    /// The longest that a client may take nothing of an answer that waits for it; then its connection is closed. Default 60s.
+    pub write_idle: Duration,
     /// The largest request body. Default 32MiB.
     pub max_body: ByteSize,
     /// The most header fields of one request. Default 64.
@@ -120,6 +122,7 @@ impl Default for Listen {
             header_read: Duration::from_secs(30),
             body_idle: Duration::from_secs(10),
             body_total: Duration::from_secs(60),
+            write_idle: Duration::from_secs(60),
             max_body: ByteSize::mib(32),
             max_headers: 64,
             max_connections: 10_000,

@@ -26,8 +26,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
+use http::header::CONTENT_ENCODING;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 
 use crate::dialect::Invalid;
 use crate::dialect::openai_chat::ChatRequest;
@@ -174,7 +175,7 @@ impl Gateway {
         course.exchange.asks_for(request.model());
         course.may_use(request.model())?;
         if course.exchange.state.models.choices(request.model()).is_empty() {
-            return Err(models::not_found(&course.exchange.state.models, request.model(), "chat completions"));
+            return Err(models::not_found(course, request.model(), "chat completions"));
         }
         course.meet_plugins(&request);
         course.done(Stage::Parse);
@@ -201,9 +202,10 @@ impl Gateway {
         let found = if keys.look_up { key::look_up(course, request, keys, &cache).await } else { None };
         course.done(Stage::Lookup);
         let (outcome, entry, score) = found?;
+        let reply = reply::cached(course, request, &entry, score)?;
         course.record.cache = outcome;
         course.record.model = Some(entry.model.clone());
-        reply::cached(course, request, &entry, score)
+        Some(reply)
     }
 
     /// Which models, in which order.
@@ -241,7 +243,7 @@ impl Gateway {
         answer: upstream::Reply,
     ) -> Result<Reply, Error> {
         let fill = keys
-            .filter(|keys| keys.store && answer.status.is_success())
+            .filter(|keys| keys.store && answer.status == StatusCode::OK && !answer.headers.contains_key(CONTENT_ENCODING))
             .and_then(|keys| fill::Fill::new(course, request, keys, answer.model.clone()));
         if course.record.cache == CacheOutcome::Off && course.exchange.state.cache.is_some() {
             course.record.cache = CacheOutcome::Miss;
@@ -258,7 +260,7 @@ impl From<Invalid> for Error {
 
 /// A request's body, whole.
 async fn collect(course: &mut Course, body: RequestBody) -> Result<bytes::Bytes, Error> {
-    let encoding = course.exchange.headers.get(http::header::CONTENT_ENCODING);
+    let encoding = course.exchange.headers.get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Error::bad_request(None, "The body is compressed. Send it without Content-Encoding."));
     }

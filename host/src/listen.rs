@@ -42,6 +42,8 @@ pub struct Options {
     pub body_idle: Duration,
     /// For a whole request body.
     pub body_total: Duration,
+    /// For which a client may take nothing of an answer that waits for it.
+    pub write_idle: Duration,
     /// Bytes of a request body.
     pub max_body: usize,
     /// Header fields of a request.
@@ -65,6 +67,7 @@ impl Options {
             header_read: Duration::from_secs(30),
             body_idle: Duration::from_secs(10),
             body_total: Duration::from_secs(60),
+            write_idle: Duration::from_secs(60),
             max_body: 32 << 20,
             max_headers: 64,
             max_connections: 10_000,
@@ -161,6 +164,10 @@ pub trait Handler: Send + Sync + 'static {
 /// What the system says.
 pub fn bind(options: &Options, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
     let mut address = options.address;
+    if address.port() == 0 {
+        // A free one, chosen by a socket that shares with nobody: among those that share, the system may choose one in use.
+        address.set_port(std::net::TcpListener::bind(address)?.local_addr()?.port());
+    }
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
@@ -170,10 +177,7 @@ pub fn bind(options: &Options, workers: usize) -> io::Result<Vec<std::net::TcpLi
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(1024)?;
-        let socket: std::net::TcpListener = socket.into();
-        // With port 0 the first one chooses.
-        address = socket.local_addr()?;
-        sockets.push(socket);
+        sockets.push(socket.into());
     }
     Ok(sockets)
 }

@@ -193,6 +193,7 @@ fn options(config: &Config) -> Result<listen::Options, String> {
         header_read: listen.header_read.get(),
         body_idle: listen.body_idle.get(),
         body_total: listen.body_total.get(),
+        write_idle: listen.write_idle.get(),
         max_body: listen.max_body.as_usize(),
         max_headers: listen.max_headers,
         max_connections: listen.max_connections,

@@ -7,8 +7,8 @@
 //! What it does not do: it chooses no model (`gateway` has the plan) and translates nothing.
 //!
 //! **Invariant:** before the commit point a failure is retried or reported; after it, it is reported in the body.
-//! **Invariant:** a request whose bytes an upstream may have acted on is sent again only where the answer said, or the
-//! connection's end showed, that no answer will come.
+//! **Invariant:** a request whose bytes an upstream may have acted on is sent again only where the answer said, the connection's
+//! end showed, or a bound on time was passed, that no answer will come. `retries = 0` sends each request once.
 
 pub mod body;
 pub mod connect;

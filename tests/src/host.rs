@@ -182,7 +182,8 @@ impl Host {
     /// The configuration, as it will be written.
     fn text(&self) -> String {
         let Self { top, listen, admin, log, endpoints, provider, sections, .. } = self;
-        let address = if listen.contains("address =") { "" } else { "address = \"127.0.0.1:0\"" };
+        // At the beginning of a line: `max_connections_per_address` ends like it.
+        let address = if listen.lines().any(|line| line.starts_with("address =")) { "" } else { "address = \"127.0.0.1:0\"" };
         let drain = if listen.contains("drain =") { "" } else { "drain = \"1s\"" };
         let threads = if listen.contains("threads =") { "" } else { "threads = 2" };
         let mut text = format!(

@@ -109,11 +109,12 @@ impl Check<'_> {
 
     fn listen(&mut self) {
         let listen = &self.config.listen;
-        let times: [(&str, Duration); 5] = [
+        let times: [(&str, Duration); 6] = [
             ("first_request", listen.first_request),
             ("header_read", listen.header_read),
             ("body_idle", listen.body_idle),
             ("body_total", listen.body_total),
+            ("write_idle", listen.write_idle),
             ("drain", listen.drain),
         ];
         for (name, time) in times {

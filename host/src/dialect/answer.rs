@@ -93,15 +93,15 @@ impl Answer {
         self.document.pointer(pointer)
     }
 
-    /// May this answer be given again? Only if every choice ended of its own accord, without tool calls (they act on the
-    /// world as it was) and without an error.
-    pub fn is_storable(&self) -> bool {
+    /// May this answer be given again? Only if it has as many choices as were asked for, and every one ended of its own accord,
+    /// without tool calls (they act on the world as it was) and without an error.
+    pub fn is_storable(&self, asked: usize) -> bool {
         let is_whole = |choice: &Choice<'_>| {
             let calls = choice.message.as_ref().and_then(|message| message.tool_calls).map_or("null", RawValue::get);
             choice.finish_reason.as_deref() == Some("stop") && choice.message.is_some() && matches!(calls, "null" | "[]")
         };
         self.document.get("error").is_none_or(|error| error == "null")
-            && self.choices().is_some_and(|choices| !choices.is_empty() && choices.iter().all(is_whole))
+            && self.choices().is_some_and(|choices| !choices.is_empty() && choices.len() == asked && choices.iter().all(is_whole))
     }
 
     fn choices(&self) -> Option<Vec<Choice<'_>>> {
@@ -132,7 +132,9 @@ mod tests {
             (r#"{}"#, false),
         ];
         for (text, expect) in cases {
-            assert_eq!(Answer::read(Bytes::from(text)).unwrap().is_storable(), expect, "{text}");
+            let answer = Answer::read(Bytes::from(text)).unwrap();
+            assert_eq!(answer.is_storable(text.matches("finish_reason").count()), expect, "{text}");
+            assert!(!answer.is_storable(3), "a choice is missing: {text}");
         }
     }
 

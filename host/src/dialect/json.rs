@@ -18,6 +18,11 @@ use serde_json::value::RawValue;
 
 use super::Invalid;
 
+/// The most names at the top level: several times what any API has, and few enough to compare each with all.
+const MAX_NAMES: usize = 256;
+/// The most steps of a pointer: each reads what is left.
+const MAX_STEPS: usize = 32;
+
 /// One top-level field.
 #[derive(Clone, Debug)]
 struct Field {
@@ -92,8 +97,11 @@ impl Document {
         }
     }
 
-    /// The value at an RFC 6901 pointer, as JSON text. Only what lies on the way is parsed.
+    /// The value at an RFC 6901 pointer of at most 32 steps, as JSON text. Only what lies on the way is parsed.
     pub fn pointer(&self, pointer: &str) -> Option<&str> {
+        if pointer.bytes().filter(|byte| *byte == b'/').count() > MAX_STEPS {
+            return None;
+        }
         if pointer.is_empty() {
             return std::str::from_utf8(&self.bytes).ok();
         }
@@ -258,6 +266,9 @@ impl<'de> Visitor<'de> for TopLevel {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields: Vec<Field> = Vec::with_capacity(12);
         while let Some(Name(name)) = map.next_key()? {
+            if fields.len() == MAX_NAMES {
+                return Err(serde::de::Error::custom(format_args!("it has more than {MAX_NAMES} names")));
+            }
             if fields.iter().any(|field| *field.name == *name) {
                 return Err(serde::de::Error::custom(format_args!("the name \"{name:.64}\" stands twice")));
             }
@@ -324,6 +335,7 @@ mod tests {
             ("/none", None),
             ("a", None),
             ("/n/x", None),
+            (&"/0".repeat(33), None),
         ] {
             assert_eq!(document.pointer(pointer), expect, "{pointer}");
         }
@@ -337,6 +349,7 @@ mod tests {
             ("{\"a\":}", "line 1, column 6"),
             ("{\"a\":1} x", "trailing"),
             ("", "EOF"),
+            (&format!("{{{}\"z\":0}}", (0..256).map(|name| format!("\"{name}\":0,")).collect::<String>()), "256 names"),
         ] {
             let error = Document::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap_err();
             assert!(error.message.contains(expect), "{text}: {error}");

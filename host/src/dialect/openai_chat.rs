@@ -127,6 +127,11 @@ impl ChatRequest {
         is_given("tools") || is_given("functions")
     }
 
+    /// How many answers are asked for.
+    pub fn choices(&self) -> usize {
+        self.document.get("n").and_then(|n| n.parse().ok()).unwrap_or(1)
+    }
+
     /// The versioned prompt that is asked for.
     pub fn prompt(&self) -> Option<&PromptRef> {
         self.prompt.as_ref()
@@ -207,7 +212,8 @@ impl ChatRequest {
         };
         let mut possible = !without_question;
         for (name, value) in fields {
-            part(name);
+            // As JSON, so that white space in a name counts.
+            part(&serde_json::Value::from(name).to_string());
             if without_question && name == "messages" {
                 possible = message::rest_of(value, &mut part);
             } else {
@@ -295,6 +301,7 @@ mod tests {
             r#"{"model":"m","messages":[{"role":"user","content":"a b"}],"seed":2}"#,
             r#"{"model":"m","messages":[{"role":"user","content":"a b"}],"seed":1,"x-unknown":0}"#,
             r#"{"model":"m","messages":[{"role":"user","content":"a b"}]}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"a b"}],"se ed":1}"#,
         ];
         for text in same {
             assert_eq!(canonical(text, false).0, base, "{text}");
@@ -332,6 +339,12 @@ mod tests {
         ] {
             assert_ne!(of(different).0, base.0, "{different}");
         }
+        let beside = |text: &str| canonical(&format!(r#"{{"model":"m",{text}}}"#), true);
+        assert_ne!(
+            beside(r#""messages":[{"role":"user","content":"q","seed":7}]"#),
+            beside(r#""messages":[{"role":"user","content":"q"}],"seed":7"#),
+            "a field of the question is none of the request"
+        );
         for impossible in [
             "[]",
             r#"[{"role":"assistant","content":"x"}]"#,

@@ -11,6 +11,11 @@
 /// The longest event that is read, in bytes. Longer ones pass, unread.
 pub const MAX_EVENT: usize = 1 << 20;
 
+/// Is this the value of `content-type` of a stream of events? Its case says nothing.
+pub fn is_events(content_type: &[u8]) -> bool {
+    content_type.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
 /// An incremental reader.
 #[derive(Debug, Default)]
 pub struct Reader {

@@ -34,7 +34,7 @@ pub struct Tap {
     reader: Reader,
     seen: Seen,
     /// The bytes so far, where somebody wants the whole answer and it is not too long.
-    copy: Option<Vec<Bytes>>,
+    copy: Option<Vec<Vec<u8>>>,
     copied: usize,
     limit: usize,
 }
@@ -57,15 +57,23 @@ impl Tap {
     pub fn feed(&mut self, portion: &Bytes) -> usize {
         let seen = &mut self.seen;
         let complete = self.reader.feed(portion, &mut |data| seen.event(data));
-        if let Some(copy) = &mut self.copy {
-            self.copied += portion.len();
-            if self.copied > self.limit {
-                self.copy = None;
-            } else {
-                copy.push(portion.clone());
+        self.keep(portion);
+        complete
+    }
+
+    /// The bytes themselves: a slice of the connection's read buffer would keep all of that. In pieces that grow with what is
+    /// there, since one that doubles would take three times the memory while it does.
+    fn keep(&mut self, portion: &[u8]) {
+        self.copied += portion.len();
+        let Some(copy) = self.copy.as_mut().filter(|_| self.copied <= self.limit) else { return self.copy = None };
+        match copy.last_mut() {
+            Some(last) if last.capacity() - last.len() >= portion.len() => last.extend_from_slice(portion),
+            _ => {
+                let mut next = Vec::with_capacity(portion.len().max((self.copied / 4).clamp(1 << 10, 256 << 10)));
+                next.extend_from_slice(portion);
+                copy.push(next);
             }
         }
-        complete
     }
 
     /// Has `[DONE]` come? Nothing of the answer follows it.
@@ -89,19 +97,31 @@ impl Tap {
 
     /// The stream's bytes, if they were kept.
     pub fn take_copy(&mut self) -> Option<Vec<u8>> {
-        self.copy.take().map(|portions| portions.concat())
+        self.copy.take().map(|pieces| pieces.concat())
     }
 }
 
 impl Seen {
     /// Most events are one more piece of text: three searches, no parse.
     fn event(&mut self, data: &[u8]) {
-        if data == b"[DONE]" {
-            self.done = true;
+        self.done |= data == b"[DONE]";
+        if self.done {
             return;
         }
-        if memmem::find(data, b"\"finish_reason\"").is_some_and(|at| !value_at(data, at).starts_with(b"null")) {
-            self.finished = true;
+        if memmem::find_iter(data, b"\"finish_reason\"").any(|at| !value_at(data, at).starts_with(b"null")) {
+            #[derive(serde::Deserialize)]
+            struct Chunk<'a> {
+                #[serde(borrow, default)]
+                choices: Vec<Choice<'a>>,
+            }
+            #[derive(serde::Deserialize)]
+            struct Choice<'a> {
+                #[serde(borrow, default)]
+                finish_reason: Option<std::borrow::Cow<'a, str>>,
+            }
+            let has_reason = |choice: &Choice<'_>| choice.finish_reason.as_ref().is_some_and(|reason| !reason.is_empty());
+            // The words may be the model's own, and some servers write an empty reason into each chunk.
+            self.finished |= serde_json::from_slice::<Chunk<'_>>(data).is_ok_and(|chunk| chunk.choices.iter().any(has_reason));
         }
         if let Some(at) = memmem::find(data, b"\"usage\"")
             && value_at(data, at).starts_with(b"{")
@@ -136,7 +156,14 @@ mod tests {
 
     #[test]
     fn endings() {
-        let cases: [(&str, End); 8] = [
+        let cases: [(&str, End); 12] = [
+            ("data: {\"choices\":[{\"delta\":{\"content\":\"finish_reason\"},\"finish_reason\":null}]}\n\n", End::Cut),
+            ("data: {\"choices\":[{\"delta\":{\"content\":\"\\\"finish_reason\\\":1\"},\"finish_reason\":null}]}\n\n", End::Cut),
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"\"}]}\n\n", End::Cut),
+            (
+                "data: {\"choices\":[{\"index\":0,\"finish_reason\":null},{\"index\":1,\"finish_reason\":\"stop\"}]}\n\n",
+                End::Whole,
+            ),
             ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":null}]}\n\n", End::Cut),
             ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n", End::Whole),
             ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", End::Whole),

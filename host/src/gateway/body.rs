@@ -50,6 +50,8 @@ pub(super) struct Stream {
     /// The beginning of an event.
     held: Vec<Bytes>,
     held_bytes: usize,
+    /// Part of an event that is too long to be held has gone on.
+    split: bool,
     /// Whole events, on their way.
     ready: VecDeque<Bytes>,
     fill: Option<Fill>,
@@ -66,6 +68,7 @@ impl Stream {
             tap,
             held: Vec::new(),
             held_bytes: 0,
+            split: false,
             ready: VecDeque::new(),
             fill,
             filling: None,
@@ -104,15 +107,20 @@ impl Stream {
 
     fn pass(&mut self, course: &mut Course, piece: Bytes) {
         let Some(tap) = &mut self.tap else { return self.ready.push_back(piece) };
+        if tap.is_done() {
+            // Nothing of the answer follows `[DONE]`; the connection's end does.
+            return;
+        }
         let complete = tap.feed(&piece);
         if let Some(usage) = tap.usage() {
             course.used(usage);
         }
-        if tap.is_done() && course.record.ending != Ending::Whole {
+        if tap.is_done() && tap.end() == End::Whole && course.record.ending != Ending::Whole {
             course.record.ending = Ending::Whole;
             self.store();
         }
         if complete > 0 {
+            self.split = false;
             self.release();
             self.ready.push_back(piece.slice(..complete));
         }
@@ -121,6 +129,7 @@ impl Stream {
             self.held_bytes += rest.len();
             self.held.push(rest);
             if self.held_bytes > MAX_EVENT {
+                self.split = true;
                 self.release();
             }
         }
@@ -170,6 +179,9 @@ impl Stream {
             return self.release();
         }
         self.held.clear();
+        if self.split {
+            self.ready.push_back(Bytes::from_static(b"\n\n"));
+        }
         self.ready.push_back(dialect::error::event(error.status().as_u16(), error.message(), Some(error.code())));
         note(course, error);
     }

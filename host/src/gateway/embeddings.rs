@@ -39,7 +39,7 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
             let attempt = Attempt { model: model.name.clone(), pool: model.pool.clone(), body, total: None, first_byte: None };
             from_upstream(course, attempt).await
         }
-        _ => Err(models::not_found(&state.models, request.model(), "embeddings")),
+        _ => Err(models::not_found(course, request.model(), "embeddings")),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Fill {
     /// Where a plugin is to be asked: its session, and the request that it will see.
     asks: Option<(Session, Arc<ChatRequest>)>,
     exchange: Arc<Exchange>,
+    /// How many the client asked for.
+    choices: usize,
     model: Arc<str>,
     prompt: Option<(String, String)>,
 }
@@ -44,7 +46,7 @@ impl Fill {
             .as_deref()
             .and_then(|prompt| prompt.rsplit_once('@'))
             .map(|(name, version)| (name.to_owned(), version.to_owned()));
-        Some(Self { cache, keys, asks, exchange: course.exchange.clone(), model, prompt })
+        Some(Self { cache, keys, asks, exchange: course.exchange.clone(), choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -67,7 +69,7 @@ impl Fill {
 
     /// Stores an answer, if it may be.
     pub(super) async fn answer(mut self, answer: Arc<Answer>) {
-        if !answer.is_storable() {
+        if !answer.is_storable(self.choices) {
             return;
         }
         let mut ttl = self.keys.ttl;

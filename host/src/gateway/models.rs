@@ -11,6 +11,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use indexmap::IndexMap;
 use secrecy::ExposeSecret;
 
+use super::Exchange;
 use super::course::Course;
 use super::reply::{self, Reply};
 use crate::config::{self, Config};
@@ -214,7 +215,7 @@ pub(super) fn one(course: &Course, name: &str) -> Result<Reply, Error> {
     let models = &course.exchange.state.models;
     match models.get(name).filter(|_| course.exchange.principal.may_use(name)) {
         Some(entry) => Ok(reply::json(dialect::embeddings::model(name, owner(entry)).to_string().into())),
-        None => Err(not_found(models, name, "anything")),
+        None => Err(not_found(course, name, "anything")),
     }
 }
 
@@ -225,8 +226,8 @@ fn owner(entry: &Entry) -> &str {
     }
 }
 
-/// No such model, with those that there are.
-pub(super) fn not_found(models: &Models, name: &str, purpose: &str) -> Error {
+/// No such model, with those that this client may ask for.
+pub(super) fn not_found(course: &Course, name: &str, purpose: &str) -> Error {
     let fits = |entry: &Entry| match entry {
         Entry::Upstream(model) => {
             purpose == "anything" || (model.kind == config::ModelKind::Chat) == (purpose == "chat completions")
@@ -234,7 +235,9 @@ pub(super) fn not_found(models: &Models, name: &str, purpose: &str) -> Error {
         Entry::BuiltIn => purpose != "chat completions",
         Entry::Choice(_) => purpose != "embeddings",
     };
-    let known: Vec<&str> = models.names().filter(|(_, entry)| fits(entry)).map(|(name, _)| name).take(12).collect();
+    let Exchange { state, principal, .. } = &*course.exchange;
+    let usable = state.models.names().filter(|(name, entry)| principal.may_use(name) && fits(entry));
+    let known: Vec<&str> = usable.map(|(name, _)| name).take(12).collect();
     let known = if known.is_empty() { "`[models]` has none".to_owned() } else { format!("there are {}", known.join(", ")) };
     Error::downstream(
         Kind::ModelNotFound,

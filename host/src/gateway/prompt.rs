@@ -42,7 +42,7 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
                 return Ok(edited);
             }
             // What does not fit the request is the plugin's failure, and falls through like any other.
-            Err(reason) if reason.kind() != Kind::PromptFailed => {
+            Err(reason) if !is_the_clients(&reason, &wish, asked.as_ref()) => {
                 if let (Some(session), Some(by)) = (&mut course.session, &wish.by) {
                     session.unfit(by, Hook::Prompting, reason.message())?;
                 }
@@ -51,6 +51,13 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
         }
     }
     fulfil(course, &request, &Wish { prompt: asked, edits: Vec::new(), labels: Vec::new(), by: None, may_be_unknown: false })
+}
+
+/// Is it the client whose prompt there is not, or whose variables do not fit?
+fn is_the_clients(reason: &Error, wish: &Wish, asked: Option<&PromptRef>) -> bool {
+    let names = |prompt: &PromptRef| (prompt.name.clone(), prompt.version.clone());
+    let is_asked = wish.prompt.is_some() && wish.prompt.as_ref().map(names) == asked.map(names);
+    reason.kind() == Kind::PromptFailed || (reason.kind() == Kind::PromptNotFound && is_asked)
 }
 
 /// A plugin's outcome as a wish.
@@ -65,7 +72,8 @@ fn wish(by: Arc<Plugin>, outcome: Outcome, asked: Option<&PromptRef>) -> Result<
         Outcome::Rewrite(rewrite) => (rewrite.choice, rewrite.edits.into_iter().map(edit).collect()),
     };
     let Some(choice) = choice else {
-        return Ok(Wish { prompt: asked.cloned(), edits, labels: Vec::new(), by: Some(by), may_be_unknown });
+        // The prompt is the client's own wish then, and so is an error in it.
+        return Ok(Wish { prompt: asked.cloned(), edits, labels: Vec::new(), by: Some(by), may_be_unknown: false });
     };
     let mut labels = choice.labels;
     if let Some((experiment, arm)) = choice.experiment {

@@ -18,6 +18,7 @@ use crate::cache::Entry;
 use crate::dialect;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::sse;
 use crate::dialect::stream::replay;
 use crate::error::{Error, Kind};
 use crate::record::{CacheOutcome, Ending, Stage};
@@ -65,8 +66,7 @@ pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: up
             Content::Whole(bytes)
         }
         Body::Stream(body) => {
-            let is_events =
-                headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+            let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
             Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint)))
         }
     };

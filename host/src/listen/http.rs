@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
 
 use super::drain::Drain;
 use super::{Handler, Options, Peer, RequestBody, guard};
@@ -49,7 +50,10 @@ where
         })
     };
     let builder = builder(options);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stream = TimeoutStream::new(stream);
+    // A client that takes nothing keeps an upstream busy; when its connection goes, so does what was asked for on it.
+    stream.set_write_timeout(Some(options.write_idle));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
     let mut silent = pin!(tokio::time::sleep_until(first));
     let mut waits_for_first = true;
     let mut draining = false;

@@ -5,8 +5,8 @@
 //!
 //! **Invariant:** what leaves this file has been checked against the contract: a header is a header, a target may be
 //! chosen, a refusal has a status that refusals have.
-//! **Invariant:** every failure is counted and logged once, and follows the plugin's `on_failure`. A veto that fails is a
-//! veto; an admission that fails is none.
+//! **Invariant:** every failure is counted and logged once, and follows the plugin's `on_failure`. What guards the cache fails
+//! closed: a key that fails is a bypass, a veto that fails is a veto, an admission that fails is none.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,19 +155,23 @@ impl Session {
         Ok(None)
     }
 
-    /// The `caching` hook's `key`: the first plugin with an opinion.
+    /// The `caching` hook's `key`: the first plugin with an opinion. One that fails, or is left alone, might have said that nobody
+    /// may share: so nobody does.
     ///
     /// # Errors
     /// As [`Session::select`].
     pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
         for index in self.set.at(Hook::Caching) {
-            let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else { continue };
+            let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else {
+                return Ok(Some(Said { by: self.set.all()[index].clone(), what: caching::Directive::Bypass }));
+            };
             let began = Instant::now();
             let asked = async { Ok::<_, Failed>(plugin.exports.key(&mut live, &self.head).await??) };
             let directive = patiently(&plugin, asked).await;
             let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_to_confirm);
             match self.leave(index, &plugin, Hook::Caching, live, keep, began, directive)? {
-                None | Some(caching::Directive::Pass) => {}
+                Some(caching::Directive::Pass) => {}
+                None => return Ok(Some(Said { by: plugin, what: caching::Directive::Bypass })),
                 Some(what) => return Ok(Some(Said { by: plugin, what })),
             }
         }

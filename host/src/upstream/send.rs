@@ -13,11 +13,13 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use memchr::memmem;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::ConnectError;
 use super::pool::{Endpoint, Permit, Timeouts};
 use super::{Attempt, Body, Context, Failure, UpstreamBody, provider};
+use crate::dialect::sse;
 use crate::error::{Error, Kind, Retry};
 
 /// The largest plain answer that is held before it is passed on. A larger one passes through as it comes.
@@ -57,18 +59,39 @@ pub(super) async fn send(
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await?;
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();
-    let headers = provider::downwards(&head.headers);
+    let secret = attempt.pool.settings().key.as_ref().map(|(_, value)| Secret::of(value));
+    let mut headers = provider::downwards(&head.headers);
+    if let Some(secret) = &secret {
+        secret.leave_out_of(&mut headers);
+    }
     if matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
         let message =
             format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
         return Err(Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Never, message).into());
     }
-    if is_elsewhere(head.status) {
-        return Err(refused(&clock, head.status, headers, body).await);
+    if head.status.is_informational() || head.status.is_redirection() {
+        let message =
+            format!("{} answered {}, which is no answer to a request for one.", endpoint.authority(), head.status.as_u16());
+        return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message).into());
     }
-    let body =
+    if is_elsewhere(head.status) {
+        let mut failure = refused(&clock, head.status, headers, body).await;
+        if let (Some(secret), Some((_, _, answer))) = (&secret, &mut failure.answer) {
+            *answer = secret.covered(std::mem::take(answer));
+        }
+        return Err(failure);
+    }
+    let mut body =
         if is_stream(&head.headers) { first_piece(&clock, body, permit).await? } else { whole(&clock, body, permit).await? };
+    match (&mut body, &secret) {
+        (Body::Whole(answer), _) if answer.is_empty() && head.status.is_success() => {
+            let message = format!("{} answered {} with nothing.", endpoint.authority(), head.status.as_u16());
+            return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message).into());
+        }
+        (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
+        _ => {}
+    }
     endpoint.answered(began.elapsed());
     Ok((head.status, headers, body))
 }
@@ -138,6 +161,40 @@ fn unsent(endpoint: &Endpoint, error: &legacy::Error) -> Failure {
     .into()
 }
 
+/// The provider's key, which some servers quote in their errors.
+struct Secret<'a>(&'a [u8]);
+
+impl<'a> Secret<'a> {
+    fn of(value: &'a HeaderValue) -> Self {
+        Self(value.as_bytes().strip_prefix(b"Bearer ").unwrap_or(value.as_bytes()))
+    }
+
+    fn is_in(&self, text: &[u8]) -> bool {
+        !self.0.is_empty() && memmem::find(text, self.0).is_some()
+    }
+
+    fn leave_out_of(&self, headers: &mut HeaderMap) {
+        let telling: Vec<_> =
+            headers.iter().filter(|(_, value)| self.is_in(value.as_bytes())).map(|(name, _)| name.clone()).collect();
+        telling.iter().for_each(|name| drop(headers.remove(name)));
+    }
+
+    /// An error's body with something else in its place.
+    fn covered(&self, body: Bytes) -> Bytes {
+        if !self.is_in(&body) {
+            return body;
+        }
+        let (mut out, mut from) = (BytesMut::with_capacity(body.len()), 0);
+        for at in memmem::find_iter(&body, self.0) {
+            out.extend_from_slice(&body[from..at]);
+            out.extend_from_slice(b"[key]");
+            from = at + self.0.len();
+        }
+        out.extend_from_slice(&body[from..]);
+        out.freeze()
+    }
+}
+
 /// Statuses with which a server says that it cannot just now; another one may.
 fn is_elsewhere(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 529)
@@ -147,7 +204,7 @@ fn is_elsewhere(status: StatusCode) -> bool {
 async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
     let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
     let answer = match collected {
-        Ok(Ok(Collected::Whole(bytes))) => Some((status, headers, bytes)),
+        Ok(Ok(Collected::Whole(bytes))) if !bytes.is_empty() => Some((status, headers, bytes)),
         _ => None,
     };
     let kind = if status == StatusCode::TOO_MANY_REQUESTS { Kind::Overloaded } else { Kind::UpstreamBroken };
@@ -156,7 +213,7 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
 }
 
 /// The first piece of a stream. One that ends before it has begun is a failure like any other.

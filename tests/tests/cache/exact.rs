@@ -194,3 +194,32 @@ fn entries_end_with_their_time_and_with_a_purge() {
     assert_eq!(metrics.sum("pointsman_cache_lookups_total", &["outcome=\"exact\""]), 1.0);
     assert_eq!(metrics.sum("pointsman_cache_lookups_total", &["outcome=\"miss\""]), 3.0);
 }
+
+/// What a stream's client saw is what the next one gets, or nothing is kept.
+#[test]
+fn a_stream_that_cannot_be_read_whole_is_not_kept() {
+    let (fake, host) = host();
+    let chunk = |text: &str| {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n")
+    };
+    let stop = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let done = "data: [DONE]\n\n";
+    let unreadable = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"not \"},\"logprob\":-Infinity}]}\n\n";
+    let cases = [
+        ("a chunk that is no JSON", [chunk("Do "), unreadable.into(), chunk("press it"), stop.into(), done.into()].concat(), 1),
+        (
+            "an event that is no chunk",
+            [chunk("x"), stop.into(), "data: {\"message\":\"boom\"}\n\n".into(), done.into()].concat(),
+            1,
+        ),
+        ("half of what was asked for", [chunk("x"), stop.into(), done.into()].concat(), 2),
+    ];
+    for (what, events, n) in cases {
+        fake.next(Act::body("text/event-stream", [events]));
+        let ask = || host.ask(what).set("n", json!(n)).streamed();
+        assert_eq!((ask().send().cache(), ask().send().cache()), ("miss", "miss"), "{what}");
+    }
+    fake.next(Act::body("Text/Event-Stream", [[chunk("good"), stop.into(), done.into(), chunk("EVIL"), stop.into()].concat()]));
+    assert_eq!(host.ask("after").streamed().send().cache(), "miss");
+    check(&host.ask("after").send(), "exact", "good");
+}

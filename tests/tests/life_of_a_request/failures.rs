@@ -287,3 +287,37 @@ fn the_network_fails_too() {
     link.set(Weather::default());
     assert_eq!(host.chat("hi").status, 200, "fair weather again");
 }
+
+#[test]
+fn what_is_no_answer_is_not_passed_on() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let acts = [
+        Act::body("text/html", ["<h1>moved</h1>"]).status(302).header("location", "http://169.254.169.254/"),
+        Act::body("application/json", [""]),
+        Act::body("application/json", [""]).status(500),
+    ];
+    for act in acts {
+        fake.next(act.clone());
+        fake.next(act);
+        let answer = host.chat("hi");
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_broken"), "{}", answer.text());
+        assert_eq!(answer.header("location"), None);
+    }
+}
+
+#[test]
+fn the_providers_key_does_not_come_back() {
+    let fake = FakeUpstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "sk-canary-0123456789").unwrap();
+    let host = Host::new().upstream(&fake).provider(&format!("key = \"file:{}\"", file.display())).start();
+    for status in [400, 404, 429, 500] {
+        let quoting = Act::json(&json!({ "error": { "message": "Bearer sk-canary-0123456789 and sk-canary-0123456789" } }));
+        fake.always(quoting.status(status).header("x-seen", "sk-canary-0123456789"));
+        let answer = host.chat("hi");
+        assert_eq!((answer.status, answer.header("x-seen")), (status, None));
+        assert_eq!(answer.json()["error"]["message"], "Bearer [key] and [key]");
+    }
+}

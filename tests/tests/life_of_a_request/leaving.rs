@@ -108,3 +108,17 @@ fn a_slow_client_slows_its_upstream_and_fills_no_memory() {
     }
     assert!(read >= text.len() * TIMES, "{read}");
 }
+
+/// Who takes nothing does not hold an upstream for ever.
+#[test]
+fn a_client_that_never_reads_is_left() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).listen("write_idle = \"1s\"").start();
+    let piece = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(60_000));
+    fake.always(Act::body("text/event-stream", [piece]).times(2_000));
+    let mut client = Connection::open(host.address);
+    client.write(&host.ask("hi").streamed().bytes()).unwrap();
+    eventually("the upstream works", || (fake.active() == 1).then_some(()));
+    eventually("the upstream is left", || (fake.active() == 0).then_some(()));
+    eventually("its connection is closed", || (host.metrics().sum("pointsman_connections_open", &[]) == 0.0).then_some(()));
+}

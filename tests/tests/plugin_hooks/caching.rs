@@ -110,3 +110,22 @@ fn admission() {
         assert!(!admitted(&text("not seen"), json!({ "if-text-has": "nothing of the kind" }), streamed));
     }
 }
+
+/// It might have said that nobody may share.
+#[test]
+fn a_key_that_fails_is_a_bypass() {
+    let fake = FakeUpstream::start();
+    let plugin = Plugin::puppet().hooks("\"caching\"").set("deadline = \"500ms\"");
+    let host = Host::new().upstream(&fake).cache().key("one", "t").plugin(plugin).start();
+    for misdeed in [json!("panic"), json!({ "fail": "x" })] {
+        let ask = || host.ask("mine").key("one").puppet("key", misdeed.clone()).send();
+        assert_eq!((ask().cache(), ask().cache()), ("bypass", "bypass"));
+    }
+    assert_eq!(host.ask("mine").key("one").send().cache(), "miss", "nothing was kept for everybody");
+    // Long enough to be left alone, whoever's fault that is.
+    for _ in 0..20 {
+        host.ask("mine").key("one").puppet("key", json!("panic")).send();
+    }
+    assert_eq!(host.metrics().sum("pointsman_plugin_quarantined", &[]), 1.0);
+    assert_eq!(host.ask("alone").key("one").send().cache(), "bypass");
+}

@@ -2,8 +2,6 @@
 //!
 //! **Invariant:** reading never fails: what is no message is the provider's to refuse, in its own words.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -64,12 +62,15 @@ pub(super) fn rest_of(messages: &str, feed: &mut dyn FnMut(&str)) -> bool {
     if !is_question {
         return false;
     }
+    // How many there are of each, so that nothing that follows can be taken for one of them.
+    feed(&before.len().to_string());
     for message in before {
         feed(message.get());
     }
     fields.sort_by(|a, b| a.0.cmp(&b.0));
+    feed(&fields.len().to_string());
     for (name, value) in fields.iter().filter(|(name, _)| name != "content") {
-        feed(&Cow::clone(name));
+        feed(&serde_json::Value::from(name.as_ref()).to_string());
         feed(value.get());
     }
     true

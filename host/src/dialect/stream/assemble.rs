@@ -12,12 +12,20 @@ use crate::dialect::sse::Reader;
 /// Fields whose text comes whole each time, and is not to be appended.
 const WHOLE: [&str; 6] = ["id", "type", "role", "object", "model", "finish_reason"];
 
-/// The `chat.completion` of a whole stream; none if it has no chunk that can be read.
+/// The `chat.completion` of a whole stream, up to `[DONE]`; none if there is anything in it that cannot be read, or is no chunk:
+/// an answer without it would be another answer.
 pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Map::new();
     let mut choices: Vec<Value> = Vec::new();
-    Reader::default().feed(stream, &mut |data| {
-        let Ok(Value::Object(chunk)) = serde_json::from_slice(data) else { return };
+    let (mut is_done, mut is_clear) = (false, true);
+    let mut reader = Reader::default();
+    reader.feed(stream, &mut |data| {
+        is_done |= data == b"[DONE]";
+        if is_done || data.trim_ascii().is_empty() {
+            return;
+        }
+        let Ok(Value::Object(chunk)) = serde_json::from_slice(data) else { return is_clear = false };
+        is_clear &= chunk.get("choices").is_some_and(Value::is_array);
         for (name, value) in chunk {
             match (name.as_str(), value) {
                 ("choices", Value::Array(parts)) => parts.into_iter().for_each(|part| add_choice(&mut choices, part)),
@@ -26,7 +34,7 @@ pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
             }
         }
     });
-    if whole.is_empty() && choices.is_empty() {
+    if !is_clear || reader.overflowed() || choices.is_empty() {
         return None;
     }
     for choice in &mut choices {
