@@ -170,7 +170,8 @@ impl Gateway {
     async fn parse(&self, course: &mut Course, body: RequestBody) -> Result<Arc<ChatRequest>, Error> {
         let bytes = collect(course, body).await?;
         let request = Arc::new(ChatRequest::parse(bytes)?);
-        course.record.asked = request.model().to_owned();
+        // A name as long as a body is no name; the log gets its beginning.
+        course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
         course.record.streamed = request.stream();
         course.exchange.asks_for(request.model());
         course.may_use(request.model())?;
@@ -201,6 +202,7 @@ impl Gateway {
         let (Some(keys), Some(cache)) = (keys, course.exchange.state.cache.clone()) else { return None };
         let found = if keys.look_up { key::look_up(course, request, keys, &cache).await } else { None };
         course.done(Stage::Lookup);
+        course.record.cache = CacheOutcome::Miss;
         let (outcome, entry, score) = found?;
         let reply = reply::cached(course, request, &entry, score)?;
         course.record.cache = outcome;
@@ -245,9 +247,6 @@ impl Gateway {
         let fill = keys
             .filter(|keys| keys.store && answer.status == StatusCode::OK && !answer.headers.contains_key(CONTENT_ENCODING))
             .and_then(|keys| fill::Fill::new(course, request, keys, answer.model.clone()));
-        if course.record.cache == CacheOutcome::Off && course.exchange.state.cache.is_some() {
-            course.record.cache = CacheOutcome::Miss;
-        }
         reply::upstream(course, fill, answer).await
     }
 }

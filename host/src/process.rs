@@ -75,7 +75,7 @@ impl Process {
         let (orders, inbox) = mpsc::unbounded_channel();
         // Before anything is read, so that no change falls in between.
         let watcher = watch(&watched(&loaded, &config), orders.clone());
-        let lasting = Lasting::new(workers + 1, aot_folder());
+        let lasting = Arc::new(Lasting::new(workers + 1, aot_folder()));
         let steward = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
         let state = steward.block_on(State::build(&lasting, config.clone(), None))?;
         for problem in &state.prompt_problems {
@@ -206,7 +206,7 @@ fn options(config: &Config) -> Result<listen::Options, String> {
 /// Everything that is nobody's request.
 struct Steward {
     loaded: Loaded,
-    lasting: Lasting,
+    lasting: Arc<Lasting>,
     gateway: Arc<Gateway>,
     drain: Drain,
     options: Arc<listen::Options>,
@@ -254,26 +254,53 @@ impl Steward {
     async fn reload(&mut self) {
         let config = match &self.loaded.path {
             Some(path) => match config::load(path) {
-                Ok(loaded) => loaded.config,
+                Ok(loaded) => {
+                    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                    loaded.config
+                }
                 Err(report) => return self.gateway.reload_failed(report.to_string()),
             },
             None => self.loaded.config.clone(),
         };
+        // The file's own address was judged when it was read; the one that is listened on is another until the next start.
+        if let Some(reason) = opens_to_all(&config, self.options.address, self.loaded.config.admin.as_ref()) {
+            return self.gateway.reload_failed(reason);
+        }
         if let Some(tls) = &self.options.tls
             && let Err(error) = tls.reload()
         {
             tracing::error!(%error, "the certificate before it stays");
         }
         let before = self.gateway.state();
-        if config.listen != before.config.listen || config.admin != before.config.admin {
-            tracing::warn!("[listen] and [admin] take effect at the next start; everything else is in force now");
+        let differs =
+            config.listen != before.config.listen || config.admin != before.config.admin || config.log != before.config.log;
+        if differs {
+            tracing::warn!("[listen], [admin] and [log] take effect at the next start; everything else is in force now");
         }
-        // Compiling takes milliseconds to seconds; the steward has nobody waiting.
-        match State::build(&self.lasting, config, Some(&before)).await {
-            Ok(state) => self.gateway.swap(state),
-            Err(error) => self.gateway.reload_failed(error.to_string()),
+        // Compiling takes milliseconds to seconds, and this thread answers the administrator.
+        let (lasting, runtime) = (self.lasting.clone(), tokio::runtime::Handle::current());
+        let building = move || runtime.block_on(State::build(&lasting, config, Some(&before)));
+        match tokio::task::spawn_blocking(building).await {
+            Ok(Ok(state)) => self.gateway.swap(state),
+            Ok(Err(error)) => self.gateway.reload_failed(error.to_string()),
+            Err(error) => self.gateway.reload_failed(format!("building it failed: {error}")),
         }
     }
+}
+
+/// Would this configuration let in whoever reaches an address that is not this machine's own?
+fn opens_to_all(config: &Config, listens: SocketAddr, admin: Option<&config::Admin>) -> Option<String> {
+    let is_open = config.keys.is_empty() && config.auth.is_none() && !listens.ip().is_loopback();
+    let is_admin_open = admin.is_some_and(|bound| {
+        !bound.address.ip().is_loopback() && bound.key.is_some() && config.admin.as_ref().is_some_and(|admin| admin.key.is_none())
+    });
+    if is_open {
+        return Some(format!(
+            "no keys are configured, and {listens} is listened on until the next start; keep [keys], or write `auth = \"none\"`"
+        ));
+    }
+    // The administrator's key is read once, at start.
+    is_admin_open.then(|| "[admin] has no key, and its address is reachable from other machines until the next start".to_owned())
 }
 
 /// What takes effect when it changes.

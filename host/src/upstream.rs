@@ -94,6 +94,8 @@ struct Failure {
     error: Error,
     /// An answer of the upstream's own that says so; it is passed on if nothing better comes.
     answer: Option<(StatusCode, HeaderMap, Bytes)>,
+    /// The model that was asked, and the endpoint.
+    of: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// Runs a plan.
@@ -114,7 +116,7 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
                     Retry::Elsewhere,
                     format!("Every endpoint of `{}` is at its limit. Try again shortly.", attempt.pool.name()),
                 );
-                last.get_or_insert(Failure { error: error.retry_after(Duration::from_secs(1)), answer: None });
+                last.get_or_insert(Failure { error: error.retry_after(Duration::from_secs(1)), answer: None, of: None });
                 break;
             };
             match send::send(attempt, &endpoint, permit, context).await {
@@ -129,7 +131,8 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
                         body,
                     });
                 }
-                Err(failure) => {
+                Err(mut failure) => {
+                    failure.of = Some((attempt.model.clone(), endpoint.authority().clone()));
                     endpoint.failed();
                     tries.push(Try { endpoint: endpoint.authority().clone(), outcome: failure.error.message().to_owned() });
                     tracing::debug!(exchange = context.id, endpoint = &**endpoint.authority(), error = %failure.error, "a try failed");
@@ -151,11 +154,10 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
 
 /// Nothing worked: the upstream's own words where there are any, else ours.
 fn conclude(plan: &[Attempt], last: Option<Failure>, tries: Vec<Try>) -> Result<Reply, Error> {
-    let (Some(failure), Some(model)) = (last, plan.last().map(|attempt| attempt.model.clone())) else {
+    let Some(failure) = last.filter(|_| !plan.is_empty()) else {
         return Err(Error::internal("a plan without attempts"));
     };
-    if let Some((status, headers, body)) = failure.answer {
-        let endpoint = tries.last().map_or_else(|| "".into(), |last| last.endpoint.clone());
+    if let (Some((status, headers, body)), Some((model, endpoint))) = (failure.answer, failure.of) {
         return Ok(Reply { status, headers, model, endpoint, tries, body: Body::Whole(body) });
     }
     let listed: Vec<String> = tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome)).collect();

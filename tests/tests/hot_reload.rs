@@ -226,3 +226,17 @@ fn keys_can_be_added_and_taken_away() {
     host.folder.write(tests::host::Folder::CONFIG, format!("{before}{second}").as_bytes());
     eventually("a key that is back", || (host.ask("hi").key("two").send().status == 200).then_some(()));
 }
+
+/// The address in the file is not the one that is listened on until the next start.
+#[test]
+fn a_reload_does_not_open_what_others_can_reach() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).key("one", "t").listen("address = \"0.0.0.0:0\"").start();
+    assert_eq!(host.ask("hi").send().status, 401);
+    let before = host.folder.read(tests::host::Folder::CONFIG);
+    let open = before[..before.find("[keys.one]").unwrap()].replace("0.0.0.0:0", "127.0.0.1:0");
+    host.folder.write(tests::host::Folder::CONFIG, open.as_bytes());
+    let reason = eventually("the refusal", || host.api("/api/reload")["last_failure"].as_str().map(str::to_owned));
+    assert!(reason.contains("no keys are configured"), "{reason}");
+    assert_eq!((host.ask("hi").send().status, host.ask("hi").key("one").send().status), (401, 200));
+}

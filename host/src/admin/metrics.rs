@@ -96,6 +96,8 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
             &[("plugin", plugin.label())],
             quarantined,
         );
+    }
+    for plugin in plugins {
         text.counter(
             "pointsman_plugin_skipped_total",
             "Calls not made because of a quarantine.",

@@ -60,6 +60,13 @@ impl Index {
         let twin = self.places.get(&hash).copied().filter(same);
         let place = twin.or_else(|| self.free()).unwrap_or(self.entries.len());
         self.places.insert(hash, place);
+        if self.places.len() > 2 * self.entries.len() + 64 {
+            // Texts whose places others have taken. Once in as many inserts as there are entries.
+            let (entries, count) = (&self.entries, self.entries.len());
+            let text_at =
+                |place: usize| (place < count).then(|| entries[place].upgrade()).flatten().and_then(|entry| entry.text.clone());
+            self.places.retain(|text, at| *text == hash || text_at(*at).is_some_and(|own| self::hash(&own) == *text));
+        }
         let range = place * self.dimensions..(place + 1) * self.dimensions;
         if place == self.entries.len() {
             self.entries.push(Arc::downgrade(entry));
@@ -253,6 +260,15 @@ mod tests {
         assert_eq!(index.entries.len(), 1, "its place was used again");
         index.forget(&kept);
         assert!(index.nearest(&vector(2)).is_empty());
+    }
+
+    #[test]
+    fn texts_that_are_gone_are_forgotten() {
+        let mut index = Index::new(64, 10);
+        for seed in 0..10_000 {
+            index.insert(&vector(seed), &entry(&seed.to_string()));
+        }
+        assert!(index.entries.len() <= 10 && index.places.len() <= 100, "{} {}", index.entries.len(), index.places.len());
     }
 
     #[test]

@@ -222,8 +222,12 @@ async fn confirmed(
 impl Wanted {
     fn read(headers: &HeaderMap) -> Self {
         let mut wanted = Self::default();
-        let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        for directive in values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()) {
+        let values: Vec<_> = headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase())
+            .collect();
+        for directive in values.iter().flat_map(|value| value.split(',')).map(str::trim) {
             match directive.split_once('=') {
                 None if directive == "no-cache" => wanted.no_cache = true,
                 None if directive == "no-store" => wanted.no_store = true,
@@ -247,11 +251,12 @@ mod tests {
             (vec!["No-Store, max-age=\"60\""], Wanted { no_store: true, max_age: Some(60), ..Wanted::default() }),
             (vec!["max-age=0", "no-cache"], Wanted { no_cache: true, max_age: Some(0), ..Wanted::default() }),
             (vec!["max-age=x, private"], Wanted::default()),
+            (vec!["no-store, x=\"é\""], Wanted { no_store: true, ..Wanted::default() }),
         ];
         for (values, expect) in &cases {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(CACHE_CONTROL, value.parse().unwrap());
+                headers.append(CACHE_CONTROL, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             assert_eq!(Wanted::read(&headers), *expect, "{values:?}");
         }

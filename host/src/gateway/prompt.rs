@@ -57,7 +57,7 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
 fn is_the_clients(reason: &Error, wish: &Wish, asked: Option<&PromptRef>) -> bool {
     let names = |prompt: &PromptRef| (prompt.name.clone(), prompt.version.clone());
     let is_asked = wish.prompt.is_some() && wish.prompt.as_ref().map(names) == asked.map(names);
-    reason.kind() == Kind::PromptFailed || (reason.kind() == Kind::PromptNotFound && is_asked)
+    is_asked && matches!(reason.kind(), Kind::PromptFailed | Kind::PromptNotFound)
 }
 
 /// A plugin's outcome as a wish.

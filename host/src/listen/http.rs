@@ -116,7 +116,7 @@ fn builder(options: &Options) -> auto::Builder<Local> {
         .header_read_timeout(options.header_read)
         .max_headers(options.max_headers)
         .max_buf_size(HEAD)
-        // A client that has shut its sending side may still read: `curl` through some proxies does.
+        // A client that shuts its sending side has left: its request is dropped, and the upstream with it.
         .half_close(false)
         .keep_alive(true);
     builder

@@ -131,7 +131,7 @@ impl Clock<'_> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, answer: None }
+        Self { error, answer: None, of: None }
     }
 }
 
@@ -209,7 +209,7 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     };
     let kind = if status == StatusCode::TOO_MANY_REQUESTS { Kind::Overloaded } else { Kind::UpstreamBroken };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), Retry::Elsewhere, message), answer }
+    Failure { error: Error::upstream(kind, clock.endpoint.authority(), Retry::Elsewhere, message), answer, of: None }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

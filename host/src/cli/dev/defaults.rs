@@ -45,7 +45,8 @@ pub(super) fn configuration(
     }
     if dir.join("prompts").is_dir() || dir.join("plugins/prompt-ab/prompts").is_dir() {
         let prompts = if dir.join("prompts").is_dir() { "prompts" } else { "plugins/prompt-ab/prompts" };
-        let _ = write!(text, "\n[prompts]\npath = \"../{prompts}\"\n");
+        let path = std::path::absolute(dir.join(prompts)).unwrap_or_else(|_| dir.join(prompts));
+        let _ = write!(text, "\n[prompts]\npath = {:?}\n", path.display().to_string());
     }
     text.push_str(
         "\n[cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\n[cache.semantic]\nembedder = \"built-in\"\nwrong_hits = 0.02\n",
