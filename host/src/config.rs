@@ -231,7 +231,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The TLS handshake. Default 5s.
     pub tls: Duration,
-    /// From the request's last byte to the answer's head. Default 60s.
+    /// From the request's last byte to the answer's head. Default 5m.
     pub headers: Duration,
     /// From the answer's head to its first content. Default 60s.
     pub first_token: Duration,
@@ -246,7 +246,8 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(2),
             tls: Duration::from_secs(5),
-            headers: Duration::from_secs(60),
+            // A plain answer's head comes when the model has said everything.
+            headers: Duration::from_secs(300),
             first_token: Duration::from_secs(60),
             between_tokens: Duration::from_secs(30),
             total: Duration::from_secs(600),

@@ -156,7 +156,8 @@ impl Index {
     /// The best of these places, best first.
     fn ranked(&self, places: impl Iterator<Item = usize>, vector: &[f32]) -> Vec<(f32, usize)> {
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(CANDIDATES + 1);
-        for place in places {
+        let lives = |place: &usize| self.entries.get(*place).is_some_and(|entry| entry.strong_count() > 0);
+        for place in places.filter(lives) {
             let row = self.full.get(place * self.dimensions..(place + 1) * self.dimensions).unwrap_or_default();
             let score = cosine(row, vector);
             if best.len() < CANDIDATES || best.last().is_some_and(|(last, _)| score > *last) {

@@ -30,6 +30,8 @@ use tower_service::Service;
 /// A pooling client of one core.
 pub type Client = legacy::Client<Connector, Full<Bytes>>;
 
+/// A ping is sent on an HTTP/2 connection this often, and must be answered within half of it.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Idle connections are closed before usual servers would, so that fewer requests meet one that is just being closed.
 const IDLE: Duration = Duration::from_secs(50);
 
@@ -73,6 +75,10 @@ impl Connector {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_max_idle_per_host(1024)
+            // A connection that many requests share may be dead without a word.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE / 2)
+            .http2_keep_alive_while_idle(true)
             .build(self.clone())
     }
 

@@ -65,6 +65,8 @@ impl Tier for Memory {
     }
 
     fn size(&self) -> (u64, u64) {
+        // moka counts what it has put in order; whoever asks wants to see what is there.
+        self.0.run_pending_tasks();
         (self.0.entry_count(), self.0.weighted_size())
     }
 }
