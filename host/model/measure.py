@@ -2,7 +2,7 @@
 them does, with and without the guards of `host/src/cache/verify.rs`.
 
 Pairs: TSV (gzip if named .gz), a header row, the last three columns text, text, 1 or 0. Vetoes: a line per pair, `-` where
-no guard objects; the ignored test `cache::verify::tests::vetoes_of_a_file` writes it.
+no guard objects; `cargo run -p pointsman --example vetoes` writes it.
 
 What it does not do: nothing of the pairs is kept or printed.
 

@@ -263,7 +263,7 @@ impl Steward {
             None => self.loaded.config.clone(),
         };
         // The file's own address was judged when it was read; the one that is listened on is another until the next start.
-        if let Some(reason) = opens_to_all(&config, self.options.address, self.loaded.config.admin.as_ref()) {
+        if let Some(reason) = opens_to_all(&config, self.options.address) {
             return self.gateway.reload_failed(reason);
         }
         if let Some(tls) = &self.options.tls
@@ -288,19 +288,15 @@ impl Steward {
     }
 }
 
-/// Would this configuration let in whoever reaches an address that is not this machine's own?
-fn opens_to_all(config: &Config, listens: SocketAddr, admin: Option<&config::Admin>) -> Option<String> {
+/// Would this configuration let in whoever reaches an address that is not this machine's own? (The administrator's key is read once,
+/// at start, and holds as long as his address does.)
+fn opens_to_all(config: &Config, listens: SocketAddr) -> Option<String> {
     let is_open = config.keys.is_empty() && config.auth.is_none() && !listens.ip().is_loopback();
-    let is_admin_open = admin.is_some_and(|bound| {
-        !bound.address.ip().is_loopback() && bound.key.is_some() && config.admin.as_ref().is_some_and(|admin| admin.key.is_none())
-    });
-    if is_open {
-        return Some(format!(
+    is_open.then(|| {
+        format!(
             "no keys are configured, and {listens} is listened on until the next start; keep [keys], or write `auth = \"none\"`"
-        ));
-    }
-    // The administrator's key is read once, at start.
-    is_admin_open.then(|| "[admin] has no key, and its address is reachable from other machines until the next start".to_owned())
+        )
+    })
 }
 
 /// What takes effect when it changes.

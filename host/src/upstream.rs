@@ -149,12 +149,12 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
             }
         }
     }
-    conclude(plan, last, tries)
+    conclude(last, tries)
 }
 
 /// Nothing worked: the upstream's own words where there are any, else ours.
-fn conclude(plan: &[Attempt], last: Option<Failure>, tries: Vec<Try>) -> Result<Reply, Error> {
-    let Some(failure) = last.filter(|_| !plan.is_empty()) else {
+fn conclude(last: Option<Failure>, tries: Vec<Try>) -> Result<Reply, Error> {
+    let Some(failure) = last else {
         return Err(Error::internal("a plan without attempts"));
     };
     if let (Some((status, headers, body)), Some((model, endpoint))) = (failure.answer, failure.of) {

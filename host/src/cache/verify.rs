@@ -147,19 +147,6 @@ mod tests {
         }
     }
 
-    /// A tool: writes what vetoes each pair of a TSV file, for `host/model/measure.py`.
-    #[test]
-    #[ignore = "needs PAIRS, a TSV file whose last three columns are text, text and label, and VETOES, the file to write"]
-    fn vetoes_of_a_file() {
-        let pairs = std::fs::read_to_string(std::env::var("PAIRS").unwrap()).unwrap();
-        let vetoes = pairs.lines().skip(1).map(|line| {
-            let mut fields = line.rsplit('\t').skip(1);
-            let (b, a) = (fields.next().unwrap(), fields.next().unwrap());
-            format!("{}\n", veto(a, b).map_or("-", Guard::name))
-        });
-        std::fs::write(std::env::var("VETOES").unwrap(), vetoes.collect::<String>()).unwrap();
-    }
-
     #[test]
     fn a_text_shares_with_itself_and_with_nothing_when_it_is_empty() {
         for text in ["", "  ", "?", "🎉", "SELECT * FROM t WHERE a >= 1;", "你好，世界！", "How do I say please?"] {
