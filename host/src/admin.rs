@@ -21,6 +21,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config;
 use crate::gateway::Gateway;
+use crate::identity::page;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -73,9 +74,7 @@ async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
 async fn not_a_page(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
-    let is_ours = name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    if headers.contains_key(header::ORIGIN) || (!is_ours && !headers.contains_key(header::AUTHORIZATION)) {
+    if headers.contains_key(header::ORIGIN) || (!page::is_private(host) && !headers.contains_key(header::AUTHORIZATION)) {
         return (StatusCode::FORBIDDEN, "the admin API is not for web pages; ask it by address, or with its key\n")
             .into_response();
     }

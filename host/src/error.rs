@@ -21,6 +21,8 @@ pub enum Kind {
     BodyTimeout,
     /// No key, or one that is not known.
     InvalidKey,
+    /// No key is needed, but a web page of another machine asks.
+    OriginNotAllowed,
     /// The key may not ask for this model.
     ModelNotAllowed,
     /// No such path.
@@ -53,11 +55,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidRequest,
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::InvalidKey,
+        Self::OriginNotAllowed,
         Self::ModelNotAllowed,
         Self::UnknownPath,
         Self::MethodNotAllowed,
@@ -83,6 +86,11 @@ impl Kind {
                 (408, "body_timeout", "The body came more slowly than `listen.body_idle` and `listen.body_total` allow.")
             }
             Self::InvalidKey => (401, "invalid_api_key", "No key was sent, or one that is not in `[keys]`."),
+            Self::OriginNotAllowed => (
+                403,
+                "origin_not_allowed",
+                "There are no `[keys]`, and the request came from a web page of another machine, or to a name that anybody may have pointed here.",
+            ),
             Self::ModelNotAllowed => (403, "model_not_allowed", "The key's `models` do not list this model."),
             Self::UnknownPath => (404, "unknown_path", "There is no such path."),
             Self::MethodNotAllowed => (405, "method_not_allowed", "The path has other methods; `allow` lists them."),

@@ -26,14 +26,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, HOST};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
 use crate::dialect::Invalid;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind};
-use crate::identity::Principal;
+use crate::identity::{AuthError, Principal};
 use crate::listen::{BodyError, Counters, Handler, Peer, RequestBody};
 use crate::record::{CacheOutcome, Numbers, Stage};
 use crate::upstream;
@@ -160,9 +160,12 @@ impl Gateway {
 
     /// Who is asking?
     fn admit(state: &State, head: &Parts) -> Result<Principal, Error> {
-        state.keys.authenticate(&head.headers).map_err(|error| {
+        let host = head.uri.authority().map(|authority| authority.as_str());
+        let host = host.or_else(|| head.headers.get(HOST)?.to_str().ok()).unwrap_or_default();
+        state.keys.authenticate(&head.headers, host).map_err(|error| {
             let text = error.to_string();
-            Error::downstream(Kind::InvalidKey, format!("{}{}.", text[..1].to_uppercase(), &text[1..]))
+            let kind = if error == AuthError::Page { Kind::OriginNotAllowed } else { Kind::InvalidKey };
+            Error::downstream(kind, format!("{}{}.", text[..1].to_uppercase(), &text[1..]))
         })
     }
 

@@ -6,6 +6,7 @@
 //! **Invariant:** a key that a client sends is for pointsman alone: it is never sent upstream.
 
 mod keys;
+pub mod page;
 
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ impl Principal {
     }
 }
 
-/// Why a request is from nobody. Each is a 401; the texts may be shown to the client.
+/// Why a request is from nobody. The texts may be shown to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// There is neither header.
@@ -55,4 +56,7 @@ pub enum AuthError {
     /// It is well formed and not in `[keys]`.
     #[error("this API key is not known here, or no longer")]
     Unknown,
+    /// It needs no key, but a web page of another machine asks.
+    #[error("without `[keys]` only programs and pages of this machine are answered: ask by address, or configure a key")]
+    Page,
 }

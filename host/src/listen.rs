@@ -9,10 +9,12 @@
 //! handshake included.
 //! **Invariant:** an error at accept never ends the loop and never makes it spin.
 
+mod answers;
 pub mod body;
 pub mod drain;
 pub mod guard;
 mod http;
+mod socket;
 pub mod tls;
 
 use std::collections::HashMap;
@@ -29,6 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use body::{BodyError, RequestBody};
 use drain::Drain;
+use socket::Socket;
 
 /// Where to listen, and what a connection may do.
 pub struct Options {
@@ -152,7 +155,7 @@ pub struct Peer {
 /// What answers requests. If the client leaves, the future is dropped.
 pub trait Handler: Send + Sync + 'static {
     /// The body of an answer.
-    type Body: http_body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send + 'static;
+    type Body: http_body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send + Unpin + 'static;
 
     /// Answers one request.
     fn handle(self: Arc<Self>, request: Request<RequestBody>, peer: Peer) -> impl Future<Output = Response<Self::Body>> + Send;
@@ -229,10 +232,11 @@ async fn connect<H: Handler>(
         return tracing::debug!(%error, "a connection broke at once");
     }
     let peer = Peer { address, secure: options.tls.is_some(), worker };
+    let (socket, watch) = Socket::new(stream);
     match &options.tls {
-        None => http::serve(stream, peer, first, &options, handler, &drain).await,
-        Some(tls) => match tokio::time::timeout_at(first, tls.accept(stream)).await {
-            Ok(Ok(stream)) => http::serve(stream, peer, first, &options, handler, &drain).await,
+        None => http::serve(socket, &watch, peer, first, &options, handler, &drain).await,
+        Some(tls) => match tokio::time::timeout_at(first, tls.accept(socket)).await {
+            Ok(Ok(stream)) => http::serve(stream, &watch, peer, first, &options, handler, &drain).await,
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => {
                 options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);

@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod limits;
 pub mod load;
 pub mod numbers;
+pub mod quarantine;
 pub mod registry;
 
 pub use load::Plugin;

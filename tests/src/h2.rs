@@ -99,6 +99,11 @@ impl Session {
         String::from_utf8([begun.first, rest].concat()).expect("UTF-8")
     }
 
+    /// Reads the rest of an answer; was its stream reset before its end?
+    pub fn is_reset(&mut self, begun: Begun) -> bool {
+        self.runtime.block_on(in_time(begun.rest.collect())).is_err()
+    }
+
     /// Drops an answer: its stream is reset, the connection stays.
     pub fn leave(&mut self, begun: Begun) {
         drop(begun);

@@ -1,25 +1,36 @@
 //! Guests that mean harm: each ends in bounded time and memory, the request goes on as the owner declared, others are served
 //! meanwhile, and a plugin that fails again and again is left alone.
 //!
-//! Time is the host's own measure of the call (`pointsman_plugin_call_seconds`), with room for a machine on which other programs
-//! run too; what must not depend on the machine (cause, fall-through, neighbours) is compared exactly.
+//! Time is the host's own measure of the call (`pointsman_plugin_call_seconds`). Of five calls the quickest must have ended by its
+//! deadline: the others may have waited for a core that other programs had. What does not depend on the machine (cause,
+//! fall-through, neighbours) is compared exactly.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
-use tests::guests::hostile::{self, Hostile};
+use tests::guests::hostile::{self, At, Hostile};
 use tests::{Door, FakeUpstream, Host, Plugin, guests};
 
 const DEADLINE: Duration = Duration::from_millis(20);
-/// A guest that is ended at its deadline may still have to wait for a core to end on.
-const SLACK: Duration = Duration::from_millis(500);
+/// One tick for the one that was under way when the call began, one until the next looks, and what it takes to make an instance and
+/// to drop it in a build that is not optimised.
+const TICKS: Duration = Duration::from_millis(5);
 
 fn plugin(guest: &Hostile) -> Plugin {
+    plugin_at(guest, At::Route)
+}
+
+fn plugin_at(guest: &Hostile, at: At) -> Plugin {
     let grants = guest.grants;
-    Plugin::new("hostile", guest.component())
-        .hooks("\"routing\"")
+    let hook = match at {
+        At::Route => "routing",
+        At::Select => "prompting",
+        At::Key | At::Confirm | At::Admit => "caching",
+    };
+    Plugin::new("hostile", guest.component(at))
+        .hooks(&format!("{hook:?}"))
         .set(&format!("grant = [{grants}]\nmemory = \"64MiB\"\ndeadline = \"20ms\""))
 }
 
@@ -32,15 +43,53 @@ fn each_ends_in_time_and_the_request_goes_on() {
     let fake = FakeUpstream::start();
     for guest in hostile::ALL {
         let host = Host::new().upstream(&fake).plugin(plugin(&guest)).spawn();
-        for count in 1..=3 {
+        let mut quickest = f64::INFINITY;
+        for count in 1..=5 {
+            let before = seconds(&host, "routing");
             let answer = host.chat("hi");
             assert_eq!((answer.status, answer.header("x-pointsman-plugin")), (200, None), "{}", guest.name);
             assert_eq!(failures(&host, guest.cause), f64::from(count), "{}: {}", guest.name, host.api("/api/plugins"));
+            quickest = quickest.min(seconds(&host, "routing") - before);
         }
         let said = host.wait_for_log("plugin failed");
         assert!(said.contains(guest.reason), "{}: {said}", guest.name);
-        let took = host.metrics().sum("pointsman_plugin_call_seconds_sum", &["hook=\"routing\""]) / 3.0;
-        assert!(took < (DEADLINE + SLACK).as_secs_f64(), "{}: {took} s a call", guest.name);
+        assert!(quickest < (DEADLINE + TICKS).as_secs_f64(), "{}: {quickest} s a call", guest.name);
+        println!("{}: {:.1} ms", guest.name, quickest * 1e3);
+    }
+}
+
+fn seconds(host: &Door, hook: &str) -> f64 {
+    host.metrics().sum("pointsman_plugin_call_seconds_sum", &[&format!("hook={hook:?}")])
+}
+
+/// The prompt is as the client wrote it, the cache shares nothing that the plugin might have kept apart.
+#[test]
+fn each_does_as_little_harm_in_the_other_hooks() {
+    let fake = FakeUpstream::start();
+    for at in [At::Select, At::Key, At::Confirm, At::Admit] {
+        for guest in hostile::ALL.iter().filter(|guest| !guest.routes()) {
+            let host = Host::new().upstream(&fake).semantic().plugin(plugin_at(guest, at)).start();
+            let check = |text: &str, expect: &str| {
+                let answer = host.chat(text);
+                assert_eq!(
+                    (answer.status, answer.cache()),
+                    (200, expect),
+                    "{}, {at:?}: {}",
+                    guest.name,
+                    host.api("/api/plugins")
+                );
+            };
+            // One that cannot begin has not even made the key.
+            let vetoed = if guest.name == "endless-start" { "bypass" } else { "miss" };
+            match at {
+                At::Route | At::Select => check("hi", "miss"),
+                At::Key => (0..2).for_each(|_| check("hi", "bypass")),
+                // What may not be asked again is no answer to a question that is nearly the same.
+                At::Confirm => ["How do I bake bread?", "how do I bake bread"].iter().for_each(|text| check(text, vetoed)),
+                At::Admit => (0..2).for_each(|_| check("hi", vetoed)),
+            }
+            assert!(failures(&host, guest.cause) >= 1.0, "{}, {at:?}: {}", guest.name, host.api("/api/plugins"));
+        }
     }
 }
 
@@ -96,7 +145,7 @@ fn neighbours_on_the_same_core_are_served_meanwhile() {
 fn a_guest_that_computes_yields_the_core() {
     let fake = FakeUpstream::start();
     let [endless, ..] = hostile::ALL;
-    let slow = Plugin::new("hostile", endless.component()).hooks("\"routing\"").set("deadline = \"5s\"");
+    let slow = Plugin::new("hostile", endless.component(At::Route)).hooks("\"routing\"").set("deadline = \"5s\"");
     let host = Host::new().upstream(&fake).listen("threads = 1").plugin(slow).start();
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| host.chat("hi").status);
@@ -121,7 +170,7 @@ fn a_plugin_that_keeps_failing_is_quarantined() {
     let (failed, skipped) = (failures(&host, "deadline"), metrics.sum("pointsman_plugin_skipped_total", &[]));
     assert!((20.0..30.0).contains(&failed) && failed + skipped == 30.0, "{failed} failed, {skipped} were skipped");
     assert_eq!(metrics.sum("pointsman_plugin_quarantined", &["plugin=\"hostile@"]), 1.0);
-    assert_eq!(host.api("/api/plugins")["plugins"][0]["quarantined"], true);
+    assert_eq!(host.api("/api/plugins")["plugins"][0]["quarantined"], json!(["routing"]));
     // A new version has a clean record.
     host.folder.write("hostile.wasm", &hostile::meek());
     tests::eventually("the new version", || (host.metrics().sum("pointsman_plugin_quarantined", &[]) == 0.0).then_some(()));

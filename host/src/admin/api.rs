@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use crate::gateway::models::Entry;
-use crate::plugin::hooks::{Cause, QUARANTINE_AFTER};
+use crate::plugin::hooks::Cause;
 
 pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
@@ -40,7 +40,7 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
                 "grant": plugin.settings().grants,
                 "calls": plugin.numbers.calls.iter().map(crate::numbers::Times::count).sum::<u64>(),
                 "failures": failures,
-                "quarantined": plugin.failing() >= QUARANTINE_AFTER,
+                "quarantined": plugin.quarantine.hooks().iter().map(|hook| hook.name()).collect::<Vec<_>>(),
             })
         })
         .collect();

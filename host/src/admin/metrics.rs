@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use super::Admin;
 use crate::numbers::Exposition;
 use crate::plugin::Plugin;
-use crate::plugin::hooks::{Cause, QUARANTINE_AFTER};
+use crate::plugin::hooks::Cause;
 use crate::plugin::load::Hook;
 use crate::plugin::numbers::Value;
 
@@ -89,13 +89,15 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
         }
     }
     for plugin in plugins {
-        let quarantined = f64::from(u8::from(plugin.failing() >= QUARANTINE_AFTER));
-        text.gauge(
-            "pointsman_plugin_quarantined",
-            "1 while a plugin is left alone because of its failures.",
-            &[("plugin", plugin.label())],
-            quarantined,
-        );
+        let quarantined = plugin.quarantine.hooks();
+        for hook in &plugin.settings().hooks {
+            text.gauge(
+                "pointsman_plugin_quarantined",
+                "1 while a plugin is left alone at a hook, for some tenant at least, because of its failures.",
+                &[("plugin", plugin.label()), ("hook", hook.name())],
+                f64::from(u8::from(quarantined.contains(hook))),
+            );
+        }
     }
     for plugin in plugins {
         text.counter(

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use secrecy::SecretString;
 use subtle::ConstantTimeEq;
 
-use super::{AuthError, DEFAULT_TENANT, Principal};
+use super::{AuthError, DEFAULT_TENANT, Principal, page};
 use crate::config::{self, Config};
 
 const PREFIX: &str = "pm-";
@@ -32,6 +32,8 @@ pub struct Keys {
     /// By the hash of the key. `None`: no keys are configured.
     known: Option<HashMap<[u8; 32], Known>>,
     everyone: Principal,
+    /// `auth = "none"`: the owner has said that really everyone may ask.
+    open: bool,
 }
 
 struct Known {
@@ -71,16 +73,18 @@ impl Keys {
         });
         let everyone = Principal { key: None, tenant: DEFAULT_TENANT.into(), models: None };
         let known = entries.collect::<Result<HashMap<_, _>, _>>()?;
-        Ok(Self { known: (!config.keys.is_empty()).then_some(known), everyone })
+        Ok(Self { known: (!config.keys.is_empty()).then_some(known), everyone, open: config.auth.is_some() })
     }
 
-    /// Who sends these headers. Without configured keys everyone is the same tenant, whatever key the client's SDK sends.
-    /// About a microsecond; allocates nothing.
+    /// Who sends these headers, to this host. Without configured keys everyone is the same tenant, whatever key the client's SDK
+    /// sends. About a microsecond; allocates nothing.
     ///
     /// # Errors
-    /// There is no key, or none of ours, or one that is not known.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
-        let Some(known) = &self.known else { return Ok(self.everyone.clone()) };
+    /// There is no key, or none of ours, or one that is not known; or none is needed, and a web page asks.
+    pub fn authenticate(&self, headers: &HeaderMap, host: &str) -> Result<Principal, AuthError> {
+        let Some(known) = &self.known else {
+            return if self.open || !page::is_foreign(headers, host) { Ok(self.everyone.clone()) } else { Err(AuthError::Page) };
+        };
         let key = presented(headers)?;
         // A length check first: a header may have megabytes, and nobody should make us hash them.
         if key.len() != LENGTH {
@@ -204,12 +208,12 @@ mod tests {
         assert!(is_well_formed(key.as_bytes()));
         assert!(!made.entry.contains(key) && !format!("{made:?}").contains(key));
         let keys = configured(&format!("{}models = [\"small\"]\n", made.entry));
-        let bearer = keys.authenticate(&headers(&[("authorization", &format!("Bearer {key}"))])).unwrap();
+        let bearer = keys.authenticate(&headers(&[("authorization", &format!("Bearer {key}"))]), "a").unwrap();
         assert_eq!((bearer.key.as_deref(), &*bearer.tenant), (Some("my app"), "a \"tenant\""));
         assert!(bearer.may_use("small") && !bearer.may_use("large"));
-        assert_eq!(keys.authenticate(&headers(&[("x-api-key", key)])).unwrap(), bearer);
+        assert_eq!(keys.authenticate(&headers(&[("x-api-key", key)]), "a").unwrap(), bearer);
         assert_eq!(
-            keys.authenticate(&headers(&[("authorization", &format!("bearer  {key}")), ("x-api-key", "sk-else")])).unwrap(),
+            keys.authenticate(&headers(&[("authorization", &format!("bearer  {key}")), ("x-api-key", "sk-else")]), "a").unwrap(),
             bearer
         );
     }
@@ -233,20 +237,20 @@ mod tests {
             (vec![("authorization", format!("Bearer {other}"))], AuthError::Unknown),
         ] {
             let sent: Vec<_> = sent.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let error = keys.authenticate(&headers(&sent)).unwrap_err();
+            let error = keys.authenticate(&headers(&sent), "a").unwrap_err();
             assert_eq!(error, expect, "{sent:?}");
             assert!(!error.to_string().contains(other));
         }
         let mut twice = headers(&[("x-api-key", other)]);
         twice.append("x-api-key", "second".parse().unwrap());
-        assert_eq!(keys.authenticate(&twice), Err(AuthError::Malformed));
+        assert_eq!(keys.authenticate(&twice, "a"), Err(AuthError::Malformed));
     }
 
     #[test]
     fn without_keys_everyone_is_the_default_tenant() {
         let keys = Keys::new(&Config::default()).unwrap();
         for sent in [vec![], vec![("authorization", "Bearer sk-anything")], vec![("authorization", "nonsense")]] {
-            let principal = keys.authenticate(&headers(&sent)).unwrap();
+            let principal = keys.authenticate(&headers(&sent), "a").unwrap();
             assert_eq!((principal.key.as_deref(), &*principal.tenant), (None, DEFAULT_TENANT));
             assert!(principal.may_use("anything"));
         }

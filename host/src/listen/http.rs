@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
-use http_body_util::{Either, Full};
+use http::{Request, Response, Version};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 
+use super::answers::{Answer, Answers, Place};
 use super::drain::Drain;
+use super::socket::Watch;
 use super::{Handler, Options, Peer, RequestBody, guard};
 
 /// HTTP/2 streams that one connection may have at a time.
@@ -35,18 +37,30 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of an answer that wait for a slow reader, per HTTP/2 stream.
 const SEND_BUFFER: usize = 64 << 10;
+/// From a client's end of sending to ours of answering: a request that needs no upstream is answered by then.
+const PARTING: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve<H, S>(stream: S, peer: Peer, first: Instant, options: &Arc<Options>, handler: Arc<H>, drain: &Drain)
-where
+pub(super) async fn serve<H, S>(
+    stream: S,
+    watch: &Watch,
+    peer: Peer,
+    first: Instant,
+    options: &Arc<Options>,
+    handler: Arc<H>,
+    drain: &Drain,
+) where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(Asked::default());
+    let answers = Arc::new(Answers::new());
     let service = {
-        let (asked, options) = (asked.clone(), options.clone());
+        let (asked, answers, options) = (asked.clone(), answers.clone(), options.clone());
         service_fn(move |request: Request<Incoming>| {
-            asked.note();
-            answer(request, peer, options.clone(), handler.clone())
+            let shares = request.version() >= Version::HTTP_2;
+            asked.note(shares);
+            let place = shares.then(|| answers.begin());
+            answer(request, peer, options.clone(), handler.clone(), place)
         })
     };
     let builder = builder(options);
@@ -54,22 +68,39 @@ where
     // A client that takes nothing keeps an upstream busy; when its connection goes, so does what was asked for on it.
     stream.set_write_timeout(Some(options.write_idle));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
-    let mut silent = pin!(tokio::time::sleep_until(first));
-    let mut waits_for_first = true;
-    let mut draining = false;
+    let mut left = pin!(async {
+        watch.left().await;
+        // What is about to be said may still arrive.
+        tokio::time::sleep(PARTING).await;
+    });
+    let mut clock = pin!(tokio::time::sleep_until(first));
+    let look = options.write_idle.min(options.header_read) / 2;
+    let (mut clock_runs, mut draining, mut idle) = (true, false, false);
     loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(peer = %peer.address, %error, "a connection ended early");
                 }
                 return;
             }
-            () = silent.as_mut(), if waits_for_first => {
-                waits_for_first = false;
+            () = left.as_mut() => return,
+            () = clock.as_mut(), if clock_runs => {
                 if !asked.was() {
                     options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);
                     return;
+                }
+                // hyper has a clock for an idle connection of HTTP/1.1, but none for one of HTTP/2, nor for its single answers.
+                clock_runs = asked.shares();
+                clock.as_mut().reset(Instant::now() + look);
+                answers.drop_stalled(options.write_idle);
+                if clock_runs && answers.quiet_for() >= options.header_read {
+                    if idle {
+                        return;
+                    }
+                    idle = true;
+                    connection.as_mut().graceful_shutdown();
                 }
             }
             // A connection that was taken in just before has its first request still to come, and gets an answer to it.
@@ -86,18 +117,25 @@ where
 #[derive(Default)]
 struct Asked {
     was: AtomicBool,
+    /// It was one of HTTP/2, which others share the connection with.
+    shares: AtomicBool,
     first: tokio::sync::Notify,
 }
 
 impl Asked {
-    fn note(&self) {
+    fn note(&self, shares: bool) {
         if !self.was.swap(true, Ordering::Relaxed) {
+            self.shares.store(shares, Ordering::Relaxed);
             self.first.notify_one();
         }
     }
 
     fn was(&self) -> bool {
         self.was.load(Ordering::Relaxed)
+    }
+
+    fn shares(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
     }
 
     /// Waits for the first request.
@@ -137,46 +175,26 @@ async fn answer<H: Handler>(
     peer: Peer,
     options: Arc<Options>,
     handler: Arc<H>,
-) -> Result<Response<Either<Refused, H::Body>>, Infallible> {
+    place: Option<Place<H::Body>>,
+) -> Result<Response<Answer<H::Body>>, Infallible> {
     let (head, body) = request.into_parts();
     if let Err(refusal) = guard::check(&head) {
         tracing::debug!(peer = %peer.address, reason = refusal.message, "a request was refused for its framing");
-        let mut response = Response::new(Either::Left(Refused { inner: Full::new(refusal.body()) }));
+        let mut response = Response::new(Answer::Refused(Full::new(refusal.body())));
         *response.status_mut() = refusal.status;
         response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if head.version < http::Version::HTTP_2 {
+        if head.version < Version::HTTP_2 {
             // What follows on a connection whose framing is in doubt may be anybody's.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         return Ok(response);
     }
     let body = RequestBody::new(body, &options);
-    Ok(handler.handle(Request::from_parts(head, body), peer).await.map(Either::Right))
-}
-
-/// A small fixed body, with the error type that handlers' bodies have.
-struct Refused {
-    inner: Full<bytes::Bytes>,
-}
-
-impl http_body::Body for Refused {
-    type Data = bytes::Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.inner).poll_frame(context).map_err(|never| match never {})
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
-    }
+    let response = handler.handle(Request::from_parts(head, body), peer).await;
+    Ok(response.map(|body| match place {
+        Some(place) => place.answer(body),
+        None => Answer::Alone(body),
+    }))
 }
 
 /// HTTP/2 runs each stream as a task of its own. They end with their connection, which drain waits for.

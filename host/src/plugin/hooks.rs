@@ -9,7 +9,6 @@
 //! closed: a key that fails is a bypass, a veto that fails is a veto, an admission that fails is none.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
@@ -25,11 +24,6 @@ use super::registry::PluginSet;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
-
-/// Failures in a row after which a plugin is left alone.
-pub const QUARANTINE_AFTER: u32 = 20;
-/// For how long, in milliseconds. Then its calls are tried again; the first failure sends it back.
-pub const QUARANTINE_MS: u64 = 10_000;
 
 const MAX_TARGETS: usize = 8;
 const MAX_HEADERS: usize = 16;
@@ -278,9 +272,7 @@ impl Session {
             },
             None => None,
         };
-        if plugin.failing.load(Ordering::Relaxed) >= QUARANTINE_AFTER
-            && self.around.received_at() < plugin.quarantined_until.load(Ordering::Relaxed)
-        {
+        if plugin.quarantine.holds(hook, &self.head.tenant) {
             plugin.numbers.skipped.add(1);
             return fall_through(&plugin, hook);
         }
@@ -301,6 +293,7 @@ impl Session {
                 }
             }
         };
+        limits::allow(&mut live.store, request.bytes().len());
         live.store.data_mut().request = Some(request.clone());
         Ok(Some((plugin, live)))
     }
@@ -331,9 +324,7 @@ impl Session {
         match said {
             Ok(said) => {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
-                if plugin.failing.load(Ordering::Relaxed) != 0 {
-                    plugin.failing.store(0, Ordering::Relaxed);
-                }
+                plugin.quarantine.succeeded(hook, &self.head.tenant);
                 if keep {
                     self.live.push((index, Some(live)));
                 }
@@ -350,17 +341,14 @@ impl Session {
     fn failed(&mut self, index: usize, plugin: &Arc<Plugin>, hook: Hook, began: Instant, failed: Failed) -> Result<(), Error> {
         plugin.numbers.calls[hook as usize].observe(began.elapsed());
         plugin.numbers.failures[failed.cause as usize].add(1);
-        let row = plugin.failing.fetch_add(1, Ordering::Relaxed) + 1;
-        if row >= QUARANTINE_AFTER {
-            plugin.quarantined_until.store(self.around.received_at() + QUARANTINE_MS, Ordering::Relaxed);
-        }
+        let quarantined = plugin.quarantine.failed(hook, &self.head.tenant);
         self.live.push((index, None));
         tracing::warn!(
             exchange = self.around.id(),
             plugin = plugin.label(),
             hook = hook.name(),
             cause = failed.cause.name(),
-            quarantined = row >= QUARANTINE_AFTER,
+            quarantined,
             "plugin failed: {:.512}",
             failed.reason
         );

@@ -10,7 +10,6 @@ mod precompiled;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -22,6 +21,7 @@ use super::exports::{Exports, Live};
 use super::imports::State;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
+use super::quarantine::Quarantine;
 
 /// The largest component file that is read.
 const MAX_FILE: u64 = 64 << 20;
@@ -103,9 +103,8 @@ pub struct Plugin {
     pub(super) waits: bool,
     /// What is counted about it.
     pub numbers: Numbers,
-    /// Failures without a success between them, and until when (milliseconds of the exchange clock) it is left alone.
-    pub(super) failing: AtomicU32,
-    pub(super) quarantined_until: AtomicU64,
+    /// Where and for whom it is left alone, because it fails.
+    pub quarantine: Quarantine,
 }
 
 impl Plugin {
@@ -132,11 +131,6 @@ impl Plugin {
     /// What its owner has written.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// Calls that have failed since the last one that did not.
-    pub fn failing(&self) -> u32 {
-        self.failing.load(Ordering::Relaxed)
     }
 
     pub(super) fn config(&self, key: &str) -> Option<&str> {
@@ -213,8 +207,7 @@ pub(super) fn load(
         exports,
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
         numbers: Numbers::default(),
-        failing: AtomicU32::new(0),
-        quarantined_until: AtomicU64::new(0),
+        quarantine: Quarantine::default(),
         settings: settings.clone(),
     };
     plugin = ask(engine, plugin)?;

@@ -1,8 +1,8 @@
-//! Hostile guests, as WebAssembly text: each does one thing in its `route` hook (or its start code) that no guest may.
+//! Hostile guests, as WebAssembly text: each does one thing in one of its hooks' functions (or its start code) that no guest may.
 //!
 //! Core modules by hand, since no compiler would make them, wrapped into components of the real contract. Layouts follow the
-//! canonical ABI: `route` gets one pointer to its arguments (the request's handle lies at 104, behind the head), and a result
-//! of zeros is "ok, no opinion".
+//! canonical ABI: a function gets one pointer to its arguments (the request's handle lies at 104, behind the head, and an
+//! answer's at 108), and a result of zeros is "ok, no opinion".
 //!
 //! **Invariant:** but for its one deed a guest keeps the contract: it would load, and would be asked.
 
@@ -19,8 +19,8 @@ pub struct Hostile {
     imports: &'static str,
     /// Further fields of the module.
     fields: &'static str,
-    /// What `route` does, before it gives its handle back and says that it has no opinion.
-    route: &'static str,
+    /// What the function does, before it gives its handles back and says that it has no opinion.
+    deed: &'static str,
     /// The grants that it needs, as in a TOML list.
     pub grants: &'static str,
     /// The cause under which its failure is counted.
@@ -29,7 +29,22 @@ pub struct Hostile {
     pub reason: &'static str,
 }
 
-const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", route: "", grants: "", cause: "", reason: "" };
+/// The function in which a guest does its deed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Of the `routing` hook.
+    Route,
+    /// Of the `prompting` hook.
+    Select,
+    /// Of the `caching` hook, as the two below. They are asked only because such a guest's `key` says so.
+    Key,
+    /// May a near hit be served?
+    Confirm,
+    /// May an answer be stored?
+    Admit,
+}
+
+const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", deed: "", grants: "", cause: "", reason: "" };
 const CLOCK: &str = r#"(import "pointsman:plugin/clock@0.1.0" "now" (func $now (result i64)))"#;
 const LOG: &str = r#"(import "pointsman:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
 const WASI: &str = r#"
@@ -38,7 +53,7 @@ const WASI: &str = r#"
 
 /// Guests that load, and misbehave when they are asked.
 pub const ALL: [Hostile; 13] = [
-    Hostile { name: "endless-loop", route: "(loop $again (br $again))", cause: "deadline", reason: "interrupt", ..NOTHING },
+    Hostile { name: "endless-loop", deed: "(loop $again (br $again))", cause: "deadline", reason: "interrupt", ..NOTHING },
     Hostile {
         name: "endless-start",
         imports: CLOCK,
@@ -52,21 +67,21 @@ pub const ALL: [Hostile; 13] = [
     Hostile {
         name: "deep-recursion",
         fields: "(func $deep (param i32) (call $deep (i32.add (local.get 0) (i32.const 1))) (call $deep (i32.const 0)))",
-        route: "(call $deep (i32.const 0))",
+        deed: "(call $deep (i32.const 0))",
         cause: "trap",
         reason: "!deep",
         ..NOTHING
     },
     Hostile {
         name: "memory-bomb",
-        route: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))",
+        deed: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))",
         cause: "memory",
         reason: "growing memory",
         ..NOTHING
     },
     Hostile {
         name: "memory-leap",
-        route: "(drop (memory.grow (i32.const 65000)))",
+        deed: "(drop (memory.grow (i32.const 65000)))",
         cause: "memory",
         reason: "growing memory",
         ..NOTHING
@@ -74,18 +89,18 @@ pub const ALL: [Hostile; 13] = [
     Hostile {
         name: "table-bomb",
         fields: "(table $t 1 funcref)",
-        route: "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again))",
+        deed: "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again))",
         cause: "memory",
         reason: "growing table",
         ..NOTHING
     },
-    Hostile { name: "result-beyond-memory", route: REJECT_OF_1_GIB, cause: "trap", reason: "out of bounds", ..NOTHING },
-    Hostile { name: "huge-result", route: REJECT_OF_8_MIB, cause: "trap", reason: "fuel allocated for hostcalls", ..NOTHING },
+    Hostile { name: "result-beyond-memory", deed: REJECT_OF_1_GIB, cause: "trap", reason: "out of bounds", ..NOTHING },
+    Hostile { name: "huge-result", deed: REJECT_OF_8_MIB, cause: "trap", reason: "fuel allocated for hostcalls", ..NOTHING },
     Hostile {
         name: "hostcall-flood",
         imports: CLOCK,
         grants: r#""clock""#,
-        route: "(loop $again (drop (call $now)) (br $again))",
+        deed: "(loop $again (drop (call $now)) (br $again))",
         cause: "deadline",
         reason: "interrupt",
         ..NOTHING
@@ -94,15 +109,15 @@ pub const ALL: [Hostile; 13] = [
         name: "huge-argument",
         imports: LOG,
         grants: r#""log""#,
-        route: "(drop (memory.grow (i32.const 1000))) (call $log (i32.const 4) (i32.const 262144) (i32.const 62914560) (i32.const 0) (i32.const 0))",
+        deed: "(drop (memory.grow (i32.const 1000))) (call $log (i32.const 4) (i32.const 262144) (i32.const 62914560) (i32.const 0) (i32.const 0))",
         cause: "trap",
         reason: "fuel allocated for hostcalls",
         ..NOTHING
     },
-    Hostile { name: "trap", route: "unreachable", cause: "trap", reason: "unreachable", ..NOTHING },
+    Hostile { name: "trap", deed: "unreachable", cause: "trap", reason: "unreachable", ..NOTHING },
     Hostile {
         name: "resource-leak",
-        route: "(return (i32.const 1024))",
+        deed: "(return (i32.const 1024))",
         cause: "trap",
         reason: "borrow handles still remain",
         ..NOTHING
@@ -110,7 +125,7 @@ pub const ALL: [Hostile; 13] = [
     Hostile {
         name: "long-sleep",
         imports: WASI,
-        route: "(call $block (call $alarm (i64.const 60000000000)))",
+        deed: "(call $block (call $alarm (i64.const 60000000000)))",
         cause: "deadline",
         reason: "no answer in 20ms",
         ..NOTHING
@@ -124,12 +139,29 @@ const REJECT_OF_8_MIB: &str =
     "(drop (memory.grow (i32.const 160))) (call $reject (local.get $arguments) (i32.const 8388608)) (return (i32.const 2048))";
 
 impl Hostile {
-    /// The guest as a component.
-    pub fn component(&self) -> Vec<u8> {
-        let Self { imports, fields, route, .. } = self;
+    /// Does it say what only `route` may say?
+    pub fn routes(&self) -> bool {
+        self.deed.contains("$reject")
+    }
+
+    /// The guest as a component that does its deed in this function.
+    pub fn component(&self, at: At) -> Vec<u8> {
+        let Self { imports, fields, .. } = self;
+        let deed = |function: At| if function == at { self.deed } else { "" };
+        let (route, select, key, confirm, admit) =
+            (deed(At::Route), deed(At::Select), deed(At::Key), deed(At::Confirm), deed(At::Admit));
+        // A `directive.key` without parts, with a `semantic` part that wants to `confirm`, or one that wants to `admit`.
+        let directive = match at {
+            At::Confirm => {
+                "(i32.store8 (i32.const 3076) (i32.const 2)) (i32.store8 (i32.const 3104) (i32.const 1)) (i32.store8 (i32.const 3136) (i32.const 1))"
+            }
+            At::Admit => "(i32.store8 (i32.const 3076) (i32.const 2)) (i32.store8 (i32.const 3160) (i32.const 1))",
+            At::Route | At::Select | At::Key => "",
+        };
         let text = format!(
             r#"(module
               (import "pointsman:plugin/request-data@0.1.0" "[resource-drop]request" (func $give_back (param i32)))
+              (import "pointsman:plugin/request-data@0.1.0" "[resource-drop]response" (func $give_back_answer (param i32)))
               {imports}
               (memory (export "memory") 4)
               (global $top (mut i32) (i32.const 131072))
@@ -150,6 +182,24 @@ impl Hostile {
               (func (export "pointsman:plugin/routing@0.1.0#route") (param $arguments i32) (result i32)
                 {route}
                 (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (i32.const 1024))
+              (func (export "pointsman:plugin/prompting@0.1.0#select") (param $arguments i32) (result i32)
+                {select}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (i32.const 1024))
+              (func (export "pointsman:plugin/caching@0.1.0#key") (param $arguments i32) (result i32)
+                {key}
+                {directive}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (i32.const 3072))
+              (func (export "pointsman:plugin/caching@0.1.0#confirm") (param $arguments i32) (result i32)
+                {confirm}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (i32.const 1024))
+              (func (export "pointsman:plugin/caching@0.1.0#admit") (param $arguments i32) (result i32)
+                {admit}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (call $give_back_answer (i32.load offset=108 (local.get $arguments)))
                 (i32.const 1024)))"#
         );
         let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", self.name));
@@ -160,7 +210,7 @@ impl Hostile {
 
 /// A guest that keeps the contract and has no opinion.
 pub fn meek() -> Vec<u8> {
-    Hostile { name: "meek", ..NOTHING }.component()
+    Hostile { name: "meek", ..NOTHING }.component(At::Route)
 }
 
 /// A component that is sound and has nothing to do with the contract.
@@ -173,7 +223,7 @@ pub fn core_module() -> Vec<u8> {
     wat::parse_str("(module)").expect("it is sound")
 }
 
-/// Describes a module as one of the contract's `routing-plugin` world that may import a clock of WASI as well.
+/// Describes a module as one of the contract's `policy-plugin` world that may import a clock of WASI as well.
 fn embed(module: &mut Vec<u8>) {
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let mut resolve = Resolve::default();
@@ -197,7 +247,7 @@ package wasi:clocks@0.2.0 {
     }
 }
 world guest {
-    include pointsman:plugin/routing-plugin@0.1.0;
+    include pointsman:plugin/policy-plugin@0.1.0;
     import wasi:clocks/monotonic-clock@0.2.0;
 }
 ";

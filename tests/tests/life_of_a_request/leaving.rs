@@ -48,6 +48,25 @@ fn a_client_that_leaves_cancels_its_upstream() {
     assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
 }
 
+/// What waits behind a request hid from the host that the client was gone: it was noticed only when the upstream had answered.
+#[test]
+fn a_client_that_leaves_is_noticed_whatever_it_has_sent_ahead() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    fake.always(Act::silent());
+    let ask = host.ask("hi").bytes();
+    let behind: [&[u8]; 3] = [b"x", b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n", &ask];
+    for (index, behind) in behind.iter().enumerate() {
+        let mut connection = Connection::open(host.address);
+        connection.write(&[&ask, *behind].concat()).unwrap();
+        eventually("a request upstream", || (fake.active() == 1).then_some(()));
+        let gone = Instant::now();
+        drop(connection);
+        let noticed = fake.wait_for_departures(index + 1).saturating_duration_since(gone);
+        assert!(noticed < PROMPTLY, "{noticed:?}");
+    }
+}
+
 /// With HTTP/2 a client leaves one request, and the connection goes on with the others.
 #[test]
 fn an_http_2_stream_that_is_dropped_cancels_its_upstream_alone() {
@@ -107,6 +126,25 @@ fn a_slow_client_slows_its_upstream_and_fills_no_memory() {
         }
     }
     assert!(read >= text.len() * TIMES, "{read}");
+}
+
+/// An answer that a client takes nothing of is dropped, alone: the connection's other answers are taken, so it stays.
+#[test]
+fn an_http_2_stream_that_is_never_read_is_left() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).listen("write_idle = \"1s\"").start();
+    let piece = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(60_000));
+    fake.next(Act::body("text/event-stream", [piece]).times(2_000));
+    let mut session = Session::plain(host.address);
+    let body = r#"{"model":"small","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let unread = session.begin(body);
+    assert_eq!(fake.active(), 1);
+    eventually("the upstream is left", || {
+        assert_eq!(session.ask(&[body.replace("true", "false")])[0].0, 200);
+        (fake.active() == 0).then_some(())
+    });
+    assert!(session.is_reset(unread), "what is left of it is no whole answer");
+    assert_eq!(session.ask(&[body.to_owned()])[0].0, 200);
 }
 
 /// Who takes nothing does not hold an upstream for ever.

@@ -1,7 +1,7 @@
 //! Refusals: each in OpenAI's shape, with the status and code that make its SDKs raise the right exception.
 
 use serde_json::{Value, json};
-use tests::{Answer, FakeUpstream, Host, Running};
+use tests::{Answer, Connection, FakeUpstream, Host, Running};
 
 /// The shape of every refusal.
 fn check(answer: &Answer, status: u16, code: &str, param: Option<&str>) {
@@ -47,6 +47,26 @@ fn bodies_that_cannot_be_read() {
     }
     check(&host.post("/v1/chat/completions", b"{}", &[("content-encoding", "gzip")]), 400, "invalid_request", None);
     assert_eq!(fake.count(), 0, "none of it is the provider's to refuse");
+}
+
+/// A browser does what any page tells it: without keys, only this machine's own pages are answered.
+#[test]
+fn web_pages_of_other_machines() {
+    let fake = FakeUpstream::start();
+    let (chat, body) = ("/v1/chat/completions", br#"{"model":"small","messages":[{"role":"user","content":"hi"}]}"#);
+    let host = Host::new().upstream(&fake).start();
+    for (header, value) in [("origin", "https://evil.example"), ("origin", "null")] {
+        check(&host.post(chat, body, &[(header, value)]), 403, "origin_not_allowed", None);
+    }
+    // A name that points here for a moment.
+    let text = String::from_utf8(host.ask("hi").bytes()).unwrap();
+    let rebound = text.replace(&format!("host: {}", host.address), "host: rebound.example:8080");
+    check(&Connection::open(host.address).exchange(rebound.as_bytes()).unwrap(), 403, "origin_not_allowed", None);
+    assert_eq!(host.ask("hi").header("origin", "http://localhost:5173").send().status, 200);
+    let open = Host::new().top("auth = \"none\"").upstream(&fake).start();
+    assert_eq!(open.ask("hi").header("origin", "https://app.example").send().status, 200);
+    let with_key = Host::new().key("app", "app").upstream(&fake).start();
+    assert_eq!(with_key.ask("hi").key("app").header("origin", "https://app.example").send().status, 200);
 }
 
 /// A tower of brackets is the provider's to refuse, and must not be what brings a reader down that goes into it.

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use tests::h2::Session;
 use tests::tls::Authority;
 use tests::{Connection, FakeUpstream, Host, Running, SOON};
 
@@ -65,6 +66,25 @@ fn an_idle_connection_is_closed() {
         std::thread::sleep(DEADLINE / 3);
     }
     assert!(connection.closed_within(SOON).is_some());
+}
+
+/// Pings are no requests: they do not keep a connection of HTTP/2 open.
+#[test]
+fn an_idle_http_2_connection_is_told_goodbye() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let mut session = Session::plain(host.address);
+    let body = r#"{"model":"small","messages":[{"role":"user","content":"hi"}]}"#.to_owned();
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(session.ask(std::slice::from_ref(&body))[0].0, 200);
+        std::thread::sleep(DEADLINE / 3);
+    }
+    // One whose model thinks for long is not idle.
+    fake.next(tests::Act::answer().delay(DEADLINE * 2));
+    assert_eq!(session.ask(&[body])[0].0, 200);
+    assert!(session.is_ended());
+    assert!(began.elapsed() >= DEADLINE * 4);
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn admission() {
 fn a_key_that_fails_is_a_bypass() {
     let fake = FakeUpstream::start();
     let plugin = Plugin::puppet().hooks("\"caching\"").set("deadline = \"500ms\"");
-    let host = Host::new().upstream(&fake).cache().key("one", "t").plugin(plugin).start();
+    let host = Host::new().upstream(&fake).cache().key("one", "t").key("two", "u").plugin(plugin).start();
     for misdeed in [json!("panic"), json!({ "fail": "x" })] {
         let ask = || host.ask("mine").key("one").puppet("key", misdeed.clone()).send();
         assert_eq!((ask().cache(), ask().cache()), ("bypass", "bypass"));
@@ -128,4 +128,5 @@ fn a_key_that_fails_is_a_bypass() {
     }
     assert_eq!(host.metrics().sum("pointsman_plugin_quarantined", &[]), 1.0);
     assert_eq!(host.ask("alone").key("one").send().cache(), "bypass");
+    assert_eq!(host.ask("other").key("two").send().cache(), "miss", "whose requests it fails on has it left alone for itself");
 }

@@ -60,8 +60,8 @@ fn the_administrator_sees_what_is_loaded() {
     let plugins = host.api("/api/plugins");
     let plugin = &plugins["plugins"][0];
     assert_eq!(
-        (plugin["name"].as_str(), plugin["version"].as_str(), plugin["quarantined"].as_bool()),
-        (Some("asker"), Some("1.0.0"), Some(false))
+        (plugin["name"].as_str(), plugin["version"].as_str(), plugin["quarantined"].as_array().map(Vec::len)),
+        (Some("asker"), Some("1.0.0"), Some(0))
     );
     assert_eq!(plugin["hooks"], serde_json::json!(["routing"]));
     assert_eq!(plugin["grant"].as_array().unwrap().len(), 7);

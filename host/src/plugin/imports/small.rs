@@ -99,10 +99,13 @@ impl clock::Host for State {
 }
 
 impl random::Host for State {
-    /// SplitMix64 over a seed that is the exchange's id, so that a recorded exchange draws the same numbers again.
+    /// SplitMix64 over a seed made of the exchange and the plugin: a recorded exchange draws the same numbers again, and two plugins do
+    /// not draw the same.
     fn u64(&mut self) -> Result<u64> {
         let id = self.around.as_ref().map_or("", |around| around.id());
-        let seed = self.random.get_or_insert_with(|| first_eight(blake3::hash(id.as_bytes())));
+        let seed = self.random.get_or_insert_with(|| {
+            first_eight(blake3::Hasher::new().update(id.as_bytes()).update(self.plugin.name().as_bytes()).finalize())
+        });
         *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = *seed;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
