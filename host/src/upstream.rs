@@ -1,14 +1,15 @@
 //! Upstreams: from an ordered plan to an answer whose first byte has arrived.
 //!
 //! Per attempt of the plan: the least loaded endpoint of the pool, and, where that fails before the commit point in a way
-//! that another can mend, one more try elsewhere (`retries`). Then the next attempt. The commit point is a type: what `run`
+//! that another can mend, one more try (`retries`), elsewhere if there is another endpoint. One that is busy or silent is not asked
+//! again: it may still be at work on the first request. Then the next attempt. The commit point is a type: what `run`
 //! gives back is a [`Reply`] that nobody can start over.
 //!
 //! What it does not do: it chooses no model (`gateway` has the plan) and translates nothing.
 //!
 //! **Invariant:** before the commit point a failure is retried or reported; after it, it is reported in the body.
 //! **Invariant:** a request whose bytes an upstream may have acted on is sent again only where the answer said, the connection's
-//! end showed, or a bound on time was passed, that no answer will come. `retries = 0` sends each request once.
+//! end showed, that no answer will come from there; after a bound on time was passed, elsewhere. `retries = 0` sends each request once.
 
 pub mod body;
 pub mod connect;
@@ -136,15 +137,19 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
                     endpoint.failed();
                     tries.push(Try { endpoint: endpoint.authority().clone(), outcome: failure.error.message().to_owned() });
                     tracing::debug!(exchange = context.id, endpoint = &**endpoint.authority(), error = %failure.error, "a try failed");
-                    let again = failure.error.retry() != Retry::Never && Instant::now() < context.deadline;
+                    avoid.push(endpoint);
+                    let again = match failure.error.retry() {
+                        Retry::Never => false,
+                        Retry::Elsewhere => attempt.pool.has_other(&avoid),
+                        Retry::Same(_) => true,
+                    };
                     // A later "unreachable" does not hide an earlier answer.
                     if last.as_ref().is_none_or(|last: &Failure| last.answer.is_none() || failure.answer.is_some()) {
                         last = Some(failure);
                     }
-                    if !again {
+                    if !again || Instant::now() >= context.deadline {
                         break;
                     }
-                    avoid.push(endpoint);
                 }
             }
         }

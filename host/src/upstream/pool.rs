@@ -110,6 +110,11 @@ impl Pool {
         &self.settings
     }
 
+    /// Is there an endpoint that is not one of these?
+    pub(super) fn has_other(&self, than: &[Arc<Endpoint>]) -> bool {
+        self.endpoints.iter().any(|endpoint| !than.iter().any(|known| Arc::ptr_eq(known, endpoint)))
+    }
+
     /// The least loaded endpoint that is not in `avoid` (unless all are), and a permit for one request there. None if all
     /// are at their limit.
     pub fn choose(&self, avoid: &[Arc<Endpoint>]) -> Option<(Arc<Endpoint>, Permit)> {

@@ -25,6 +25,9 @@ use crate::error::{Error, Kind, Retry};
 /// The largest plain answer that is held before it is passed on. A larger one passes through as it comes.
 const MAX_HELD: usize = 16 << 20;
 
+/// No answer will come from there, and the same endpoint may well give one: to a connection that was just being closed, say.
+const AT_ONCE: Retry = Retry::Same(Duration::ZERO);
+
 type Answer = (StatusCode, HeaderMap, Body);
 
 /// The bounds of one try.
@@ -87,7 +90,7 @@ pub(super) async fn send(
     match (&mut body, &secret) {
         (Body::Whole(answer), _) if answer.is_empty() && head.status.is_success() => {
             let message = format!("{} answered {} with nothing.", endpoint.authority(), head.status.as_u16());
-            return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message).into());
+            return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), AT_ONCE, message).into());
         }
         (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
         _ => {}
@@ -125,7 +128,7 @@ impl Clock<'_> {
 
     fn broken(&self, error: &hyper::Error) -> Failure {
         let message = format!("The answer of {} was cut: {error}.", self.endpoint.authority());
-        Error::upstream(Kind::UpstreamBroken, self.endpoint.authority(), Retry::Elsewhere, message).into()
+        Error::upstream(Kind::UpstreamBroken, self.endpoint.authority(), AT_ONCE, message).into()
     }
 }
 
@@ -145,20 +148,14 @@ fn unsent(endpoint: &Endpoint, error: &legacy::Error) -> Failure {
         deepest = cause.to_string();
         source = cause.source();
     }
-    let kind = match connect {
-        Some(ConnectError::ConnectTimeout(_) | ConnectError::TlsTimeout(_)) => Kind::UpstreamTimeout,
-        Some(_) => Kind::UpstreamUnreachable,
-        None if error.is_connect() => Kind::UpstreamUnreachable,
-        None => Kind::UpstreamBroken,
+    let (kind, again) = match connect {
+        Some(ConnectError::ConnectTimeout(_) | ConnectError::TlsTimeout(_)) => (Kind::UpstreamTimeout, Retry::Elsewhere),
+        Some(_) => (Kind::UpstreamUnreachable, AT_ONCE),
+        None if error.is_connect() => (Kind::UpstreamUnreachable, AT_ONCE),
+        None => (Kind::UpstreamBroken, AT_ONCE),
     };
     let reason = connect.map_or(deepest, ToString::to_string);
-    Error::upstream(
-        kind,
-        endpoint.authority(),
-        Retry::Elsewhere,
-        format!("{} cannot be reached: {reason}.", endpoint.authority()),
-    )
-    .into()
+    Error::upstream(kind, endpoint.authority(), again, format!("{} cannot be reached: {reason}.", endpoint.authority())).into()
 }
 
 /// The provider's key, which some servers quote in their errors.
@@ -208,8 +205,10 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
         _ => None,
     };
     let kind = if status == StatusCode::TOO_MANY_REQUESTS { Kind::Overloaded } else { Kind::UpstreamBroken };
+    // Who says that it is busy is not asked again at once, nor is one whose own upstream may still be at work.
+    let again = if matches!(status.as_u16(), 429 | 503 | 504 | 529) { Retry::Elsewhere } else { AT_ONCE };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), Retry::Elsewhere, message), answer, of: None }
+    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, of: None }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -222,7 +221,7 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, permit: Permit) -> R
         match clock.bounded("the first byte of its answer", clock.timeouts.first_token, body.frame()).await? {
             None => {
                 let message = format!("{} ended its stream before it began.", clock.endpoint.authority());
-                return Err(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), Retry::Elsewhere, message).into());
+                return Err(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message).into());
             }
             Some(Err(error)) => return Err(clock.broken(&error)),
             Some(Ok(frame)) => match frame.into_data() {

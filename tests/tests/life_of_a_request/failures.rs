@@ -24,14 +24,10 @@ fn early_failures() -> Vec<(&'static str, Act)> {
     vec![
         ("500", Act::refuse(500, "broken")),
         ("502", Act::body("text/html", ["<h1>bad gateway</h1>"]).status(502)),
-        ("503", Act::refuse(503, "busy")),
-        ("429", Act::refuse(429, "slow_down")),
         ("closed without a word", Act::raw("")),
         ("reset without a word", Act::raw("x").reset_at(0)),
         ("garbage", Act::raw("SSH-2.0-OpenSSH_9.2\r\n")),
         ("half a head", Act::raw("HTTP/1.1 200 OK\r\ncontent-")),
-        ("silence", Act::silent()),
-        ("a head and silence", Act::answer().stall_at(0)),
         ("a head and the end", Act::answer().cut_at(0)),
         ("a head and a reset", Act::answer().reset_at(0)),
     ]
@@ -55,14 +51,35 @@ fn before_the_commit_point_another_try_is_made() {
     }
 }
 
+/// Who is busy, or still at work on the first request, is not given it a second time: another endpoint gets it, if there is one.
+#[test]
+fn who_is_busy_or_silent_is_not_asked_again() {
+    let (busy, other) = (FakeUpstream::start(), FakeUpstream::start());
+    let alone = host(&busy);
+    let both = Host::new().upstream(&busy).upstream(&other).provider(BRIEF).start();
+    for (status, act) in [
+        (429, Act::refuse(429, "slow_down")),
+        (503, Act::refuse(503, "busy")),
+        (504, Act::silent()),
+        (504, Act::answer().stall_at(0)),
+    ] {
+        busy.always(act);
+        for streamed in [false, true] {
+            let ask = |host: &Running| if streamed { host.ask("hi").streamed().send() } else { host.chat("hi") };
+            let before = busy.count();
+            assert_eq!(ask(&alone).status, status);
+            assert_eq!(busy.count(), before + 1);
+            assert_eq!(ask(&both).status, 200);
+        }
+    }
+}
+
 #[test]
 fn a_plain_answer_that_is_cut_anywhere_is_asked_for_again() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
     for byte in [1, 50, 200] {
-        for act in
-            [Act::answer().cut_at(byte), Act::answer().reset_at(byte), Act::answer().stall_at(byte), Act::answer().length(10_000)]
-        {
+        for act in [Act::answer().cut_at(byte), Act::answer().reset_at(byte), Act::answer().length(10_000)] {
             fake.next(act);
             let answer = host.chat("hi");
             assert_eq!((answer.status, answer.whole), (200, true), "{}", answer.text());
