@@ -139,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn code_is_told_apart_by_its_indentation() {
+        let inside = "what does this print?\nfor x in y:\n  a(x)\n  b(x)";
+        assert_eq!(veto(inside, &inside.replace("\n  b", "\nb")), Some(Guard::Name));
+        assert_eq!(veto("How do I\nbake bread?", "How do I bake\nbread?"), None);
+    }
+
+    #[test]
     fn every_guard_is_needed_by_a_pair() {
         let pairs = include_str!("verify/pairs.tsv");
         for guard in Guard::ALL {

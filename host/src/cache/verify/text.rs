@@ -167,9 +167,25 @@ fn split(core: &str) -> impl Iterator<Item = &str> {
     core.split(move |character: char| !whole && joins(character)).filter(|part| !part.is_empty())
 }
 
-/// Brackets, calls and operators, in order: what code and formulas differ in when their words are the same.
+/// Brackets, calls, operators and indentation, in order: what code and formulas differ in when their words are the same.
 fn signs(text: &str) -> String {
     let mut signs = String::new();
+    for line in text.lines().skip(1) {
+        let code = line.trim_start();
+        if !code.is_empty() && code.len() < line.len() {
+            signs.push_str(&line[..line.len() - code.len()]);
+            signs.push('\n');
+        }
+    }
+    // A minus between two terms is not a dash between two clauses.
+    let is_term = |piece: &str| {
+        let mut characters = piece.trim_matches(is_plain).chars();
+        let first = characters.next();
+        first.is_some_and(char::is_numeric) || (first.is_some() && characters.next().is_none())
+    };
+    let pieces: Vec<&str> = text.split_whitespace().collect();
+    let minuses = pieces.windows(3).filter(|pieces| pieces[1] == "-" && is_term(pieces[0]) && is_term(pieces[2]));
+    signs.extend(minuses.map(|_| '-'));
     let mut before = ' ';
     for character in text.chars() {
         let is_call = character == '(' && (before.is_alphanumeric() || before == '_');
