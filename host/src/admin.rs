@@ -11,17 +11,24 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use http_body_util::BodyExt;
+use http_body_util::combinators::MapErr;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use tower_service::Service;
 
 use crate::config;
 use crate::gateway::Gateway;
 use crate::identity::page;
+use crate::listen::{self, Drain};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -56,12 +63,36 @@ pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<Secre
         .layer(axum::middleware::from_fn(not_a_page));
     let router =
         Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).merge(guarded).with_state(admin);
-    let listener = match tokio::net::TcpListener::from_std(socket) {
-        Ok(listener) => listener,
+    let bound = socket.local_addr().and_then(|address| Ok((address, tokio::net::TcpListener::from_std(socket)?)));
+    let (address, listener) = match bound {
+        Ok(bound) => bound,
         Err(error) => return tracing::error!(%error, "the admin listener could not be used"),
     };
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin listener ended");
+    let options = listen::Options {
+        max_body: 1 << 20,
+        max_connections: 256,
+        max_connections_per_address: 256,
+        ..listen::Options::new(address)
+    };
+    // Its connections end with the process: no drain ever begins for them.
+    listen::serve(listener, Arc::new(options), Arc::new(Site(router)), Drain::new(), 0).await;
+}
+
+/// The router, behind the same deadlines and caps as every listener.
+struct Site(Router);
+
+impl listen::Handler for Site {
+    type Body = MapErr<Body, fn(axum::Error) -> BoxError>;
+
+    async fn handle(self: Arc<Self>, request: http::Request<listen::RequestBody>, _: listen::Peer) -> http::Response<Self::Body> {
+        let (head, body) = request.into_parts();
+        let response = match body.collect().await {
+            Ok(body) => {
+                self.0.clone().call(Request::from_parts(head, Body::from(body))).await.unwrap_or_else(|never| match never {})
+            }
+            Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        };
+        response.map(|body| body.map_err(BoxError::from as fn(axum::Error) -> BoxError))
     }
 }
 

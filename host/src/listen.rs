@@ -30,7 +30,7 @@ use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use body::{BodyError, RequestBody};
-use drain::Drain;
+pub use drain::Drain;
 use socket::Socket;
 
 /// Where to listen, and what a connection may do.

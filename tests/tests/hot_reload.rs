@@ -65,7 +65,7 @@ fn a_component_is_swapped_under_load() {
     let host = host.spawn_with(&[("XDG_CACHE_HOME", cache.to_str().unwrap())]);
     let (mut took, mut resident) = (Vec::new(), (0, 0));
     let (served, decided) = under_load(&host, || {
-        (1..=40).for_each(|number| drop(swap(&host, number)));
+        (1..=40).for_each(|number| _ = swap(&host, number));
         resident.0 = host.resident();
         took = (41..=240).map(|number| swap(&host, number)).collect();
         resident.1 = host.resident();

@@ -18,9 +18,9 @@ fn may_use(module: &str) -> Vec<&'static str> {
         leaf if LEAVES.contains(&leaf) => Vec::new(),
         sibling if SIBLINGS.contains(&sibling) => LEAVES.to_vec(),
         "listen" => LEAVES.to_vec(),
-        // It implements the listener's `Handler`; the listener does not know who does.
+        // They implement the listener's `Handler`; the listener does not know who does.
         "gateway" => all(&[LEAVES, SIBLINGS, &["listen"]]),
-        "admin" => all(&[LEAVES, SIBLINGS, &["gateway"]]),
+        "admin" => all(&[LEAVES, SIBLINGS, &["listen", "gateway"]]),
         "process" => all(&[LEAVES, SIBLINGS, &["listen", "gateway", "admin"]]),
         "cli" => all(&[LEAVES, SIBLINGS, &["listen", "gateway", "admin", "process"]]),
         "main" => vec!["cli"],

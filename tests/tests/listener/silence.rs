@@ -55,6 +55,20 @@ fn a_dribbled_head_is_cut() {
     }
 }
 
+/// The administrator's listener has the deadlines that are the default.
+#[test]
+fn nobody_is_waited_for_at_the_admin_listener_either() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let mut silent: Vec<Connection> = (0..3).map(|_| Connection::open(host.admin)).collect();
+    silent[1].write(b"GET /metrics HTTP/1.1\r\nhost: ").unwrap();
+    silent[2].write(b"POST /api/reload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5000000\r\n\r\n{").unwrap();
+    for mut connection in silent {
+        assert!(connection.closed_within(SOON).is_some());
+    }
+    assert_eq!(host.admin("/healthz").status, 200);
+}
+
 /// The time of an idle connection counts from its last answer.
 #[test]
 fn an_idle_connection_is_closed() {
