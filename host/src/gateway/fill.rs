@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::Exchange;
 use super::course::Course;
@@ -20,6 +21,8 @@ use crate::plugin::hooks::Session;
 
 /// Streams of more bytes than this are put together on a thread of their own.
 const INLINE: usize = 64 << 10;
+/// Streams that may be put together there at a time.
+static ASIDE: Semaphore = Semaphore::const_new(32);
 
 /// Everything that is needed to store the answer when it is there.
 pub(super) struct Fill {
@@ -57,10 +60,12 @@ impl Fill {
 
     /// Stores the answer that a stream's bytes make.
     pub(super) async fn stream(self, copy: Vec<u8>) {
-        let whole = if copy.len() > INLINE {
-            tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten()
-        } else {
+        let whole = if copy.len() <= INLINE {
             assemble(&copy)
+        } else {
+            // Where so many wait already, one more is not worth its memory.
+            let Ok(_place) = ASIDE.try_acquire() else { return };
+            tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten()
         };
         if let Some(answer) = whole.and_then(|whole| Answer::read(Bytes::from(whole))) {
             self.answer(Arc::new(answer)).await;
