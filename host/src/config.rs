@@ -14,6 +14,7 @@ mod json;
 pub mod load;
 mod locate;
 mod model;
+mod provider;
 pub mod reload;
 pub mod report;
 pub mod schema;
@@ -32,6 +33,7 @@ pub use embedder::Embedder;
 pub use load::{Loaded, load, load_text};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
+pub use provider::{Breaker, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
@@ -182,77 +184,6 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
-}
-
-/// A vendor's endpoints, and how to speak to them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Provider {
-    /// The protocol that it speaks.
-    pub kind: ProviderKind,
-    /// Base URLs, http or https, such as `https://api.openai.com/v1`. Requests go to the least loaded one.
-    pub endpoints: Vec<String>,
-    /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.
-    #[serde(default)]
-    pub key: Option<SecretRef>,
-    /// Header fields sent with every request. A value may be `env:NAME` or `file:PATH`.
-    #[serde(default)]
-    pub headers: Map<SecretOrString>,
-    /// How long each phase of a request may take.
-    #[serde(default)]
-    pub timeouts: Timeouts,
-    /// How many times a request that failed before the commit point is tried again, at another endpoint if there is one.
-    /// Default 1.
-    #[serde(default = "default_retries")]
-    pub retries: u32,
-    /// The most requests in flight at one endpoint. Absent: no bound.
-    #[serde(default)]
-    pub in_flight: Option<u32>,
-}
-
-fn default_retries() -> u32 {
-    1
-}
-
-/// The protocols that pointsman speaks upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub enum ProviderKind {
-    /// OpenAI's API, and everything that speaks it: vLLM, Ollama, llama.cpp and many vendors.
-    #[serde(rename = "openai")]
-    OpenAi,
-}
-
-/// How long each phase of an upstream request may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timeouts {
-    /// To resolve the name and open a TCP connection. Default 2s.
-    pub connect: Duration,
-    /// The TLS handshake. Default 5s.
-    pub tls: Duration,
-    /// From the request's last byte to the answer's head. Default 5m.
-    pub headers: Duration,
-    /// From the answer's head to its first content. Default 60s.
-    pub first_token: Duration,
-    /// The longest pause between two pieces of an answer. Default 30s.
-    pub between_tokens: Duration,
-    /// The whole request, with every try. Default 10m.
-    pub total: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            tls: Duration::from_secs(5),
-            // A plain answer's head comes when the model has said everything.
-            headers: Duration::from_secs(300),
-            first_token: Duration::from_secs(60),
-            between_tokens: Duration::from_secs(30),
-            total: Duration::from_secs(600),
-        }
-    }
 }
 
 /// A component that decides something about every request.

@@ -47,15 +47,17 @@ pub enum Kind {
     UpstreamDenied,
     /// An endpoint's answer was cut, or is not HTTP.
     UpstreamBroken,
-    /// Every endpoint has as many requests as it may have.
+    /// Every endpoint has as many requests as it may have, or is left alone after failures.
     Overloaded,
+    /// Several endpoints were tried, and none answered.
+    NoUpstream,
     /// A defect of the gateway itself.
     Internal,
 }
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidRequest,
         Self::BodyTooLarge,
         Self::BodyTimeout,
@@ -74,6 +76,7 @@ impl Kind {
         Self::UpstreamDenied,
         Self::UpstreamBroken,
         Self::Overloaded,
+        Self::NoUpstream,
         Self::Internal,
     ];
 
@@ -111,7 +114,12 @@ impl Kind {
                 "upstream_broken",
                 "The endpoint's answer was cut short or could not be read. In a stream, after content was sent, this is an event with `error`.",
             ),
-            Self::Overloaded => (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows."),
+            Self::Overloaded => {
+                (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows, or is left alone after failures.")
+            }
+            Self::NoUpstream => {
+                (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")
+            }
             Self::Internal => (500, "internal_error", "A defect of the gateway. The log has more under the request's id."),
         }
     }

@@ -155,6 +155,8 @@ impl Gateway {
         }
         let plan = self.plan(course, &request).await?;
         let answer = self.run(course, &plan).await?;
+        // What takes the place of an answer is not kept as one.
+        let keys = keys.filter(|_| plan.attempts.first().is_some_and(|first| first.model == answer.model));
         self.reply(course, &request, keys, answer).await
     }
 
@@ -231,6 +233,7 @@ impl Gateway {
             worker: course.exchange.worker,
             deadline: course.exchange.deadline,
             operation: upstream::provider::Operation::Chat,
+            streamed: course.record.streamed,
             headers: plan.headers.clone(),
         };
         let answer = upstream::run(&plan.attempts, &context).await;

@@ -107,6 +107,8 @@ pub struct Record {
     pub streamed: bool,
     /// Tries made upstream.
     pub tries: u32,
+    /// Two endpoints were asked at once.
+    pub hedged: bool,
     /// Tokens of the prompt and of the answer, as the upstream counted them.
     pub tokens: Option<(u64, u64)>,
     /// Micro-US-dollars that the upstream will charge.
@@ -129,6 +131,7 @@ pub struct Numbers {
     total: Times,
     first_byte: Times,
     retries: Count,
+    hedges: Count,
     prompt_tokens: Count,
     completion_tokens: Count,
     cost_micros: Count,
@@ -147,7 +150,8 @@ impl Numbers {
         if let Some(us) = record.first_byte_us {
             self.first_byte.observe(std::time::Duration::from_micros(us));
         }
-        self.retries.add(u64::from(record.tries.saturating_sub(1)));
+        self.retries.add(u64::from(record.tries.saturating_sub(1 + u32::from(record.hedged))));
+        self.hedges.add(u64::from(record.hedged));
         if let Some((prompt, completion)) = record.tokens {
             self.prompt_tokens.add(prompt);
             self.completion_tokens.add(completion);
@@ -195,6 +199,7 @@ impl Numbers {
             &self.first_byte,
         );
         text.counter("pointsman_retries_total", "Tries upstream beyond the first of an exchange.", &[], self.retries.get());
+        text.counter("pointsman_hedges_total", "Exchanges for which two endpoints were asked at once.", &[], self.hedges.get());
         text.counter(
             "pointsman_tokens_total",
             "Tokens as upstreams counted them.",
@@ -235,6 +240,7 @@ fn line(record: &Record) {
         labels = ?record.labels,
         streamed = record.streamed,
         tries = record.tries,
+        hedged = record.hedged,
         prompt_tokens = record.tokens.map(|tokens| tokens.0),
         completion_tokens = record.tokens.map(|tokens| tokens.1),
         cost_micro_usd = record.cost,

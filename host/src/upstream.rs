@@ -1,32 +1,42 @@
 //! Upstreams: from an ordered plan to an answer whose first byte has arrived.
 //!
-//! Per attempt of the plan: the least loaded endpoint of the pool, and, where that fails before the commit point in a way
-//! that another can mend, one more try (`retries`), elsewhere if there is another endpoint. One that is busy or silent is not asked
-//! again: it may still be at work on the first request. Then the next attempt. The commit point is a type: what `run`
-//! gives back is a [`Reply`] that nobody can start over.
+//! Per attempt of the plan: an endpoint of the pool (`pool`), and, where that fails before the commit point in a way that another
+//! try can mend, further ones within `retries` and the pool's budget, elsewhere if there is another endpoint. One that is busy or
+//! silent is not asked again: it may still be at work on the first request. Where the pool hedges, an answer that is late is asked
+//! of a second endpoint too. Then the next attempt. The commit point is a type: what `run` gives back is a [`Reply`] that nobody
+//! can start over.
 //!
 //! What it does not do: it chooses no model (`gateway` has the plan) and translates nothing.
 //!
 //! **Invariant:** before the commit point a failure is retried or reported; after it, it is reported in the body.
-//! **Invariant:** a request whose bytes an upstream may have acted on is sent again only where the answer said, the connection's
-//! end showed, that no answer will come from there; after a bound on time was passed, elsewhere. `retries = 0` sends each request once.
+//! **Invariant:** a request whose bytes an upstream may have acted on is sent again only where the answer said, or the connection's
+//! end showed, that no answer will come from there; after a bound on time was passed, elsewhere. `retries = 0` sends each request
+//! once.
+//! **Invariant:** of two endpoints that were asked at once, one answers the client; the other is cancelled.
 
 pub mod body;
+pub mod breaker;
 pub mod connect;
+pub mod endpoint;
+pub mod hedge;
+pub mod load;
 pub mod pool;
 pub mod provider;
+pub mod retry;
 mod send;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Retry};
+use crate::error::{Error, Kind, Retry, Source};
 pub use body::UpstreamBody;
-use pool::{Endpoint, Pool};
+use endpoint::{Endpoint, Permit};
+use pool::{Ask, Busy, Pool};
 use provider::Operation;
 
 /// One entry of a plan.
@@ -53,6 +63,8 @@ pub struct Context<'a> {
     pub deadline: Instant,
     /// What is asked for.
     pub operation: Operation,
+    /// The answer is to be streamed.
+    pub streamed: bool,
     /// Headers of the client's request that go upstream.
     pub headers: HeaderMap,
 }
@@ -78,6 +90,8 @@ pub struct Reply {
     pub endpoint: Arc<str>,
     /// What was tried before, and this one.
     pub tries: Vec<Try>,
+    /// An endpoint was asked beside another one.
+    pub hedged: bool,
     /// The body.
     pub body: Body,
 }
@@ -95,6 +109,8 @@ struct Failure {
     error: Error,
     /// An answer of the upstream's own that says so; it is passed on if nothing better comes.
     answer: Option<(StatusCode, HeaderMap, Bytes)>,
+    /// For how long the endpoint asks to be left alone.
+    asked: Option<Duration>,
     /// The model that was asked, and the endpoint.
     of: Option<(Arc<str>, Arc<str>)>,
 }
@@ -105,76 +121,179 @@ struct Failure {
 /// When no attempt got an answer; the message lists what was tried. Where an upstream said itself that it cannot (429,
 /// 5xx), its answer is the reply.
 pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error> {
-    let mut tries: Vec<Try> = Vec::with_capacity(2);
-    let mut last = None;
-    for attempt in plan {
+    let mut run = Run { context, tries: Vec::with_capacity(2), hedged: false, last: None };
+    for (place, attempt) in plan.iter().enumerate() {
+        if let Some(reply) = run.attempt(attempt, place + 1 == plan.len()).await {
+            return Ok(reply);
+        }
+        if Instant::now() >= context.deadline {
+            break;
+        }
+    }
+    run.conclude()
+}
+
+/// A plan on its way.
+struct Run<'a> {
+    context: &'a Context<'a>,
+    tries: Vec<Try>,
+    hedged: bool,
+    /// The failure that the client is told of, if nothing better comes.
+    last: Option<Failure>,
+}
+
+impl Run<'_> {
+    /// One entry of the plan.
+    async fn attempt(&mut self, attempt: &Attempt, last: bool) -> Option<Reply> {
+        let pool = &attempt.pool;
+        pool.retries.pay_in();
+        pool.hedges.pay_in();
         let mut avoid: Vec<Arc<Endpoint>> = Vec::new();
-        for _ in 0..=attempt.pool.settings().retries {
-            let Some((endpoint, permit)) = attempt.pool.choose(&avoid) else {
-                let error = Error::upstream(
-                    Kind::Overloaded,
-                    attempt.pool.name(),
-                    Retry::Elsewhere,
-                    format!("Every endpoint of `{}` is at its limit. Try again shortly.", attempt.pool.name()),
-                );
-                last.get_or_insert(Failure { error: error.retry_after(Duration::from_secs(1)), answer: None, of: None });
+        let mut again = false;
+        for turn in 0..=pool.settings().retries {
+            if turn > 0 && !pool.retries.take_out() {
+                tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
-            };
-            match send::send(attempt, &endpoint, permit, context).await {
-                Ok((status, headers, body)) => {
-                    tries.push(Try { endpoint: endpoint.authority().clone(), outcome: status.as_u16().to_string() });
-                    return Ok(Reply {
-                        status,
-                        headers,
-                        model: attempt.model.clone(),
-                        endpoint: endpoint.authority().clone(),
-                        tries,
-                        body,
-                    });
+            }
+            let permit = match pool.choose(Ask { avoid: &avoid, again, last }) {
+                Ok(permit) => permit,
+                Err(busy) => {
+                    self.none_chosen(attempt, busy);
+                    break;
                 }
-                Err(mut failure) => {
-                    failure.of = Some((attempt.model.clone(), endpoint.authority().clone()));
-                    endpoint.failed();
-                    tries.push(Try { endpoint: endpoint.authority().clone(), outcome: failure.error.message().to_owned() });
-                    tracing::debug!(exchange = context.id, endpoint = &**endpoint.authority(), error = %failure.error, "a try failed");
-                    avoid.push(endpoint);
-                    let again = match failure.error.retry() {
-                        Retry::Never => false,
-                        Retry::Elsewhere => attempt.pool.has_other(&avoid),
-                        Retry::Same(_) => true,
-                    };
-                    // A later "unreachable" does not hide an earlier answer.
-                    if last.as_ref().is_none_or(|last: &Failure| last.answer.is_none() || failure.answer.is_some()) {
-                        last = Some(failure);
-                    }
-                    if !again || Instant::now() >= context.deadline {
-                        break;
+            };
+            match self.ask(attempt, permit, &mut avoid).await {
+                Ok(reply) => return Some(reply),
+                Err(Retry::Never) => break,
+                Err(Retry::Elsewhere) => again = false,
+                Err(Retry::Same(_)) => {
+                    again = true;
+                    if !pool.has_other(&avoid) && turn < pool.settings().retries {
+                        tokio::time::sleep(retry::pause(turn)).await;
                     }
                 }
             }
+            if Instant::now() >= self.context.deadline {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Asks an endpoint, and where its answer is late a second one beside it.
+    async fn ask(&mut self, attempt: &Attempt, first: Permit, avoid: &mut Vec<Arc<Endpoint>>) -> Result<Reply, Retry> {
+        let pool = &attempt.pool;
+        let one = first.endpoint().clone();
+        avoid.push(one.clone());
+        let began = Instant::now();
+        let asked = std::pin::pin!(send::send(attempt, first, self.context));
+        let wait = pool.hedge_after(self.context.streamed).filter(|_| pool.has_other(avoid));
+        let Some(wait) = wait else { return self.settle(attempt, &one, asked.await) };
+        let asked = match select(asked, std::pin::pin!(tokio::time::sleep(wait))).await {
+            Either::Left((answer, _)) => return self.settle(attempt, &one, answer),
+            Either::Right(((), asked)) => asked,
+        };
+        let second = Ask { avoid, again: false, last: false };
+        let Some(permit) = pool.hedges.take_out().then(|| pool.choose(second).ok()).flatten() else {
+            return self.settle(attempt, &one, asked.await);
+        };
+        self.hedged = true;
+        let other = permit.endpoint().clone();
+        avoid.push(other.clone());
+        let also_began = Instant::now();
+        let also_asked = std::pin::pin!(send::send(attempt, permit, self.context));
+        match select(asked, also_asked).await {
+            Either::Left((Ok(answer), _)) => {
+                self.lost(&other, also_began);
+                self.settle(attempt, &one, Ok(answer))
+            }
+            Either::Right((Ok(answer), _)) => {
+                self.lost(&one, began);
+                self.settle(attempt, &other, Ok(answer))
+            }
+            Either::Left((failed, also_asked)) => {
+                let _ = self.settle(attempt, &one, failed);
+                self.settle(attempt, &other, also_asked.await)
+            }
+            Either::Right((failed, asked)) => {
+                let _ = self.settle(attempt, &other, failed);
+                self.settle(attempt, &one, asked.await)
+            }
         }
     }
-    conclude(last, tries)
-}
 
-/// Nothing worked: the upstream's own words where there are any, else ours.
-fn conclude(last: Option<Failure>, tries: Vec<Try>) -> Result<Reply, Error> {
-    let Some(failure) = last else {
-        return Err(Error::internal("a plan without attempts"));
-    };
-    if let (Some((status, headers, body)), Some((model, endpoint))) = (failure.answer, failure.of) {
-        return Ok(Reply { status, headers, model, endpoint, tries, body: Body::Whole(body) });
+    /// The other endpoint was quicker.
+    fn lost(&mut self, endpoint: &Endpoint, began: Instant) {
+        let waited = began.elapsed();
+        endpoint.kept_waiting(waited);
+        let outcome = format!("no answer after {} ms, when another endpoint had begun", waited.as_millis());
+        self.tries.push(Try { endpoint: endpoint.authority().clone(), outcome });
     }
-    let listed: Vec<String> = tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome)).collect();
-    if listed.len() < 2 {
-        return Err(failure.error);
+
+    fn settle(&mut self, attempt: &Attempt, endpoint: &Endpoint, asked: Result<send::Answer, Failure>) -> Result<Reply, Retry> {
+        let authority = endpoint.authority().clone();
+        match asked {
+            Ok((status, headers, body)) => {
+                self.tries.push(Try { endpoint: authority.clone(), outcome: status.as_u16().to_string() });
+                let (model, tries) = (attempt.model.clone(), std::mem::take(&mut self.tries));
+                Ok(Reply { status, headers, model, endpoint: authority, tries, hedged: self.hedged, body })
+            }
+            Err(mut failure) => {
+                endpoint.failed(failure.asked);
+                failure.of = Some((attempt.model.clone(), authority.clone()));
+                tracing::debug!(exchange = self.context.id, endpoint = &*authority, error = %failure.error, "a try failed");
+                self.tries.push(Try { endpoint: authority, outcome: failure.error.message().to_owned() });
+                let retry = failure.error.retry();
+                self.keep(failure);
+                Err(retry)
+            }
+        }
     }
-    let message = format!("No upstream answered. Tried {}.", listed.join("; "));
-    let source = failure.error.source().clone();
-    let again = failure.error.comes_back_after();
-    let error = Error::new(failure.error.kind(), source, message);
-    Err(match again {
-        Some(after) => error.retry_after(after),
-        None => error,
-    })
+
+    /// A later "unreachable" does not hide an earlier answer.
+    fn keep(&mut self, failure: Failure) {
+        if self.last.as_ref().is_none_or(|last| last.answer.is_none() || failure.answer.is_some()) {
+            self.last = Some(failure);
+        }
+    }
+
+    fn none_chosen(&mut self, attempt: &Attempt, busy: Busy) {
+        let name = attempt.pool.name();
+        let (message, after) = match busy {
+            // The failure that led here says more.
+            Busy::NoOther => return,
+            Busy::Full => (format!("Every endpoint of `{name}` is at its limit. Try again shortly."), Duration::from_secs(1)),
+            Busy::Open(pause) => (format!("Every endpoint of `{name}` is left alone after failures. Try again shortly."), pause),
+        };
+        self.tries.push(Try { endpoint: name.into(), outcome: message.clone() });
+        let error = Error::upstream(Kind::Overloaded, name, Retry::Elsewhere, message).retry_after(after);
+        if self.last.is_none() {
+            self.last = Some(Failure::from(error));
+        }
+    }
+
+    /// Nothing worked: the upstream's own words where there are any, else ours.
+    fn conclude(self) -> Result<Reply, Error> {
+        let Self { tries, hedged, last, .. } = self;
+        let Some(failure) = last else {
+            return Err(Error::internal("a plan without attempts"));
+        };
+        if let (Some((status, headers, body)), Some((model, endpoint))) = (failure.answer, failure.of) {
+            return Ok(Reply { status, headers, model, endpoint, tries, hedged, body: Body::Whole(body) });
+        }
+        if tries.len() < 2 {
+            return Err(failure.error);
+        }
+        let listed: Vec<String> = tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome)).collect();
+        let message = format!("No upstream answered. Tried {}.", listed.join("; "));
+        let error = if tries.iter().all(|tried| tried.endpoint == tries[0].endpoint) {
+            Error::new(failure.error.kind(), failure.error.source().clone(), message)
+        } else {
+            Error::new(Kind::NoUpstream, Source::Gateway, message)
+        };
+        Err(match failure.error.comes_back_after() {
+            Some(after) => error.retry_after(after),
+            None => error,
+        })
+    }
 }

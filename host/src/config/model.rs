@@ -30,6 +30,8 @@ pub struct ConcreteModel {
     pub price: Option<Price>,
     /// What it does.
     pub kind: ModelKind,
+    /// The models that answer where it does not, in this order.
+    pub fallback: Vec<String>,
 }
 
 impl ConcreteModel {
@@ -105,6 +107,10 @@ struct ModelTable {
     /// What the model does. Default chat, or embedding with `provider = "built-in"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<ModelKind>,
+    /// Models that answer where no endpoint of this one does, in this order; their own `fallback` does not count. Answers of
+    /// theirs are not cached. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback: Option<Vec<String>>,
     /// A virtual model: the concrete models that routing plugins choose among. Without a choice the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     choose: Option<Vec<String>>,
@@ -115,14 +121,14 @@ impl TryFrom<ModelTable> for Model {
 
     fn try_from(table: ModelTable) -> Result<Self, Wrong> {
         match table {
-            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None } => {
+            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None, fallback: None } => {
                 Ok(Self::Virtual(VirtualModel { choose }))
             }
             ModelTable { choose: Some(_), .. } => Err(Wrong::new(
                 "a model that has `choose` is virtual and has nothing else",
                 "leave only `choose`, or remove it and keep `provider` and `name`",
             )),
-            ModelTable { provider: Some(provider), name, price, kind, .. } => {
+            ModelTable { provider: Some(provider), name, price, kind, fallback, .. } => {
                 let built_in = provider == BUILT_IN;
                 let name = match name {
                     Some(name) => name,
@@ -132,7 +138,7 @@ impl TryFrom<ModelTable> for Model {
                     }
                 };
                 let kind = kind.unwrap_or(if built_in { ModelKind::Embedding } else { ModelKind::Chat });
-                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind }))
+                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind, fallback: fallback.unwrap_or_default() }))
             }
             ModelTable { provider: None, .. } => Err(Wrong::new(
                 "`provider` is missing",
@@ -145,9 +151,14 @@ impl TryFrom<ModelTable> for Model {
 impl From<Model> for ModelTable {
     fn from(model: Model) -> Self {
         match model {
-            Model::Concrete(ConcreteModel { provider, name, price, kind }) => {
-                Self { provider: Some(provider), name: Some(name), price, kind: Some(kind), choose: None }
-            }
+            Model::Concrete(ConcreteModel { provider, name, price, kind, fallback }) => Self {
+                provider: Some(provider),
+                name: Some(name),
+                price,
+                kind: Some(kind),
+                fallback: (!fallback.is_empty()).then_some(fallback),
+                choose: None,
+            },
             Model::Virtual(VirtualModel { choose }) => Self { choose: Some(choose), ..Self::default() },
         }
     }

@@ -97,6 +97,7 @@ impl Course {
             self.record.model = Some(answer.model.clone());
             self.record.endpoint = Some(answer.endpoint.to_string());
             self.record.tries = answer.tries.len() as u32;
+            self.record.hedged = answer.hedged;
         }
     }
 

@@ -50,6 +50,7 @@ async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, E
         worker: exchange.worker,
         deadline: exchange.deadline,
         operation: Operation::Embeddings,
+        streamed: false,
         headers: upwards(&exchange.headers),
     };
     let answer = upstream::run(&[attempt], &context).await;

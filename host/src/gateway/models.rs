@@ -18,6 +18,8 @@ use crate::config::{self, Config};
 use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
+use crate::upstream::breaker::Rules;
+use crate::upstream::hedge::After;
 use crate::upstream::pool::{self, Pool, Timeouts};
 use crate::upstream::provider;
 
@@ -35,6 +37,8 @@ pub struct Model {
     pub kind: config::ModelKind,
     /// Where it is served.
     pub pool: Arc<Pool>,
+    /// The models that answer where it does not.
+    pub fallback: Vec<Arc<str>>,
 }
 
 /// An entry of `[models]`.
@@ -141,6 +145,7 @@ fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<Str
         }),
         kind: model.kind,
         pool: pool.clone(),
+        fallback: model.fallback.iter().map(|name| name.as_str().into()).collect(),
     })
 }
 
@@ -200,8 +205,28 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
             total: times.total.get(),
         },
         retries: provider.retries,
+        retry_budget: provider.retry_budget,
+        hedge: provider.hedge.map(|hedge| match hedge.after {
+            config::HedgeAfter::Percentile(percent) => After::Percentile(percent),
+            config::HedgeAfter::Time(time) => After::Fixed(time.get()),
+        }),
+        hedge_budget: provider.hedge.map_or(0.0, |hedge| hedge.budget),
+        breaker: rules(&provider.breaker),
+        panic: provider.panic,
         in_flight: provider.in_flight,
     })
+}
+
+fn rules(breaker: &config::Breaker) -> Rules {
+    Rules {
+        failures: breaker.failures,
+        success_rate: breaker.success_rate,
+        min_requests: breaker.min_requests,
+        window: breaker.window.get(),
+        open: breaker.open.get(),
+        open_max: breaker.open_max.get(),
+        slow_start: breaker.slow_start.get(),
+    }
 }
 
 /// `GET /v1/models`: what this client may ask for.

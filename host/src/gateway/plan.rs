@@ -57,17 +57,12 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
     Ok(Plan { attempts, headers })
 }
 
-/// Without an opinion: the model that was asked for, or the first of a virtual one's choices.
+/// Without an opinion: the model that was asked for, or the first of a virtual one's choices; then those that take its place.
 fn by_default(course: &Course, request: &ChatRequest) -> Vec<Attempt> {
-    course
-        .exchange
-        .state
-        .models
-        .choices(request.model())
-        .first()
-        .map(|model| attempt(model, request, None, None))
-        .into_iter()
-        .collect()
+    let models = &course.exchange.state.models;
+    let Some(first) = models.choices(request.model()).first().copied() else { return Vec::new() };
+    let fallback = first.fallback.iter().filter_map(|name| models.chat(name));
+    std::iter::once(first).chain(fallback).map(|model| attempt(model, request, None, None)).collect()
 }
 
 fn attempt(model: &Model, request: &ChatRequest, timeout_ms: Option<u32>, first_byte_ms: Option<u32>) -> Attempt {

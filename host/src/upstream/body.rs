@@ -15,7 +15,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::pool::Permit;
+use super::endpoint::Permit;
 use crate::error::{Error, Kind, Retry};
 
 /// Pieces of an answer, as they come.
@@ -36,14 +36,22 @@ impl UpstreamBody {
     pub(super) fn new(
         first: Bytes,
         rest: Incoming,
-        permit: Permit,
+        mut permit: Permit,
         endpoint: Arc<str>,
         between: Duration,
         ends: Instant,
     ) -> Self {
+        permit.decided();
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
         Self { first: Some(first), rest, endpoint, between, ends, last: now, timer, permit: Some(permit) }
+    }
+
+    /// It failed after its beginning: too late for this request, but not for the next.
+    fn broke(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.endpoint().failed(None);
+        }
     }
 
     /// The next piece; none at the end of what the upstream sent, which need not be the end of what it had to say.
@@ -63,7 +71,7 @@ impl UpstreamBody {
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.permit = None;
+                    self.broke();
                     let message = format!("The answer of {} was cut: {error}.", self.endpoint);
                     return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message))));
                 }
@@ -78,7 +86,7 @@ impl UpstreamBody {
             ready!(self.timer.as_mut().poll(context));
             let due = (self.last + self.between).min(self.ends);
             if Instant::now() >= due {
-                self.permit = None;
+                self.broke();
                 let what =
                     if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
                 let message = format!("{} {what}.", self.endpoint);

@@ -1,24 +1,26 @@
-//! A provider's endpoints: who is how busy, who has just failed, who gets the next request.
+//! A provider's endpoints: who gets the next request.
 //!
-//! Least loaded first, ties by chance. An endpoint that has failed just now is left aside for a moment, longer each time it
-//! fails again, unless all have: a pool is never empty because of its own caution.
+//! Of two endpoints that chance names, the one where a request more costs less: the time in which its answers begin, times the
+//! requests that wait there. Comparing two is nearly as good as comparing all, and does not send every core and every node to the
+//! same one. An endpoint whose breaker is open is left alone; one on probation gets the next request, and one at a time.
 //!
 //! What it does not do: it sends nothing, probes nothing and scrapes nothing.
 //!
-//! **Invariant:** a permit is held until the last byte of the answer, and counts against `in_flight`.
+//! **Invariant:** a pool is never empty because of its own caution: where nothing else is left to try, all endpoints are asked.
 //! **Invariant:** a pool does not change but for its counters; a reload builds another one and takes over the endpoints
 //! that stay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::uri::Uri;
 use tokio::time::Instant;
 
-use super::connect::{Client, Connector};
-use super::provider::{Operation, Provider};
+use super::breaker::{Rules, Standing};
+use super::endpoint::{Endpoint, Permit};
+use super::hedge::{After, Begins};
+use super::provider::Provider;
+use super::retry::Budget;
 
 /// How long each phase may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,16 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Further tries after one that failed.
     pub retries: u32,
+    /// Further tries per request, over all requests.
+    pub retry_budget: f32,
+    /// When a second endpoint is asked as well; none: never.
+    pub hedge: Option<After>,
+    /// Requests asked of a second endpoint, per request.
+    pub hedge_budget: f32,
+    /// When an endpoint is left alone.
+    pub breaker: Rules,
+    /// The share of endpoints in service below which all are asked, rather than that few drown.
+    pub panic: f32,
     /// Requests that one endpoint may have at a time.
     pub in_flight: Option<u32>,
 }
@@ -61,8 +73,34 @@ pub struct Settings {
 pub struct Pool {
     settings: Settings,
     endpoints: Vec<Arc<Endpoint>>,
-    /// Where the search for the least loaded begins, so that ties go round.
-    next: AtomicU32,
+    /// What may be tried again.
+    pub(super) retries: Budget,
+    /// What may be asked of two endpoints at once.
+    pub(super) hedges: Budget,
+    /// How long answers take to begin: plain ones, which begin when all is said, and streamed ones.
+    begins: [Begins; 2],
+}
+
+/// Why no endpoint was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// Each has as many requests as it may have.
+    Full,
+    /// Each is left alone; the first for so long.
+    Open(Duration),
+    /// There is no other than those that were to be avoided.
+    NoOther,
+}
+
+/// Which endpoints may be chosen.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Not these.
+    pub avoid: &'a [Arc<Endpoint>],
+    /// Unless there is no other.
+    pub again: bool,
+    /// Nothing can be tried after this pool: better an endpoint that is left alone than none.
+    pub last: bool,
 }
 
 /// What plugins and the administrator see of a pool.
@@ -76,7 +114,12 @@ pub struct View {
     pub failing: f32,
     /// Time to the first byte in milliseconds.
     pub first_byte_ms: Option<u32>,
+    /// Endpoints that are left alone, or on probation.
+    pub ejected: u32,
 }
+
+/// Requests that a pool may try again each second, whatever its budget.
+const FREE_RETRIES: u32 = 3;
 
 impl Pool {
     /// Builds a pool for `workers` cores; endpoints of `previous` that connect alike are taken over, with their
@@ -86,18 +129,26 @@ impl Pool {
     /// When a base URL cannot be used.
     pub fn build(settings: Settings, workers: usize, previous: Option<&Self>) -> Result<Self, String> {
         let kept = previous.filter(|previous| {
-            let (a, b) = (&previous.settings.timeouts, &settings.timeouts);
-            (a.connect, a.tls) == (b.connect, b.tls) && previous.settings.provider.name == settings.provider.name
+            let (a, b) = (&previous.settings, &settings);
+            (a.timeouts.connect, a.timeouts.tls) == (b.timeouts.connect, b.timeouts.tls)
+                && a.provider.name == b.provider.name
+                && a.breaker == b.breaker
         });
         let endpoints = settings
             .endpoints
             .iter()
-            .map(|base| match kept.and_then(|previous| previous.endpoints.iter().find(|endpoint| endpoint.base == *base)) {
+            .map(|base| match kept.and_then(|previous| previous.endpoints.iter().find(|endpoint| endpoint.base() == base)) {
                 Some(endpoint) => Ok(endpoint.clone()),
-                None => Endpoint::new(base, settings.provider, &settings.timeouts, workers).map(Arc::new),
+                None => Endpoint::new(base, &settings, workers).map(Arc::new),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { settings, endpoints, next: AtomicU32::new(0) })
+        let (retries, hedges) = (Budget::new(settings.retry_budget, FREE_RETRIES), Budget::new(settings.hedge_budget, 0));
+        Ok(Self { settings, endpoints, retries, hedges, begins: Default::default() })
+    }
+
+    /// The endpoints, in the configuration's order.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
     }
 
     /// The provider's name.
@@ -110,167 +161,98 @@ impl Pool {
         &self.settings
     }
 
+    /// An endpoint, and a permit for one request there.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn choose(&self, ask: Ask<'_>) -> Result<Permit, Busy> {
+        let now = Instant::now();
+        let fresh = |endpoint: &Endpoint| !ask.avoid.iter().any(|avoided| std::ptr::eq(&**avoided, endpoint));
+        let standings: Vec<Standing> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
+        let in_service = standings.iter().filter(|standing| **standing == Standing::Closed).count();
+        let panics = (in_service as f32) < self.settings.panic * self.endpoints.len() as f32;
+        let others = |standing: fn(&Standing) -> bool| -> Vec<usize> {
+            (0..standings.len()).filter(|place| standing(&standings[*place]) && fresh(&self.endpoints[*place])).collect()
+        };
+        let on_probation = others(|standing| *standing == Standing::Probation);
+        if let Some(permit) = self.take(on_probation, Standing::Probation, now) {
+            return Ok(permit);
+        }
+        let any: fn(&Standing) -> bool = |_| true;
+        let mut usable = others(if panics && ask.last { any } else { |standing| *standing == Standing::Closed });
+        if usable.is_empty() && ask.last {
+            usable = others(any);
+        }
+        if usable.is_empty() && ask.again {
+            usable = (0..standings.len()).collect();
+        }
+        if usable.is_empty() {
+            let soonest = standings.iter().zip(&self.endpoints).filter(|(_, endpoint)| fresh(endpoint));
+            let soonest = soonest.map(|(standing, _)| match standing {
+                Standing::Open(pause) => *pause,
+                Standing::Closed | Standing::Probation => Duration::ZERO,
+            });
+            return Err(soonest.min().map_or(Busy::NoOther, Busy::Open));
+        }
+        self.take(usable, Standing::Closed, now).ok_or(Busy::Full)
+    }
+
+    /// A permit at the better of two of these places, or at any of them that has room.
+    fn take(&self, mut places: Vec<usize>, standing: Standing, now: Instant) -> Option<Permit> {
+        let limit = self.settings.in_flight.unwrap_or(u32::MAX);
+        while !places.is_empty() {
+            let one = fastrand::usize(..places.len());
+            let other = (one + fastrand::usize(1..places.len().max(2))) % places.len();
+            let usual = self.usual_cost(now);
+            let load = |at: usize| self.endpoints[places[at]].load(now, usual);
+            let better = if load(other) < load(one) { other } else { one };
+            if let Some(permit) = Permit::take(&self.endpoints[places[better]], limit, standing) {
+                return Some(permit);
+            }
+            places.swap_remove(better);
+        }
+        None
+    }
+
+    /// What an endpoint costs of which nothing is known yet: as much as the others.
+    fn usual_cost(&self, now: Instant) -> f32 {
+        let (sum, known) = self
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.cost(now))
+            .fold((0.0, 0.0), |(sum, known), cost| (sum + cost, known + 1.0));
+        if known > 0.0 { sum / known } else { 1.0 }
+    }
+
+    /// An answer has begun after so long.
+    pub(super) fn begun(&self, streamed: bool, took: Duration) {
+        self.begins[usize::from(streamed)].observe(took);
+    }
+
+    /// How long to wait for an answer's beginning before a second endpoint is asked; none where none is.
+    pub(super) fn hedge_after(&self, streamed: bool) -> Option<Duration> {
+        self.begins[usize::from(streamed)].wait(self.settings.hedge?)
+    }
+
     /// Is there an endpoint that is not one of these?
     pub(super) fn has_other(&self, than: &[Arc<Endpoint>]) -> bool {
         self.endpoints.iter().any(|endpoint| !than.iter().any(|known| Arc::ptr_eq(known, endpoint)))
     }
 
-    /// The least loaded endpoint that is not in `avoid` (unless all are), and a permit for one request there. None if all
-    /// are at their limit.
-    pub fn choose(&self, avoid: &[Arc<Endpoint>]) -> Option<(Arc<Endpoint>, Permit)> {
-        let count = self.endpoints.len();
-        let start = self.next.fetch_add(1, Ordering::Relaxed) as usize;
-        let rank = |endpoint: &Arc<Endpoint>| {
-            let avoided = avoid.iter().any(|avoided| Arc::ptr_eq(avoided, endpoint));
-            (avoided, endpoint.is_aside(), endpoint.in_flight.load(Ordering::Relaxed))
-        };
-        let limit = self.settings.in_flight.unwrap_or(u32::MAX);
-        // A second look is needed only if another core took the last place in between.
-        for _ in 0..=count {
-            let best = (0..count)
-                .map(|step| &self.endpoints[(start + step) % count])
-                .filter(|endpoint| endpoint.in_flight.load(Ordering::Relaxed) < limit)
-                .min_by_key(|endpoint| rank(endpoint))?;
-            if let Some(permit) = Permit::take(best, limit) {
-                return Some((best.clone(), permit));
-            }
-        }
-        None
-    }
-
     /// The pool as plugins see it.
     pub fn view(&self) -> View {
+        let now = Instant::now();
         let mean = |of: fn(&Endpoint) -> Option<f32>| {
             let known: Vec<f32> = self.endpoints.iter().filter_map(|endpoint| of(endpoint)).collect();
             (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
         };
         View {
             endpoints: self.endpoints.len() as u32,
-            in_flight: self.endpoints.iter().map(|endpoint| endpoint.in_flight.load(Ordering::Relaxed)).sum(),
+            in_flight: self.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum(),
             failing: mean(|endpoint| Some(endpoint.failing.get().unwrap_or(0.0))).unwrap_or(0.0),
             first_byte_ms: mean(|endpoint| endpoint.first_byte_ms.get()).map(|ms| ms.round() as u32),
+            ejected: self.endpoints.iter().filter(|endpoint| endpoint.breaker.standing(now) != Standing::Closed).count() as u32,
         }
-    }
-}
-
-/// One address of a provider.
-pub struct Endpoint {
-    base: String,
-    authority: Arc<str>,
-    chat: Uri,
-    embeddings: Uri,
-    /// One client per core: a connection stays on the runtime that made it.
-    clients: Vec<Client>,
-    in_flight: AtomicU32,
-    failing: Mean,
-    first_byte_ms: Mean,
-    /// Failures in a row, and until when it is left aside (milliseconds since `epoch`).
-    failures: AtomicU32,
-    aside_until: AtomicU64,
-    epoch: Instant,
-}
-
-impl Endpoint {
-    fn new(base: &str, provider: &'static Provider, timeouts: &Timeouts, workers: usize) -> Result<Self, String> {
-        let uri = |operation| -> Result<Uri, String> {
-            let text = format!("{}{}", base.trim_end_matches('/'), (provider.path)(operation));
-            text.parse().map_err(|error| format!("`{base}` is not a URL that can be used: {error}"))
-        };
-        let chat = uri(Operation::Chat)?;
-        let authority: Arc<str> = chat.authority().map_or("", |authority| authority.as_str()).into();
-        let connector = Connector::new(timeouts.connect, timeouts.tls);
-        Ok(Self {
-            base: base.to_owned(),
-            authority,
-            chat,
-            embeddings: uri(Operation::Embeddings)?,
-            clients: (0..workers).map(|_| connector.client()).collect(),
-            in_flight: AtomicU32::new(0),
-            failing: Mean::default(),
-            first_byte_ms: Mean::default(),
-            failures: AtomicU32::new(0),
-            aside_until: AtomicU64::new(0),
-            epoch: Instant::now(),
-        })
-    }
-
-    /// Host and port.
-    pub fn authority(&self) -> &Arc<str> {
-        &self.authority
-    }
-
-    pub(super) fn uri(&self, operation: Operation) -> &Uri {
-        match operation {
-            Operation::Chat => &self.chat,
-            Operation::Embeddings => &self.embeddings,
-        }
-    }
-
-    pub(super) fn client(&self, worker: usize) -> Option<&Client> {
-        self.clients.get(worker).or_else(|| self.clients.last())
-    }
-
-    /// A try has failed: leave it aside for 1, 2, 4, … up to 30 seconds.
-    pub(super) fn failed(&self) {
-        self.failing.add(1.0);
-        let row = self.failures.fetch_add(1, Ordering::Relaxed).min(5);
-        let aside = Duration::from_secs(1 << row).min(Duration::from_secs(30));
-        self.aside_until.store((self.epoch.elapsed() + aside).as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// An answer has begun.
-    pub(super) fn answered(&self, first_byte: Duration) {
-        self.failing.add(0.0);
-        self.first_byte_ms.add(first_byte.as_secs_f32() * 1e3);
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-            self.aside_until.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn is_aside(&self) -> bool {
-        let until = self.aside_until.load(Ordering::Relaxed);
-        until != 0 && (self.epoch.elapsed().as_millis() as u64) < until
-    }
-}
-
-/// One request at an endpoint, from the choice to the answer's last byte.
-pub struct Permit(Arc<Endpoint>);
-
-impl Permit {
-    fn take(endpoint: &Arc<Endpoint>, limit: u32) -> Option<Self> {
-        let taken = endpoint.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < limit).then_some(now + 1));
-        taken.is_ok().then(|| Self(endpoint.clone()))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An exponentially weighted mean of the last thirty or so values. Cores may overwrite one another's last value; a mean
-/// does not mind.
-#[derive(Default)]
-struct Mean(AtomicU64);
-
-impl Mean {
-    const WEIGHT: f32 = 1.0 / 16.0;
-    /// Set in the upper half as soon as there is a value.
-    const KNOWN: u64 = 1 << 32;
-
-    fn add(&self, value: f32) {
-        let mean = match self.get() {
-            Some(mean) => mean + (value - mean) * Self::WEIGHT,
-            None => value,
-        };
-        self.0.store(Self::KNOWN | u64::from(mean.to_bits()), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<f32> {
-        let bits = self.0.load(Ordering::Relaxed);
-        (bits & Self::KNOWN != 0).then(|| f32::from_bits(bits as u32))
     }
 }
 
@@ -300,6 +282,11 @@ mod tests {
                 headers: HeaderMap::new(),
                 timeouts,
                 retries: 1,
+                retry_budget: 0.2,
+                hedge: None,
+                hedge_budget: 0.05,
+                breaker: Rules { failures: 1, ..Rules::default() },
+                panic: 0.25,
                 in_flight,
             },
             1,
@@ -308,34 +295,62 @@ mod tests {
         .unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_least_loaded_that_did_not_just_fail() {
-        let pool = pool(3, None);
-        let held: Vec<_> = (0..6).filter_map(|_| pool.choose(&[])).collect();
-        assert!(pool.endpoints.iter().all(|endpoint| endpoint.in_flight.load(Ordering::Relaxed) == 2));
-        drop(held);
-        assert_eq!(pool.view().in_flight, 0);
+    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true };
 
-        pool.endpoints[0].failed();
-        for _ in 0..10 {
-            assert!(!Arc::ptr_eq(&pool.choose(&[]).unwrap().0, &pool.endpoints[0]));
+    /// How many of so many requests at once each endpoint gets, by its place.
+    fn shares(pool: &Pool, count: usize) -> Vec<u32> {
+        let held: Vec<_> = (0..count).filter_map(|_| pool.choose(ANY).ok()).collect();
+        let shares = pool.endpoints.iter().map(|endpoint| endpoint.in_flight()).collect();
+        drop(held);
+        shares
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_go_where_they_cost_least() {
+        let pool = pool(3, None);
+        assert!(shares(&pool, 300).iter().all(|share| (90..=110).contains(share)), "{:?}", shares(&pool, 300));
+        for (endpoint, ms) in pool.endpoints.iter().zip([100, 100, 2_000]) {
+            endpoint.answered(Duration::from_millis(ms));
         }
-        pool.endpoints[1].failed();
-        pool.endpoints[2].failed();
-        assert!(pool.choose(&[]).is_some(), "a pool is never empty because of its own caution");
-        tokio::time::advance(Duration::from_secs(2)).await;
-        let seen: Vec<_> = (0..3).map(|_| pool.choose(&[]).unwrap()).collect();
-        assert!(pool.endpoints.iter().all(|endpoint| seen.iter().any(|(chosen, _)| Arc::ptr_eq(chosen, endpoint))));
+        let shares = shares(&pool, 300);
+        assert!(shares[2] < 20, "{shares:?}");
+        assert_eq!(pool.view().in_flight, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_is_left_alone_and_comes_back_by_one_request() {
+        let pool = pool(3, None);
+        pool.endpoints[0].failed(None);
+        assert_eq!(shares(&pool, 20)[0], 0);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut first = pool.choose(ANY).unwrap();
+        assert!(Arc::ptr_eq(first.endpoint(), &pool.endpoints[0]), "probation comes first");
+        assert_eq!(shares(&pool, 20)[0], 1, "and is that one request");
+        pool.endpoints[0].answered(Duration::from_millis(1));
+        first.decided();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!((1..=30).contains(&shares(&pool, 150)[0]), "back, step by step: {:?}", shares(&pool, 150));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_is_never_empty_because_of_its_own_caution() {
+        let pool = pool(2, None);
+        pool.endpoints.iter().for_each(|endpoint| endpoint.failed(None));
+        assert!(pool.choose(ANY).is_ok());
+        let not_last = Ask { last: false, ..ANY };
+        assert_eq!(pool.choose(not_last).err(), Some(Busy::Open(Duration::from_secs(1))), "where something else can be tried");
     }
 
     #[tokio::test]
     async fn a_limit_holds_and_a_retry_goes_elsewhere() {
         let pool = pool(2, Some(1));
-        let first = pool.choose(&[]).unwrap();
-        let second = pool.choose(std::slice::from_ref(&first.0)).unwrap();
-        assert!(!Arc::ptr_eq(&first.0, &second.0));
-        assert!(pool.choose(&[]).is_none());
+        let first = pool.choose(ANY).unwrap();
+        let tried = [first.endpoint().clone()];
+        let second = pool.choose(Ask { avoid: &tried, ..ANY }).unwrap();
+        assert!(!Arc::ptr_eq(first.endpoint(), second.endpoint()));
+        assert_eq!(pool.choose(ANY).err(), Some(Busy::Full));
         drop(first);
-        assert!(pool.choose(&[]).is_some());
+        assert!(pool.choose(ANY).is_ok());
+        assert_eq!(pool.choose(Ask { avoid: &pool.endpoints, ..ANY }).err(), Some(Busy::NoOther));
     }
 }

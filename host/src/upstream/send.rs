@@ -17,8 +17,9 @@ use memchr::memmem;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::ConnectError;
-use super::pool::{Endpoint, Permit, Timeouts};
-use super::{Attempt, Body, Context, Failure, UpstreamBody, provider};
+use super::endpoint::{Endpoint, Permit};
+use super::pool::Timeouts;
+use super::{Attempt, Body, Context, Failure, UpstreamBody, provider, retry};
 use crate::dialect::sse;
 use crate::error::{Error, Kind, Retry};
 
@@ -28,7 +29,7 @@ const MAX_HELD: usize = 16 << 20;
 /// No answer will come from there, and the same endpoint may well give one: to a connection that was just being closed, say.
 const AT_ONCE: Retry = Retry::Same(Duration::ZERO);
 
-type Answer = (StatusCode, HeaderMap, Body);
+pub(super) type Answer = (StatusCode, HeaderMap, Body);
 
 /// The bounds of one try.
 struct Clock<'a> {
@@ -39,12 +40,8 @@ struct Clock<'a> {
     first_byte: Option<Instant>,
 }
 
-pub(super) async fn send(
-    attempt: &Attempt,
-    endpoint: &Endpoint,
-    permit: Permit,
-    context: &Context<'_>,
-) -> Result<Answer, Failure> {
+pub(super) async fn send(attempt: &Attempt, permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
+    let endpoint = &*permit.endpoint().clone();
     let settings = attempt.pool.settings();
     let began = Instant::now();
     let clock = Clock {
@@ -96,6 +93,7 @@ pub(super) async fn send(
         _ => {}
     }
     endpoint.answered(began.elapsed());
+    attempt.pool.begun(context.streamed, began.elapsed());
     Ok((head.status, headers, body))
 }
 
@@ -134,7 +132,7 @@ impl Clock<'_> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, answer: None, of: None }
+        Self { error, answer: None, asked: None, of: None }
     }
 }
 
@@ -199,6 +197,7 @@ fn is_elsewhere(status: StatusCode) -> bool {
 
 /// The server's own words are kept: if nothing better comes, the client gets them.
 async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
+    let asked = retry::asked(status, &headers);
     let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
     let answer = match collected {
         Ok(Ok(Collected::Whole(bytes))) if !bytes.is_empty() => Some((status, headers, bytes)),
@@ -208,7 +207,7 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     // Who says that it is busy is not asked again at once, nor is one whose own upstream may still be at work.
     let again = if matches!(status.as_u16(), 429 | 503 | 504 | 529) { Retry::Elsewhere } else { AT_ONCE };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, of: None }
+    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked, of: None }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

@@ -39,9 +39,31 @@ impl Check<'_> {
             ] {
                 self.not_zero(&["providers", name, "timeouts", field], time.is_zero(), "\"2s\"");
             }
+            self.resilience(name, provider);
             self.not_zero(&["providers", name, "in_flight"], provider.in_flight == Some(0), "64");
             if provider.retries > 10 {
                 self.error(&["providers", name, "retries"], "more than 10 retries multiply an outage", "write at most 10");
+            }
+        }
+    }
+
+    /// Breaker, budgets, hedging.
+    fn resilience(&mut self, name: &str, provider: &Provider) {
+        let breaker = &provider.breaker;
+        for (field, time) in [("window", breaker.window), ("open", breaker.open)] {
+            self.not_zero(&["providers", name, "breaker", field], time.is_zero(), "\"10s\"");
+        }
+        self.not_zero(&["providers", name, "breaker", "failures"], breaker.failures == 0, "5");
+        let shares: [(&[&str], f32); 4] = [
+            (&["retry_budget"], provider.retry_budget),
+            (&["panic"], provider.panic),
+            (&["breaker", "success_rate"], breaker.success_rate),
+            (&["hedge", "budget"], provider.hedge.map_or(0.0, |hedge| hedge.budget)),
+        ];
+        for (field, share) in shares {
+            if !(0.0..=1.0).contains(&share) {
+                let path = [&["providers", name], field].concat();
+                self.error(&path, "this is a share, from 0 to 1", "write one such as 0.05");
             }
         }
     }
@@ -139,6 +161,7 @@ impl Check<'_> {
                 "write the provider's name for it",
             );
         }
+        self.fallback(name, model);
         let Some(price) = &model.price else { return };
         let fields = [("input", Some(price.input)), ("output", Some(price.output)), ("cached_input", price.cached_input)];
         for (field, amount) in fields {
@@ -148,6 +171,30 @@ impl Check<'_> {
                     "a price is at least 0",
                     "write USD per million tokens, such as 0.05",
                 );
+            }
+        }
+    }
+
+    fn fallback(&mut self, name: &str, model: &ConcreteModel) {
+        for (index, other) in model.fallback.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = ["models", name, "fallback", &element];
+            if other == name || model.fallback[..index].contains(other) {
+                self.error(&path, "this model has been asked already", "remove it");
+            } else if self.exists("models", other, &path) {
+                let fits = self
+                    .config
+                    .models
+                    .get(other)
+                    .and_then(Model::concrete)
+                    .is_some_and(|other| other.kind == ModelKind::Chat && model.kind == ModelKind::Chat);
+                if !fits {
+                    self.error(
+                        &path,
+                        "only a concrete chat model takes the place of one: vectors of two models are not of one space",
+                        "name a chat model that has a `provider`",
+                    );
+                }
             }
         }
     }

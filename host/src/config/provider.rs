@@ -1,0 +1,199 @@
+//! `[providers.NAME]`: a vendor's or one's own endpoints, how to speak to them, and what to do when they fail.
+//!
+//! Does not check that endpoints are URLs, or that shares are shares: `validate` does.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::unit::Wrong;
+use super::{Duration, Map, SecretOrString, SecretRef};
+
+/// A vendor's endpoints, and how to speak to them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// The protocol that it speaks.
+    pub kind: ProviderKind,
+    /// Base URLs, http or https, such as `https://api.openai.com/v1`. Requests go to the least loaded one.
+    pub endpoints: Vec<String>,
+    /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.
+    #[serde(default)]
+    pub key: Option<SecretRef>,
+    /// Header fields sent with every request. A value may be `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub headers: Map<SecretOrString>,
+    /// How long each phase of a request may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// How many times a request that failed before the commit point is tried again, at another endpoint if there is one.
+    /// Default 1.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+    /// Further tries per request, counted over all requests of ten seconds, so that retries do not multiply an overload. From 0 to
+    /// 1; three tries a second are free. Default 0.2.
+    #[serde(default = "default_retry_budget")]
+    pub retry_budget: f32,
+    /// Asks a second endpoint too where the first is late. Absent: never.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// When an endpoint that fails is left alone, and for how long.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// The share of endpoints in service below which all are asked: better one that may fail than few that drown. From 0 to 1.
+    /// Default 0.25.
+    #[serde(default = "default_panic")]
+    pub panic: f32,
+    /// The most requests in flight at one endpoint. Absent: no bound.
+    #[serde(default)]
+    pub in_flight: Option<u32>,
+}
+
+fn default_retries() -> u32 {
+    1
+}
+
+fn default_retry_budget() -> f32 {
+    0.2
+}
+
+fn default_panic() -> f32 {
+    0.25
+}
+
+/// Hedging: the same request at two endpoints, of which the first to answer wins and the other is cancelled. It costs what the
+/// other has done until then.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hedge {
+    /// When the second is asked: after a time such as "800ms", or when a share of the provider's answers would have begun, such as
+    /// "p95". Plain and streamed answers are counted apart. Default p95.
+    pub after: HedgeAfter,
+    /// Requests that may be sent twice, as a share of all. Default 0.05.
+    pub budget: f32,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { after: HedgeAfter::Percentile(95), budget: 0.05 }
+    }
+}
+
+/// When a second endpoint is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum HedgeAfter {
+    /// When so many of 100 answers would have begun.
+    Percentile(u8),
+    /// After so long.
+    Time(Duration),
+}
+
+impl TryFrom<String> for HedgeAfter {
+    type Error = Wrong;
+
+    fn try_from(text: String) -> Result<Self, Wrong> {
+        match text.strip_prefix('p').and_then(|percent| percent.parse().ok()) {
+            Some(percent) if (50..=99).contains(&percent) => Ok(Self::Percentile(percent)),
+            Some(_) => Err(Wrong::new("a percentile to hedge after is from p50 to p99", "write \"p95\"")),
+            None => text
+                .parse()
+                .map(Self::Time)
+                .map_err(|_| Wrong::new("this is neither a time nor a percentile", "write a time such as \"800ms\", or \"p95\"")),
+        }
+    }
+}
+
+impl From<HedgeAfter> for String {
+    fn from(after: HedgeAfter) -> Self {
+        match after {
+            HedgeAfter::Percentile(percent) => format!("p{percent}"),
+            HedgeAfter::Time(time) => time.to_string(),
+        }
+    }
+}
+
+impl JsonSchema for HedgeAfter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HedgeAfter".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A time such as \"800ms\", or a percentile from \"p50\" to \"p99\"." })
+    }
+}
+
+/// When an endpoint that fails is left alone, and for how long. A failure is a connection that cannot be made or breaks, a time
+/// that runs out, 429 and 5xx. Where an endpoint says itself when it wants to be asked again (`retry-after` and its kin), that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures in a row. Default 5.
+    pub failures: u32,
+    /// The share of a window's requests that must succeed. From 0 to 1. Default 0.5.
+    pub success_rate: f32,
+    /// Requests below which a window says nothing. Default 20.
+    pub min_requests: u32,
+    /// How long a window is. Default 10s.
+    pub window: Duration,
+    /// For how long it is left alone at first; then one request decides, and each time it fails it is twice as long. Default 1s.
+    pub open: Duration,
+    /// For how long at most. Default 60s.
+    pub open_max: Duration,
+    /// How long an endpoint that comes back takes to get its full share of requests. Default 10s.
+    pub slow_start: Duration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            success_rate: 0.5,
+            min_requests: 20,
+            window: Duration::from_secs(10),
+            open: Duration::from_secs(1),
+            open_max: Duration::from_secs(60),
+            slow_start: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The protocols that pointsman speaks upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub enum ProviderKind {
+    /// OpenAI's API, and everything that speaks it: vLLM, Ollama, llama.cpp and many vendors.
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+/// How long each phase of an upstream request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// To resolve the name and open a TCP connection. Default 2s.
+    pub connect: Duration,
+    /// The TLS handshake. Default 5s.
+    pub tls: Duration,
+    /// From the request's last byte to the answer's head. Default 5m.
+    pub headers: Duration,
+    /// From the answer's head to its first content. Default 60s.
+    pub first_token: Duration,
+    /// The longest pause between two pieces of an answer. Default 30s.
+    pub between_tokens: Duration,
+    /// The whole request, with every try. Default 10m.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            tls: Duration::from_secs(5),
+            // A plain answer's head comes when the model has said everything.
+            headers: Duration::from_secs(300),
+            first_token: Duration::from_secs(60),
+            between_tokens: Duration::from_secs(30),
+            total: Duration::from_secs(600),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! An endpoint's breaker: closed (in service), open (left alone), on probation (one request decides).
+//!
+//! It opens after failures in a row, or when too small a share of a window's requests succeed: the first sees an endpoint that is
+//! dead, the second one that fails now and then. It stays open for a while, twice as long each time it opens again, and at least
+//! for as long as the endpoint has asked for. Back in service, an endpoint gets its share of requests step by step.
+//!
+//! What it does not do: it does not say what a failure is (`send`), nor what happens when all endpoints are open (`pool`).
+//!
+//! **Invariant:** pure but for its own state: time is given to it, so that a simulation can run it.
+//! **Invariant:** while it is closed and requests succeed, it takes no lock.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When it opens, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// Failures in a row.
+    pub failures: u32,
+    /// The share of a window's requests that must succeed.
+    pub success_rate: f32,
+    /// Requests below which a window says nothing.
+    pub min_requests: u32,
+    /// How long a window is.
+    pub window: Duration,
+    /// For how long it is open at first.
+    pub open: Duration,
+    /// For how long at most, but for what an endpoint has asked for itself.
+    pub open_max: Duration,
+    /// From probation to a full share.
+    pub slow_start: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            success_rate: 0.5,
+            min_requests: 20,
+            window: Duration::from_secs(10),
+            open: Duration::from_secs(1),
+            open_max: Duration::from_secs(60),
+            slow_start: Duration::from_secs(10),
+        }
+    }
+}
+
+/// An endpoint may ask to be left alone, but not for good.
+const ASKED_MAX: Duration = Duration::from_secs(600);
+/// The share that an endpoint has when it comes back.
+const FIRST_SHARE: f32 = 0.1;
+
+/// What may be sent to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Anything.
+    Closed,
+    /// Nothing, for so long.
+    Open(Duration),
+    /// One request, whose outcome decides.
+    Probation,
+}
+
+/// The breaker of one endpoint.
+pub struct Breaker {
+    rules: Rules,
+    epoch: Instant,
+    /// Milliseconds since `epoch`; 0 while it is closed.
+    open_until: AtomicU64,
+    /// The one request of a probation is under way.
+    probing: AtomicBool,
+    row: AtomicU32,
+    /// The window's number (16 bits), and its successes and failures (24 each).
+    window: AtomicU64,
+    /// When it was closed again, milliseconds since `epoch`; 0 if it never was open.
+    closed_at: AtomicU64,
+    /// How often it has opened, without having been closed for two windows in between.
+    times: Mutex<u32>,
+}
+
+impl Breaker {
+    pub(super) fn new(rules: Rules, now: Instant) -> Self {
+        Self {
+            rules,
+            // So that 0 means never.
+            epoch: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
+            open_until: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+            row: AtomicU32::new(0),
+            window: AtomicU64::new(0),
+            closed_at: AtomicU64::new(0),
+            times: Mutex::new(0),
+        }
+    }
+
+    /// What may be sent there now.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let (until, now) = (self.open_until.load(Ordering::Relaxed), self.ms(now));
+        match until {
+            0 => Standing::Closed,
+            until if now < until => Standing::Open(Duration::from_millis(until - now)),
+            _ => Standing::Probation,
+        }
+    }
+
+    /// The share of its usual requests that it is to get, above 0, up to 1.
+    pub fn share(&self, now: Instant) -> f32 {
+        let since = self.closed_at.load(Ordering::Relaxed);
+        if since == 0 {
+            return 1.0;
+        }
+        let age = self.ms(now).saturating_sub(since) as f32 / self.rules.slow_start.as_millis().max(1) as f32;
+        (FIRST_SHARE + (1.0 - FIRST_SHARE) * age).min(1.0)
+    }
+
+    /// Takes the one request of a probation, if nobody has it.
+    pub(super) fn begin_probe(&self) -> bool {
+        !self.probing.swap(true, Ordering::Relaxed)
+    }
+
+    /// It is over, whether it has said something or not.
+    pub(super) fn end_probe(&self) {
+        self.probing.store(false, Ordering::Relaxed);
+    }
+
+    /// A request has succeeded.
+    pub fn succeeded(&self, now: Instant) {
+        self.count(now, 1, 0);
+        if self.row.load(Ordering::Relaxed) != 0 {
+            self.row.store(0, Ordering::Relaxed);
+        }
+        let until = self.open_until.load(Ordering::Relaxed);
+        // An answer to a request from before it opened does not close it.
+        if until != 0 && self.ms(now) >= until {
+            self.window.store(0, Ordering::Relaxed);
+            self.closed_at.store(self.ms(now), Ordering::Relaxed);
+            self.open_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A request has failed; the endpoint may have said for how long it is to be left alone.
+    pub fn failed(&self, now: Instant, asked: Option<Duration>) {
+        let (good, bad) = self.count(now, 0, 1);
+        let row = self.row.fetch_add(1, Ordering::Relaxed) + 1;
+        let all = good + bad;
+        let too_few = all >= self.rules.min_requests && (good as f32) < self.rules.success_rate * all as f32;
+        match self.standing(now) {
+            Standing::Probation => self.open(now, asked),
+            Standing::Closed if row >= self.rules.failures || too_few || asked.is_some() => self.open(now, asked),
+            Standing::Open(_) | Standing::Closed => {}
+        }
+    }
+
+    fn open(&self, now: Instant, asked: Option<Duration>) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed_at = self.closed_at.load(Ordering::Relaxed);
+        let was_open = self.open_until.load(Ordering::Relaxed) != 0;
+        let calm = self.ms(now).saturating_sub(closed_at) > 2 * self.rules.window.as_millis() as u64;
+        *times = if !was_open && calm { 1 } else { (*times + 1).min(16) };
+        let pause = self.rules.open.saturating_mul(1 << (*times - 1)).min(self.rules.open_max);
+        let pause = pause.max(asked.unwrap_or_default().min(ASKED_MAX));
+        self.window.store(0, Ordering::Relaxed);
+        self.open_until.store(self.ms(now + pause), Ordering::Relaxed);
+    }
+
+    /// Counts into the window of this moment, and gives what is in it.
+    fn count(&self, now: Instant, good: u64, bad: u64) -> (u32, u32) {
+        const MAX: u64 = (1 << 24) - 1;
+        let number = (self.ms(now) / self.rules.window.as_millis().max(1) as u64) & 0xffff;
+        let add = |word: u64| {
+            let (good_so_far, bad_so_far) = if word >> 48 == number { ((word >> 24) & MAX, word & MAX) } else { (0, 0) };
+            (number << 48) | ((good_so_far + good).min(MAX) << 24) | (bad_so_far + bad).min(MAX)
+        };
+        let mut before = self.window.load(Ordering::Relaxed);
+        loop {
+            let after = add(before);
+            match self.window.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return (((after >> 24) & MAX) as u32, (after & MAX) as u32),
+                Err(other) => before = other,
+            }
+        }
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        failures: 3,
+        success_rate: 0.5,
+        min_requests: 10,
+        window: Duration::from_secs(10),
+        open: Duration::from_secs(1),
+        open_max: Duration::from_secs(8),
+        slow_start: Duration::from_secs(10),
+    };
+
+    fn start() -> (Breaker, Instant) {
+        let now = Instant::now();
+        (Breaker::new(RULES, now), now)
+    }
+
+    fn fail(breaker: &Breaker, now: Instant, times: u32) {
+        (0..times).for_each(|_| breaker.failed(now, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_open_it_and_one_success_closes_it() {
+        let (breaker, now) = start();
+        fail(&breaker, now, 2);
+        breaker.succeeded(now);
+        fail(&breaker, now, 2);
+        assert_eq!(breaker.standing(now), Standing::Closed);
+        fail(&breaker, now, 1);
+        assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(1)));
+        breaker.succeeded(now);
+        assert_ne!(breaker.standing(now), Standing::Closed, "that request began before");
+        let later = now + Duration::from_secs(1);
+        assert_eq!(breaker.standing(later), Standing::Probation);
+        assert!(breaker.begin_probe() && !breaker.begin_probe(), "one at a time");
+        breaker.end_probe();
+        breaker.succeeded(later);
+        assert_eq!(breaker.standing(later), Standing::Closed);
+        assert!((breaker.share(later) - 0.1).abs() < 0.01);
+        assert!((breaker.share(later + Duration::from_secs(5)) - 0.55).abs() < 0.01);
+        assert_eq!(breaker.share(later + Duration::from_secs(10)), 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_time_in_a_row_it_is_open_for_twice_as_long() {
+        let (breaker, mut now) = start();
+        fail(&breaker, now, 3);
+        for seconds in [1, 2, 4, 8, 8] {
+            let Standing::Open(pause) = breaker.standing(now) else { panic!("{seconds}: it is open") };
+            assert_eq!(pause, Duration::from_secs(seconds));
+            now += pause;
+            breaker.failed(now, None);
+        }
+        let Standing::Open(pause) = breaker.standing(now) else { panic!("it is open") };
+        now += pause;
+        breaker.succeeded(now);
+        // Soon after, it counts on; after two windows of peace it begins anew.
+        fail(&breaker, now + Duration::from_secs(1), 3);
+        assert_eq!(breaker.standing(now + Duration::from_secs(1)), Standing::Open(Duration::from_secs(8)));
+        now += Duration::from_secs(9);
+        breaker.succeeded(now);
+        now += Duration::from_secs(21);
+        fail(&breaker, now, 3);
+        assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_with_too_few_successes_opens_it() {
+        let (breaker, now) = start();
+        for _ in 0..4 {
+            breaker.succeeded(now);
+            breaker.failed(now, None);
+        }
+        breaker.failed(now, None);
+        assert_eq!(breaker.standing(now), Standing::Closed, "nine say nothing yet");
+        breaker.failed(now, None);
+        assert_ne!(breaker.standing(now), Standing::Closed, "four of ten");
+        // What was in the last window does not count.
+        let (breaker, now) = start();
+        fail(&breaker, now, 2);
+        (0..3).for_each(|_| breaker.succeeded(now));
+        fail(&breaker, now + Duration::from_secs(10), 2);
+        assert_eq!(breaker.standing(now + Duration::from_secs(10)), Standing::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_to_be_left_alone_is() {
+        let (breaker, now) = start();
+        breaker.failed(now, Some(Duration::from_secs(30)));
+        assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(30)));
+        let (breaker, now) = start();
+        breaker.failed(now, Some(Duration::from_secs(86_400)));
+        assert_eq!(breaker.standing(now), Standing::Open(ASKED_MAX));
+    }
+}
