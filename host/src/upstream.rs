@@ -12,6 +12,7 @@
 
 pub mod body;
 pub mod connect;
+mod lanes;
 pub mod pool;
 pub mod provider;
 mod send;

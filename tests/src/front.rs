@@ -32,6 +32,9 @@ use tokio_rustls::server::TlsStream;
 use crate::FakeUpstream;
 use crate::tls::Pair;
 
+/// How many requests an HTTP/2 connection takes at a time: what usual servers allow.
+const STREAMS: u32 = 100;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The front.
@@ -105,7 +108,8 @@ async fn http_1(mut client: TlsStream<TcpStream>, server: SocketAddr) {
 
 async fn http_2(client: TlsStream<TcpStream>, server: SocketAddr, mut told: watch::Receiver<()>) {
     let service = service_fn(move |request| relay(request, server));
-    let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(client), service);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let connection = builder.max_concurrent_streams(STREAMS).serve_connection(TokioIo::new(client), service);
     let mut connection = pin!(connection);
     told.mark_unchanged();
     tokio::select! {

@@ -18,6 +18,7 @@ use http::uri::Uri;
 use tokio::time::Instant;
 
 use super::connect::{Client, Connector};
+use super::lanes::{Lanes, Place};
 use super::provider::{Operation, Provider};
 
 /// How long each phase may take.
@@ -154,8 +155,8 @@ pub struct Endpoint {
     authority: Arc<str>,
     chat: Uri,
     embeddings: Uri,
-    /// One client per core: a connection stays on the runtime that made it.
-    clients: Vec<Client>,
+    /// Those of each core: a connection stays on the runtime that made it.
+    lanes: Vec<Arc<Lanes>>,
     in_flight: AtomicU32,
     failing: Mean,
     first_byte_ms: Mean,
@@ -179,7 +180,7 @@ impl Endpoint {
             authority,
             chat,
             embeddings: uri(Operation::Embeddings)?,
-            clients: (0..workers).map(|_| connector.client()).collect(),
+            lanes: (0..workers).map(|_| Lanes::new(connector.clone())).collect(),
             in_flight: AtomicU32::new(0),
             failing: Mean::default(),
             first_byte_ms: Mean::default(),
@@ -199,10 +200,6 @@ impl Endpoint {
             Operation::Chat => &self.chat,
             Operation::Embeddings => &self.embeddings,
         }
-    }
-
-    pub(super) fn client(&self, worker: usize) -> Option<&Client> {
-        self.clients.get(worker).or_else(|| self.clients.last())
     }
 
     /// A try has failed: leave it aside for 1, 2, 4, … up to 30 seconds.
@@ -230,18 +227,27 @@ impl Endpoint {
 }
 
 /// One request at an endpoint, from the choice to the answer's last byte.
-pub struct Permit(Arc<Endpoint>);
+pub struct Permit {
+    endpoint: Arc<Endpoint>,
+    place: Option<Place>,
+}
 
 impl Permit {
     fn take(endpoint: &Arc<Endpoint>, limit: u32) -> Option<Self> {
         let taken = endpoint.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < limit).then_some(now + 1));
-        taken.is_ok().then(|| Self(endpoint.clone()))
+        taken.is_ok().then(|| Self { endpoint: endpoint.clone(), place: None })
+    }
+
+    /// What the request is sent with on this core.
+    pub(super) fn client(&mut self, worker: usize) -> Option<&Client> {
+        let lanes = self.endpoint.lanes.get(worker).or_else(|| self.endpoint.lanes.last())?;
+        Some(self.place.insert(lanes.enter()).client())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -39,7 +39,7 @@ struct Clock<'a> {
 pub(super) async fn send(
     attempt: &Attempt,
     endpoint: &Endpoint,
-    permit: Permit,
+    mut permit: Permit,
     context: &Context<'_>,
 ) -> Result<Answer, Failure> {
     let settings = attempt.pool.settings();
@@ -55,7 +55,7 @@ pub(super) async fn send(
     *request.uri_mut() = endpoint.uri(context.operation).clone();
     *request.headers_mut() = headers(attempt, context);
 
-    let Some(client) = endpoint.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
+    let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await?;
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();

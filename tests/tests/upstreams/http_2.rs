@@ -39,6 +39,33 @@ fn many_requests_share_a_connection() {
     assert_eq!(front.connections(), ["h2"]);
 }
 
+/// Servers allow a hundred requests or so at a time on one connection. There was only ever one, so that the next request waited
+/// behind open streams, for minutes, at an upstream that had nothing to do.
+#[test]
+fn more_requests_than_a_connection_takes_go_over_several() {
+    const MANY: usize = 220;
+    let (fake, front, host) = start("");
+    let mut connections = 0;
+    for wave in 0..2 {
+        let gate = Gate::new();
+        fake.always(Act::answer().hold_at(0, &gate));
+        let mut clients: Vec<Connection> = (0..MANY).map(|_| Connection::open(host.address)).collect();
+        for client in &mut clients {
+            client.write(&host.ask("hi").streamed().bytes()).unwrap();
+        }
+        eventually("all of them upstream at once", || (fake.active() == MANY).then_some(()));
+        gate.open();
+        for client in &mut clients {
+            assert!(sse::is_done(&client.answer().unwrap().body));
+        }
+        if wave == 0 {
+            connections = front.connections().len();
+            assert!(connections >= MANY.div_ceil(100), "{connections}");
+        }
+    }
+    assert_eq!(front.connections().len(), connections, "what is open is used again");
+}
+
 #[test]
 fn a_stream_arrives_piece_by_piece() {
     let (fake, _front, host) = start("");
