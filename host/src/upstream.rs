@@ -19,6 +19,7 @@ pub mod breaker;
 pub mod connect;
 pub mod endpoint;
 pub mod hedge;
+mod lanes;
 pub mod load;
 pub mod pool;
 pub mod provider;

@@ -160,6 +160,11 @@ impl Host {
         self
     }
 
+    /// Where a file of that folder is.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path(name)
+    }
+
     /// With a key of a tenant.
     #[must_use]
     pub fn key(self, name: &str, tenant: &str) -> Self {

@@ -21,7 +21,9 @@
 
 pub mod binary;
 pub mod client;
+pub mod deaf;
 pub mod door;
+pub mod front;
 pub mod guests;
 pub mod h2;
 pub mod host;
@@ -35,7 +37,9 @@ use std::time::{Duration, Instant};
 
 pub use binary::Binary;
 pub use client::{Answer, Connection};
+pub use deaf::Deaf;
 pub use door::Door;
+pub use front::Front;
 pub use host::{Host, Plugin, Running};
 pub use link::FaultLink;
 pub use upstream::{Act, FakeUpstream, Gate};

@@ -1,4 +1,4 @@
-//! Certificates of an authority of our own, and clients that trust it.
+//! Certificates of an authority of our own, clients that trust it, and what a server needs to show one.
 //!
 //! **Invariant:** nothing here is trusted by anybody else: an authority lives as long as its value.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use crate::SOON;
 use crate::client::Connection;
@@ -20,6 +20,21 @@ pub struct Pair {
     pub certificate: String,
     /// The private key.
     pub key: String,
+}
+
+impl Pair {
+    /// What a server needs that shows this certificate and offers these protocols by ALPN.
+    pub fn server(&self, protocols: &[&str]) -> ServerConfig {
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("it is a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of the provider");
+        let builder = builder.with_no_client_auth().with_single_cert(vec![der(&self.certificate)], key);
+        let mut config = builder.expect("they go together");
+        config.alpn_protocols = of_alpn(protocols);
+        config
+    }
 }
 
 /// Signs certificates.
@@ -62,7 +77,7 @@ impl Authority {
                 builder.with_client_auth_cert(vec![der(&pair.certificate)], key).expect("they go together")
             }
         };
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config.alpn_protocols = of_alpn(protocols);
         config
     }
 }
@@ -71,6 +86,10 @@ impl Default for Authority {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn of_alpn(protocols: &[&str]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect()
 }
 
 fn der(pem: &str) -> CertificateDer<'static> {

@@ -32,7 +32,7 @@ pub struct Provider {
     /// Further tries per request, counted over all requests of ten seconds, so that retries do not multiply an overload. From 0 to
     /// 1; three tries a second are free. Default 0.2.
     #[serde(default = "default_retry_budget")]
-    pub retry_budget: f32,
+    pub retry_budget: f64,
     /// Asks a second endpoint too where the first is late. Absent: never.
     #[serde(default)]
     pub hedge: Option<Hedge>,
@@ -42,7 +42,7 @@ pub struct Provider {
     /// The share of endpoints in service below which all are asked: better one that may fail than few that drown. From 0 to 1.
     /// Default 0.25.
     #[serde(default = "default_panic")]
-    pub panic: f32,
+    pub panic: f64,
     /// The most requests in flight at one endpoint. Absent: no bound.
     #[serde(default)]
     pub in_flight: Option<u32>,
@@ -52,11 +52,11 @@ fn default_retries() -> u32 {
     1
 }
 
-fn default_retry_budget() -> f32 {
+fn default_retry_budget() -> f64 {
     0.2
 }
 
-fn default_panic() -> f32 {
+fn default_panic() -> f64 {
     0.25
 }
 
@@ -69,7 +69,7 @@ pub struct Hedge {
     /// "p95". Plain and streamed answers are counted apart. Default p95.
     pub after: HedgeAfter,
     /// Requests that may be sent twice, as a share of all. Default 0.05.
-    pub budget: f32,
+    pub budget: f64,
 }
 
 impl Default for Hedge {
@@ -130,7 +130,7 @@ pub struct Breaker {
     /// Failures in a row. Default 5.
     pub failures: u32,
     /// The share of a window's requests that must succeed. From 0 to 1. Default 0.5.
-    pub success_rate: f32,
+    pub success_rate: f64,
     /// Requests below which a window says nothing. Default 20.
     pub min_requests: u32,
     /// How long a window is. Default 10s.

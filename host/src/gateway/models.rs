@@ -205,14 +205,14 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
             total: times.total.get(),
         },
         retries: provider.retries,
-        retry_budget: provider.retry_budget,
+        retry_budget: provider.retry_budget as f32,
         hedge: provider.hedge.map(|hedge| match hedge.after {
             config::HedgeAfter::Percentile(percent) => After::Percentile(percent),
             config::HedgeAfter::Time(time) => After::Fixed(time.get()),
         }),
-        hedge_budget: provider.hedge.map_or(0.0, |hedge| hedge.budget),
+        hedge_budget: provider.hedge.map_or(0.0, |hedge| hedge.budget as f32),
         breaker: rules(&provider.breaker),
-        panic: provider.panic,
+        panic: provider.panic as f32,
         in_flight: provider.in_flight,
     })
 }
@@ -220,7 +220,7 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
 fn rules(breaker: &config::Breaker) -> Rules {
     Rules {
         failures: breaker.failures,
-        success_rate: breaker.success_rate,
+        success_rate: breaker.success_rate as f32,
         min_requests: breaker.min_requests,
         window: breaker.window.get(),
         open: breaker.open.get(),

@@ -5,7 +5,7 @@
 //!
 //! What it does not do: it follows no redirects and keeps no cookies; upstream addresses come from the configuration alone.
 //!
-//! **Invariant:** a connection stays on the runtime that made it: one client per core.
+//! **Invariant:** a connection stays on the runtime that made it: no client is used by two cores.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +27,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-/// A pooling client of one core.
+/// A pooling client of one core; with HTTP/2 all that it sends goes over one connection.
 pub type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// A ping is sent on an HTTP/2 connection this often, and must be answered within half of it.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
+use super::lanes::{Lanes, Place};
 use super::load::Cost;
 use super::pool::Settings;
 use super::provider::{Operation, Provider};
@@ -23,8 +24,8 @@ pub struct Endpoint {
     authority: Arc<str>,
     chat: Uri,
     embeddings: Uri,
-    /// One client per core: a connection stays on the runtime that made it.
-    clients: Vec<Client>,
+    /// Those of each core: a connection stays on the runtime that made it.
+    lanes: Vec<Arc<Lanes>>,
     in_flight: AtomicU32,
     /// The share of the last requests that failed, and their time to the first byte: for plugins and the administrator.
     pub(super) failing: Mean,
@@ -51,7 +52,7 @@ impl Endpoint {
             authority,
             chat,
             embeddings: uri(Operation::Embeddings)?,
-            clients: (0..workers).map(|_| connector.client()).collect(),
+            lanes: (0..workers).map(|_| Lanes::new(connector.clone())).collect(),
             in_flight: AtomicU32::new(0),
             failing: Mean::default(),
             first_byte_ms: Mean::default(),
@@ -75,10 +76,6 @@ impl Endpoint {
             Operation::Chat => &self.chat,
             Operation::Embeddings => &self.embeddings,
         }
-    }
-
-    pub(super) fn client(&self, worker: usize) -> Option<&Client> {
-        self.clients.get(worker).or_else(|| self.clients.last())
     }
 
     /// Requests that are under way here.
@@ -128,6 +125,7 @@ pub struct Permit {
     endpoint: Arc<Endpoint>,
     /// It is the one request of a probation.
     probes: bool,
+    place: Option<Place>,
 }
 
 impl Permit {
@@ -144,12 +142,18 @@ impl Permit {
             }
             return None;
         }
-        Some(Self { endpoint: endpoint.clone(), probes })
+        Some(Self { endpoint: endpoint.clone(), probes, place: None })
     }
 
     /// Where it is.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// What the request is sent with on this core.
+    pub(super) fn client(&mut self, worker: usize) -> Option<&Client> {
+        let lanes = self.endpoint.lanes.get(worker).or_else(|| self.endpoint.lanes.last())?;
+        Some(self.place.insert(lanes.enter()).client())
     }
 
     /// The probation's request has its answer; what follows of it decides nothing more.

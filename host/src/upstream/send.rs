@@ -40,7 +40,7 @@ struct Clock<'a> {
     first_byte: Option<Instant>,
 }
 
-pub(super) async fn send(attempt: &Attempt, permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
+pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
     let endpoint = &*permit.endpoint().clone();
     let settings = attempt.pool.settings();
     let began = Instant::now();
@@ -55,7 +55,7 @@ pub(super) async fn send(attempt: &Attempt, permit: Permit, context: &Context<'_
     *request.uri_mut() = endpoint.uri(context.operation).clone();
     *request.headers_mut() = headers(attempt, context);
 
-    let Some(client) = endpoint.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
+    let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await?;
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();

@@ -1,39 +1,10 @@
 //! Bytes: what the client wrote reaches the provider with the model's name changed and nothing else; what the provider
 //! answers reaches the client as it is.
+//!
+//! Requests and answers themselves are files, `tests/fixtures/openai/`, which `dialect_goldens.rs` goes through.
 
 use serde_json::json;
 use tests::{Act, FakeUpstream, Host, sse};
-
-/// A client's body, and what the upstream must be sent for it.
-#[test]
-fn a_body_goes_up_with_the_models_name_changed_and_nothing_else() {
-    let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).start();
-    let cases = [
-        (
-            r#"{"model":"small","messages":[{"role":"user","content":"hi"}]}"#,
-            r#"{"model":"tiny-1","messages":[{"role":"user","content":"hi"}]}"#,
-        ),
-        (
-            "{ \"messages\" : [ {\"content\":\"\\u00e9 \\/ \\ud83d\\ude00\",\"role\":\"user\"} ],\r\n\t\"x_new\": [1, 2.50, -0, 1E+2, {\"model\":\"small\"}], \"model\" :  \"small\"  }\n",
-            "{ \"messages\" : [ {\"content\":\"\\u00e9 \\/ \\ud83d\\ude00\",\"role\":\"user\"} ],\r\n\t\"x_new\": [1, 2.50, -0, 1E+2, {\"model\":\"small\"}], \"model\" :  \"tiny-1\"  }\n",
-        ),
-        (
-            r#"{"model":"auto","temperature":0.10,"seed":12345678901234567890123,"messages":[{"role":"user","content":[{"type":"text","text":"what is this?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}}]}]}"#,
-            r#"{"model":"tiny-1","temperature":0.10,"seed":12345678901234567890123,"messages":[{"role":"user","content":[{"type":"text","text":"what is this?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}}]}]}"#,
-        ),
-        (
-            r#"{"model":"large","messages":[],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}},"strict":true}}],"tool_choice":"auto","response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{}}},"logprobs":true,"top_logprobs":2,"stop":["\n"],"stream":false,"stream_options":null,"metadata":{"a":"b"}}"#,
-            r#"{"model":"giant-1","messages":[],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}},"strict":true}}],"tool_choice":"auto","response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{}}},"logprobs":true,"top_logprobs":2,"stop":["\n"],"stream":false,"stream_options":null,"metadata":{"a":"b"}}"#,
-        ),
-    ];
-    for (sent, expect) in cases {
-        let answer = host.post("/v1/chat/completions", sent.as_bytes(), &[]);
-        assert_eq!(answer.status, 200, "{sent}: {}", answer.text());
-        assert_eq!(fake.last().text(), expect);
-        assert_eq!(fake.last().line, "POST /v1/chat/completions HTTP/1.1");
-    }
-}
 
 #[test]
 fn an_answer_comes_down_byte_for_byte() {
@@ -53,21 +24,6 @@ fn an_answer_comes_down_byte_for_byte() {
         assert_eq!(answer.body, body, "{}", String::from_utf8_lossy(&answer.body));
         assert!(answer.whole);
     }
-}
-
-#[test]
-fn a_stream_comes_down_byte_for_byte() {
-    let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).start();
-    // Comments, both kinds of line ends, several data lines, events that are cut anywhere: all of it is SSE, and none is ours.
-    let stream = ": ping\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\nevent: x\r\ndata: {\"new\":\r\ndata: 1.50}\r\n\r\n\
-                  data:{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    for size in [1, 7, 64, stream.len()] {
-        fake.next(Act::body("text/event-stream", stream.as_bytes().chunks(size).collect::<Vec<_>>()));
-        let answer = host.ask("hi").streamed().send();
-        assert_eq!((answer.text(), answer.whole), (stream, true), "in pieces of {size}");
-    }
-    assert_eq!(fake.last().json()["stream"], true);
 }
 
 #[test]

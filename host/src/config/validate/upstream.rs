@@ -54,7 +54,7 @@ impl Check<'_> {
             self.not_zero(&["providers", name, "breaker", field], time.is_zero(), "\"10s\"");
         }
         self.not_zero(&["providers", name, "breaker", "failures"], breaker.failures == 0, "5");
-        let shares: [(&[&str], f32); 4] = [
+        let shares: [(&[&str], f64); 4] = [
             (&["retry_budget"], provider.retry_budget),
             (&["panic"], provider.panic),
             (&["breaker", "success_rate"], breaker.success_rate),

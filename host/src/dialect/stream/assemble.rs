@@ -12,8 +12,8 @@ use crate::dialect::sse::Reader;
 /// Fields whose text comes whole each time, and is not to be appended.
 const WHOLE: [&str; 6] = ["id", "type", "role", "object", "model", "finish_reason"];
 
-/// The `chat.completion` of a whole stream, up to `[DONE]`; none if there is anything in it that cannot be read, or is no chunk:
-/// an answer without it would be another answer.
+/// The `chat.completion` of a whole stream, up to `[DONE]`; none if there is anything in it that cannot be read, is no chunk, or
+/// cannot be put together: an answer without it would be another answer.
 pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Map::new();
     let mut choices: Vec<Value> = Vec::new();
@@ -34,7 +34,9 @@ pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
             }
         }
     });
-    if !is_clear || reader.overflowed() || choices.is_empty() {
+    // Sound comes in pieces that are base64 each for itself; one behind the other they are none.
+    let has_sound = choices.iter().any(|choice| choice["message"]["audio"].is_object());
+    if !is_clear || reader.overflowed() || choices.is_empty() || has_sound {
         return None;
     }
     for choice in &mut choices {

@@ -1,5 +1,6 @@
-//! A stored answer as the stream that a client asked for: a first delta with the role, the text in pieces of a few words,
-//! everything else of the message, the reason to finish, usage if it was asked for, `[DONE]`.
+//! A stored answer as the stream that a client asked for: a first delta with the role and everything else of the message that is
+//! no text, the model's thoughts and then its words in pieces of a few words, the reason to finish, usage if it was asked for,
+//! `[DONE]`.
 //!
 //! **Invariant:** put together again, it is the stored answer (but for `index` in tool calls, which only streams have).
 
@@ -73,6 +74,9 @@ fn deltas(message: Map<String, Value>) -> Vec<Map<String, Value>> {
             other => drop(first.insert(name, other)),
         }
     }
+    // Models think before they speak, and clients show what comes in the order in which it comes; the fields of a message that was
+    // put together from a stream have another, since its first delta often has an empty `content`.
+    rest.sort_by_key(|delta| !["reasoning_content", "reasoning"].iter().any(|name| delta.contains_key(*name)));
     rest.insert(0, first);
     rest
 }
@@ -128,6 +132,29 @@ mod tests {
         for answer in &answers {
             assert_eq!(&round_trip(answer), answer);
         }
+    }
+
+    /// A stored stream of a reasoning model was played back with its thoughts behind its words: the first delta had named
+    /// `content`, empty, and the fields kept that order.
+    #[test]
+    fn thoughts_come_before_words() {
+        let message = json!({ "role": "assistant", "content": "Yes.", "reasoning_content": "Is it? It is.", "refusal": null });
+        let answer = json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] });
+        let stream = String::from_utf8(replay(answer.to_string().as_bytes(), false).unwrap().to_vec()).unwrap();
+        assert!(stream.find("Is it?").unwrap() < stream.find("Yes.").unwrap(), "{stream}");
+        assert_eq!(round_trip(&answer)["choices"][0]["message"], message);
+    }
+
+    /// A spoken answer was kept with the base64 of its pieces one behind the other, padding and all, and played back as that.
+    #[test]
+    fn a_stream_with_sound_is_not_put_together() {
+        let events = [
+            json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "audio": { "id": "a", "data": "AA==" } }, "finish_reason": null }] }),
+            json!({ "choices": [{ "index": 0, "delta": { "audio": { "data": "AQ==" } }, "finish_reason": null }] }),
+            json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }),
+        ];
+        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        assert_eq!(assemble(stream.as_bytes()), None);
     }
 
     #[test]

@@ -1,0 +1,8 @@
+//! Connections to upstreams: TLS and whom it trusts, HTTP/2 and what it has that HTTP/1.1 has not, and each phase's bound on
+//! time.
+//!
+//! What becomes of an exchange whose upstream fails over plain HTTP/1.1 is told in `life_of_a_request/failures.rs`.
+
+mod http_2;
+mod timeouts;
+mod tls;

@@ -1,0 +1,67 @@
+//! TLS to upstreams: the authority of SSL_CERT_FILE is trusted beside the public ones, a name is a name, and the protocol is what
+//! both sides speak.
+
+use tests::tls::{Authority, Pair};
+use tests::{Binary, FakeUpstream, Front, Host, sse};
+
+/// A host that sends to this front and trusts this authority beside the public ones. One try is enough to be told.
+fn host(front: &Front, trusted: &Authority) -> Binary {
+    let host = Host::new().file("ca.pem", trusted.certificate().as_bytes()).endpoint(front.url()).provider("retries = 0");
+    let file = host.path("ca.pem");
+    host.spawn_with(&[("SSL_CERT_FILE", file.to_str().unwrap())])
+}
+
+#[test]
+fn the_protocol_is_what_the_upstream_offers() {
+    let fake = FakeUpstream::start();
+    let authority = Authority::new();
+    for (offered, agreed) in [(&["h2", "http/1.1"][..], "h2"), (&["h2"], "h2"), (&["http/1.1"], "http/1.1"), (&[], "")] {
+        let front = Front::of(&fake, &authority.sign("localhost"), offered);
+        let host = host(&front, &authority);
+        let plain = host.chat("hi");
+        assert_eq!((plain.status, plain.whole), (200, true), "{offered:?}: {}", plain.text());
+        assert_eq!(plain.content(), format!("Answer {} of tiny-1 to: hi", fake.count()));
+        let streamed = host.ask("hi").streamed().send();
+        assert!(sse::is_done(&streamed.body), "{offered:?}: {}", streamed.text());
+        assert_eq!(fake.last().header("host"), Some(front.url().split('/').nth(2).unwrap()), "{offered:?}");
+        assert!(front.connections().iter().all(|protocol| protocol == agreed), "{offered:?}: {:?}", front.connections());
+    }
+}
+
+/// Who cannot show a certificate that is good for the name gets not one byte of a request, and the owner reads why.
+#[test]
+fn an_upstream_that_is_not_who_it_should_be_gets_nothing() {
+    let fake = FakeUpstream::start();
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let refuses = |shown: &Pair, why: &str| {
+        let front = Front::of(&fake, shown, &["h2", "http/1.1"]);
+        for answer in [host(&front, &ours).chat("hi"), host(&front, &ours).ask("hi").streamed().send()] {
+            assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"), "{}", answer.text());
+            let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("TLS") && message.contains(why), "{message}");
+        }
+    };
+    refuses(&ours.sign("elsewhere.example"), "not valid for name");
+    refuses(&theirs.sign("localhost"), "invalid peer certificate");
+    assert_eq!(fake.count(), 0);
+}
+
+/// What is no TLS at all is told apart from a server that is down.
+#[test]
+fn an_upstream_without_tls_is_said_to_be_one() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().endpoint(fake.url().replace("http:", "https:")).provider("retries = 0").start();
+    let answer = host.chat("hi");
+    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"), "{}", answer.text());
+    assert!(answer.text().contains("TLS"), "{}", answer.text());
+}
+
+/// A file of authorities that cannot be read leaves the public ones, and a line in the log.
+#[test]
+fn a_file_of_authorities_that_is_not_there_is_told() {
+    let fake = FakeUpstream::start();
+    let front = Front::of(&fake, &Authority::new().sign("localhost"), &[]);
+    let host = Host::new().endpoint(front.url()).spawn_with(&[("SSL_CERT_FILE", "/nowhere/ca.pem")]);
+    assert_eq!(host.chat("hi").code(), "upstream_unreachable");
+    host.wait_for_log("SSL_CERT_FILE cannot be read");
+}
