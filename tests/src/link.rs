@@ -24,6 +24,15 @@ pub struct Weather {
     pub reset_at: Option<usize>,
     /// Accepts and passes nothing, in either direction.
     pub black_hole: bool,
+    /// Nobody is there: a connection is reset as soon as it is made, one that is open as soon as anything comes back.
+    pub dead: bool,
+}
+
+impl Weather {
+    /// Nobody is there.
+    pub fn dead() -> Self {
+        Self { dead: true, ..Self::default() }
+    }
 }
 
 /// The relay. Dropping it stops accepting; open connections end with their ends.
@@ -58,6 +67,11 @@ impl FaultLink {
         format!("http://{}/v1", self.address)
     }
 
+    /// Host and port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// From now on the weather is this.
     pub fn set(&self, weather: Weather) {
         *self.weather.lock().expect("nobody panics with it") = weather;
@@ -73,6 +87,10 @@ impl Drop for FaultLink {
 
 fn relay(client: TcpStream, server: SocketAddr, weather: &Arc<Mutex<Weather>>) {
     let now = || *weather.lock().expect("nobody panics with it");
+    if now().dead {
+        let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+        return;
+    }
     if now().black_hole {
         // Read until the client gives up: a swallowed packet is no closed connection.
         let mut hole = [0; 1024];
@@ -111,6 +129,9 @@ fn back(mut server: &TcpStream, mut client: &TcpStream, now: impl Fn() -> Weathe
         std::thread::sleep(weather.delay);
         if let Some(rate) = weather.bytes_per_second {
             std::thread::sleep(Duration::from_secs_f64(count as f64 / rate as f64));
+        }
+        if weather.dead {
+            return Ok(true);
         }
         let end = weather.cut_at.into_iter().chain(weather.reset_at).min().unwrap_or(usize::MAX);
         let allowed = count.min(end.saturating_sub(passed));

@@ -3,6 +3,8 @@
 //!
 //! What becomes of an exchange whose upstream fails over plain HTTP/1.1 is told in `life_of_a_request/failures.rs`.
 
+mod hedges;
 mod http_2;
+mod pools;
 mod timeouts;
 mod tls;

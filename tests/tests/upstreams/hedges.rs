@@ -1,0 +1,102 @@
+//! Hedging: a late answer is asked of a second endpoint too, the first to begin wins, and the other one is told to stop.
+
+use std::time::{Duration, Instant};
+
+use tests::{Act, FakeUpstream, Host, Running, sse};
+
+const AFTER: Duration = Duration::from_millis(100);
+
+/// Two endpoints; which of them is asked first is left to chance.
+fn two(policy: &str) -> ([FakeUpstream; 2], Running) {
+    let fakes = [FakeUpstream::start(), FakeUpstream::start()];
+    let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).provider(policy).start();
+    (fakes, host)
+}
+
+const AT_ONCE: &str = "hedge = { after = \"100ms\", budget = 1.0 }\nretries = 0";
+
+#[test]
+fn a_late_answer_is_overtaken_and_its_upstream_left() {
+    for streamed in [false, true] {
+        let (fakes, host) = two(AT_ONCE);
+        let late = Act::answer().delay(Duration::from_secs(20));
+        let mut overtaken = 0;
+        for turn in 0..12 {
+            // One of them is late, by turns.
+            fakes[turn % 2].always(late.clone());
+            fakes[1 - turn % 2].always(Act::answer());
+            let began = Instant::now();
+            let ask = host.ask(&format!("turn {turn}"));
+            let answer = if streamed { ask.streamed().send() } else { ask.send() };
+            assert_eq!((answer.status, answer.whole), (200, true), "{}", answer.text());
+            assert!(!streamed || sse::is_done(&answer.body));
+            overtaken += usize::from(began.elapsed() >= AFTER);
+        }
+        assert!(overtaken >= 1, "it was never the late one that was asked first");
+        assert_eq!(host.metrics().sum("pointsman_hedges_total", &[]), overtaken as f64);
+        assert_eq!(host.metrics().sum("pointsman_retries_total", &[]), 0.0);
+        let departures: usize = fakes.iter().map(|fake| fake.count()).sum::<usize>() - 12;
+        assert_eq!(departures, overtaken, "each late request was asked once, and one beside it");
+        tests::eventually("the late ones are left", || fakes.iter().all(|fake| fake.active() == 0).then_some(()));
+        assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
+    }
+}
+
+/// The first to begin wins, though the other one began to be asked before it: one stream, of one endpoint.
+#[test]
+fn a_stream_is_of_one_endpoint() {
+    let (fakes, host) = two(AT_ONCE);
+    for (fake, name) in fakes.iter().zip(["one", "two"]) {
+        fake.always(Act::say(name).delay(AFTER + Duration::from_millis(60)));
+    }
+    for _ in 0..8 {
+        let answer = host.ask("hi").streamed().send();
+        assert!(["one", "two"].contains(&answer.content().as_str()), "{}", answer.text());
+        assert_eq!(answer.text().matches("\"role\"").count(), 1, "{}", answer.text());
+    }
+}
+
+/// Where the second fails too, the first is waited for.
+#[test]
+fn a_hedge_that_fails_harms_nobody() {
+    let (fakes, host) = two(AT_ONCE);
+    for (first, second) in [(0, 1), (1, 0)] {
+        fakes[first].always(Act::answer().delay(4 * AFTER));
+        fakes[second].always(Act::refuse(500, "broken"));
+        for _ in 0..6 {
+            let answer = host.chat("hi");
+            // Without retries a request whose first endpoint is the broken one has nothing but its refusal.
+            assert!([200, 500].contains(&answer.status), "{}", answer.text());
+        }
+    }
+}
+
+#[test]
+fn hedges_keep_to_their_budget() {
+    let (fakes, host) = two("hedge = { after = \"1ms\", budget = 0.05 }");
+    fakes.iter().for_each(|fake| _ = fake.always(Act::answer().delay(Duration::from_millis(10))));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| assert_eq!(host.chat("hi").status, 200)));
+        }
+    });
+    let hedges = host.metrics().sum("pointsman_hedges_total", &[]);
+    assert!((10.0..=20.0).contains(&hedges), "{hedges} of 400");
+    assert_eq!(fakes.iter().map(FakeUpstream::count).sum::<usize>(), 400 + hedges as usize);
+}
+
+/// By percentile: nothing before enough is known, then the slow end alone.
+#[test]
+fn the_slow_end_is_hedged() {
+    let (fakes, host) = two("hedge = { after = \"p90\", budget = 1.0 }");
+    for turn in 0..60 {
+        let slow = Act::answer().delay(Duration::from_millis(if turn >= 40 && turn % 10 == 0 { 3_000 } else { 20 }));
+        fakes.iter().for_each(|fake| _ = fake.next(slow.clone()).always(Act::answer().delay(Duration::from_millis(20))));
+        assert_eq!(host.chat("hi").status, 200);
+        if turn < 19 {
+            assert_eq!(host.metrics().sum("pointsman_hedges_total", &[]), 0.0);
+        }
+    }
+    let hedges = host.metrics().sum("pointsman_hedges_total", &[]);
+    assert!((1.0..=30.0).contains(&hedges), "{hedges}");
+}
