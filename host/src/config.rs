@@ -10,6 +10,7 @@
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
 mod embedder;
+mod finding;
 mod json;
 pub mod load;
 mod locate;
@@ -29,7 +30,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use embedder::Embedder;
-pub use load::{Loaded, load, load_text};
+pub use finding::Finding;
+pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
 pub use report::{Problem, Report};

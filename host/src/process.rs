@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::reload::Watcher;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Finding, Loaded};
 use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
 use crate::listen;
@@ -84,7 +84,7 @@ impl Process {
         let drain = Drain::new();
         let gateway = Arc::new(Gateway::new(state));
 
-        let options = Arc::new(options(&config).map_err(BuildError::Other)?);
+        let options = Arc::new(options(&config).map_err(|finding| BuildError(vec![finding]))?);
         let sockets = listen::bind(&options, workers).map_err(system(format!("listen on {}", config.listen.address)))?;
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.listen.address);
         let admin = match &config.admin {
@@ -179,13 +179,35 @@ fn aot_folder() -> Option<PathBuf> {
     Some(base.join("pointsman").join("components"))
 }
 
-fn options(config: &Config) -> Result<listen::Options, String> {
+/// What keeps a configuration that reads well from being served as it says; empty if nothing does. Everything that a start
+/// loads is loaded, with the same compiled components; nobody is listened to, and nothing is connected to.
+pub fn examine(config: &Config) -> Vec<Finding> {
+    let lasting = Lasting::new(1, aot_folder());
+    let mut found = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => match runtime.block_on(State::build(&lasting, config.clone(), None)) {
+            Ok(state) => state.unread(),
+            Err(BuildError(found)) => found,
+        },
+        Err(error) => vec![Finding::new(&["listen"], format!("no runtime can be started: {error}"), "try again")],
+    };
+    found.extend(options(config).err());
+    found
+}
+
+fn options(config: &Config) -> Result<listen::Options, Finding> {
     let listen = &config.listen;
     let tls = match &listen.tls {
-        Some(tls) => Some(
-            listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref())
-                .map_err(|error| format!("listen.tls: {error}"))?,
-        ),
+        Some(tls) => {
+            let opened = listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref());
+            Some(opened.map_err(|error| {
+                let key = match &error.file {
+                    file if *file == tls.key => "key",
+                    file if Some(file) == tls.client_ca.as_ref() => "client_ca",
+                    _ => "certificate",
+                };
+                Finding::new(&["listen", "tls", key], &error, "give PEM files that go together")
+            })?)
+        }
         None => None,
     };
     Ok(listen::Options {

@@ -38,7 +38,12 @@ pub fn executable() -> PathBuf {
 
 /// Runs a command of the binary to its end: exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(executable()).args(arguments).output().expect("the binary runs");
+    run_with(arguments, &[])
+}
+
+/// The same with these variables in its environment.
+pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let output = Command::new(executable()).args(arguments).envs(environment.iter().copied()).output().expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the binary prints UTF-8");
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
 
 use super::{WRONG_INPUT, failed};
-use crate::config::{self, LogFormat};
+use crate::config::{self, Finding, LogFormat};
+use crate::gateway::state::BuildError;
 use crate::process::{Process, StartError};
 
 /// Serves `file` until SIGTERM or SIGINT.
@@ -19,6 +21,13 @@ pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
             return ExitCode::from(WRONG_INPUT);
         }
     };
+    let unfit = |found: &[Finding], err: &mut dyn Write| {
+        let _ = write!(err, "{}", config::place(file, found));
+        ExitCode::from(WRONG_INPUT)
+    };
+    if let Err(finding) = filter(&loaded.config.log) {
+        return unfit(&[finding], err);
+    }
     let (_log, lost) = match log(&loaded.config.log) {
         Ok(log) => log,
         Err(error) => return failed(err, WRONG_INPUT, &error),
@@ -32,7 +41,7 @@ pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
             process.wait_for_signal();
             ExitCode::SUCCESS
         }
-        Err(error @ StartError::Configuration(_)) => failed(err, WRONG_INPUT, &error),
+        Err(StartError::Configuration(BuildError(found))) => unfit(&found, err),
         Err(error) => failed(err, 1, &error),
     }
 }
@@ -42,8 +51,7 @@ const LINES: usize = 16_384;
 
 /// Sets up the log on standard error, written by a thread of its own. What is still waiting is written when the guard is dropped.
 pub(super) fn log(settings: &config::Log) -> Result<(WorkerGuard, ErrorCounter), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|error| format!("log.level: {error}; write a level such as \"info\""))?;
+    let filter = filter(settings).map_err(|finding| finding.to_string())?;
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(std::io::stderr());
     let lost = writer.error_counter();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
@@ -52,4 +60,11 @@ pub(super) fn log(settings: &config::Log) -> Result<(WorkerGuard, ErrorCounter),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
     set.map(|()| (guard, lost)).map_err(|error| format!("the log could not be set up: {error}"))
+}
+
+/// What is logged. `validate` knows levels; what a directive may be, the subscriber alone knows.
+pub(super) fn filter(settings: &config::Log) -> Result<EnvFilter, Finding> {
+    EnvFilter::try_new(&settings.level).map_err(|error| {
+        Finding::new(&["log", "level"], error, "write a level such as \"info\", or `info,pointsman::plugin=debug`")
+    })
 }

@@ -8,6 +8,8 @@
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use crate::config::unit::Wrong;
+
 /// Steps that one rendering may take: loops over some thousand items.
 const FUEL: u64 = 100_000;
 /// Bytes that one message may have.
@@ -46,17 +48,23 @@ pub(super) struct Template {
 
 impl Template {
     /// Reads a template's text.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         let mut roles = Vec::new();
         for (role, part) in messages(text) {
-            environment.add_template_owned(roles.len().to_string(), part).map_err(|error| explain(&error))?;
+            environment
+                .add_template_owned(roles.len().to_string(), part)
+                .map_err(|error| Wrong::new(format!("cannot be read as a template: {}", explain(&error)), "mend it there"))?;
             roles.push(role);
         }
-        if roles.is_empty() { Err("has no text; write the prompt into it".to_owned()) } else { Ok(Self { environment, roles }) }
+        if roles.is_empty() {
+            Err(Wrong::new("has no text", "write the prompt into it"))
+        } else {
+            Ok(Self { environment, roles })
+        }
     }
 
     /// The messages with the variables in place.
@@ -127,7 +135,7 @@ mod tests {
     use super::*;
 
     fn render(text: &str, variables: Value) -> Result<Vec<(&'static str, String)>, String> {
-        Template::parse(text)?.render(variables.as_object().unwrap())
+        Template::parse(text).map_err(|wrong| wrong.to_string())?.render(variables.as_object().unwrap())
     }
 
     #[test]
