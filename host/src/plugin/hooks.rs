@@ -19,6 +19,7 @@ use super::bindings::types::{self, PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
 use super::exports::Live;
 use super::imports::Surroundings;
+use super::last_words;
 use super::limits;
 use super::load::{Hook, Plugin};
 use super::registry::PluginSet;
@@ -75,7 +76,7 @@ impl Cause {
             return Self::Exhausted;
         }
         // wasmtime has no type for a refused grow, only its words.
-        let text = format!("{error:#}");
+        let text = last_words::told(error);
         if text.contains("forcing trap when growing") { Self::Memory } else { Self::Trap }
     }
 }
@@ -96,7 +97,7 @@ struct Failed {
 
 impl From<wasmtime::Error> for Failed {
     fn from(error: wasmtime::Error) -> Self {
-        Self { cause: Cause::of(&error), reason: format!("{error:#}") }
+        Self { cause: Cause::of(&error), reason: last_words::told(&error) }
     }
 }
 

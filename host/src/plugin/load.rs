@@ -20,6 +20,7 @@ use super::bindings::{self, lifecycle, types};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
 use super::imports::State;
+use super::last_words;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
 
@@ -271,14 +272,16 @@ fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, Refusal> {
             let mut live = Live { store, instance };
             plugin.exports.check(&mut live)?;
             let info = guest.call_describe(&mut live.store).await?;
-            Ok((info, guest.call_check(&mut live.store).await?))
+            let check = guest.call_check(&mut live.store).await;
+            Ok((info, check.map_err(|error| last_words::with(error, &live.store))?))
         };
         tokio::time::timeout(patience * 2, answers)
             .await
             .unwrap_or_else(|_| Err(wasmtime::format_err!("no answer in {patience:?}")))
     });
     const MEND: &str = "mend its `describe` and `check`";
-    let (info, check) = asked.map_err(|error| Refusal::component(format!("failed while it was checked: {error:#}"), MEND))?;
+    let (info, check) =
+        asked.map_err(|error| Refusal::component(format!("failed while it was checked: {}", last_words::told(&error)), MEND))?;
     check.map_err(|error| match error {
         types::PluginError::Config(reason) => {
             Refusal::new("config", format!("refuses its configuration: {reason}"), "change its `config` table")
