@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod dev;
 pub mod key;
+mod log;
 pub mod plugin;
 pub mod serve;
 

@@ -94,6 +94,7 @@ impl Process {
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         // Set once: there is one listener.
         let _ = gateway.counters.set(options.counters.clone());
+        let _ = gateway.drain.set(drain.clone());
 
         for (worker, socket) in sockets.into_iter().enumerate() {
             let (options, gateway, drain) = (options.clone(), gateway.clone(), drain.clone());

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Retry};
+use crate::error::{Asked, Error, Kind, Retry};
 pub use body::UpstreamBody;
 use pool::{Endpoint, Pool};
 use provider::Operation;
@@ -101,7 +101,7 @@ struct Failure {
 /// Runs a plan.
 ///
 /// # Errors
-/// When no attempt got an answer; the message lists what was tried. Where an upstream said itself that it cannot (429,
+/// When no attempt got an answer; the message names models and providers, the detail what became of each try. Where an upstream said itself that it cannot (429,
 /// 5xx), its answer is the reply.
 pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error> {
     let mut tries: Vec<Try> = Vec::with_capacity(2);
@@ -149,27 +149,38 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
             }
         }
     }
-    conclude(last, tries)
+    conclude(plan, last, tries)
+}
+
+/// What a client is told of a failure: the configuration's names, and no address.
+pub fn told(kind: Kind, model: &str, provider: &str) -> String {
+    let what = match kind {
+        Kind::UpstreamUnreachable => "cannot be reached",
+        Kind::UpstreamTimeout => "took too long to answer",
+        Kind::UpstreamDenied => "does not accept the gateway's key. Its owner must correct `key` of that provider",
+        Kind::Overloaded => "has no room just now. Try again shortly",
+        _ => "gave no whole answer that can be passed on",
+    };
+    format!("The provider `{provider}` of the model `{model}` {what}.")
 }
 
 /// Nothing worked: the upstream's own words where there are any, else ours.
-fn conclude(last: Option<Failure>, tries: Vec<Try>) -> Result<Reply, Error> {
+fn conclude(plan: &[Attempt], last: Option<Failure>, tries: Vec<Try>) -> Result<Reply, Error> {
     let Some(failure) = last else {
         return Err(Error::internal("a plan without attempts"));
     };
-    if let (Some((status, headers, body)), Some((model, endpoint))) = (failure.answer, failure.of) {
+    // Nobody could be asked: every place was taken.
+    let Some((model, endpoint)) = failure.of else { return Err(failure.error) };
+    if let Some((status, headers, body)) = failure.answer {
         return Ok(Reply { status, headers, model, endpoint, tries, body: Body::Whole(body) });
     }
-    let listed: Vec<String> = tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome)).collect();
-    if listed.len() < 2 {
-        return Err(failure.error);
+    let provider = plan.iter().find(|attempt| attempt.model == model).map_or("", |attempt| attempt.pool.name());
+    let mut message = told(failure.error.kind(), &model, provider);
+    if let [_, _, ..] = plan {
+        let models: Vec<String> = plan.iter().map(|attempt| format!("`{}`", attempt.model)).collect();
+        message = format!("No model answered of {}. {message}", models.join(", "));
     }
-    let message = format!("No upstream answered. Tried {}.", listed.join("; "));
-    let source = failure.error.source().clone();
-    let again = failure.error.comes_back_after();
-    let error = Error::new(failure.error.kind(), source, message);
-    Err(match again {
-        Some(after) => error.retry_after(after),
-        None => error,
-    })
+    let detail: Vec<&str> = tries.iter().map(|tried| tried.outcome.trim_end_matches('.')).collect();
+    let asked = Asked { model, endpoint, tries: tries.len() as u32 };
+    Err(failure.error.told(message, detail.join("; ")).having_asked(asked))
 }

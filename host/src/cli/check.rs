@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{WRONG_INPUT, failed, serve};
+use super::{WRONG_INPUT, failed, log};
 use crate::config::{self, Config, Finding, Hook, Loaded, Model};
 use crate::process;
 
@@ -45,7 +45,7 @@ fn check_file(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> io::Resu
 /// All that would keep `serve` from serving it.
 fn unfit(config: &Config) -> Vec<Finding> {
     let mut found = process::examine(config);
-    found.extend(serve::filter(&config.log).err());
+    found.extend(log::filter(&config.log).err());
     found
 }
 
