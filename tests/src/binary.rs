@@ -49,9 +49,11 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, Strin
 }
 
 impl Binary {
-    pub(crate) fn serve(folder: Folder, keys: BTreeMap<String, String>, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(executable())
-            .args(["serve", "--config"])
+    pub(crate) fn serve(folder: Folder, keys: BTreeMap<String, String>, environment: &[(&str, &str)], before: &str) -> Self {
+        // The shell becomes the binary, so that its id is the binary's.
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{before}\nexec \"$0\" serve --config \"$1\"")])
+            .arg(executable())
             .arg(folder.config())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

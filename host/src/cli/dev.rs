@@ -59,8 +59,10 @@ pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Writ
     let _watchers: Vec<Watcher> = folders.iter().filter_map(|folder| rebuild(folder)).collect();
     let _ = writeln!(out, "{}", defaults::greeting(process.address(), process.admin(), &file, &folders));
     let _ = out.flush();
-    process.wait_for_signal();
-    ExitCode::SUCCESS
+    match process.wait_for_signal() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(err, 1, &error),
+    }
 }
 
 /// The configuration's place: beside the plugins, out of version control, so that it can be read, edited and kept.

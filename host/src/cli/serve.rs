@@ -35,8 +35,10 @@ pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
     match Process::start(loaded) {
         Ok(process) => {
             let _ = process.gateway().log.set(lost);
-            process.wait_for_signal();
-            ExitCode::SUCCESS
+            match process.wait_for_signal() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(err, 1, &error),
+            }
         }
         Err(StartError::Configuration(BuildError(found))) => unfit(&found, err),
         Err(error) => failed(err, 1, &error),

@@ -3,3 +3,4 @@
 mod check;
 mod codes;
 mod dev;
+mod files;
