@@ -345,7 +345,8 @@ pub struct Prompts {
     pub pin: Map<String>,
 }
 
-/// The cache of answers.
+/// The cache of answers. A reload keeps the entries unless it changes `memory`, `semantic.max_entries` or the embedder, or shortens
+/// `ttl`; with `semantic`, any other `ttl` empties it too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {

@@ -107,22 +107,19 @@ fn settings(config: &Config) -> Vec<Settings> {
         .collect()
 }
 
-/// `[cache]`: kept over a reload that does not touch it, so that entries stay.
+/// `[cache]`: entries stay over a reload that they go with.
 pub(super) fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: Option<&State>) -> Option<Arc<Cache>> {
     let wanted = config.cache.as_ref()?;
-    let same = previous.filter(|previous| {
-        previous.config.cache.as_ref() == Some(wanted)
-            && previous.embedder.as_deref().map(Embedder::id) == embedder.map(Embedder::id)
-    });
-    if let Some(cache) = same.and_then(|previous| previous.cache.clone()) {
-        return Some(cache);
-    }
-    Some(Arc::new(Cache::new(crate::cache::Settings {
+    let settings = crate::cache::Settings {
         memory: wanted.memory.bytes(),
         ttl: wanted.ttl.get(),
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
-    })))
+    };
+    let id = |embedder: Option<&dyn Embedder>| embedder.map(|embedder| embedder.id().to_owned());
+    let before = previous.filter(|previous| id(previous.embedder.as_deref()) == id(embedder));
+    let kept = before.and_then(|previous| previous.cache.as_ref()?.under(settings));
+    Some(Arc::new(kept.unwrap_or_else(|| Cache::new(settings))))
 }
 
 /// Until a partition's own hits are audited, near hits are served at a fixed cut, whose share of wrong hits was measured. An
