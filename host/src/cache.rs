@@ -103,6 +103,11 @@ struct Numbers {
 /// The cache.
 pub struct Cache {
     settings: Settings,
+    held: Arc<Held>,
+}
+
+/// What outlives a change of settings that does not touch it.
+struct Held {
     memory: Memory,
     near: Near,
     numbers: Numbers,
@@ -111,12 +116,21 @@ pub struct Cache {
 impl Cache {
     /// An empty cache.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
+        let held = Held {
             memory: Memory::new(settings.memory),
             near: Near::new(settings.max_near, settings.ttl),
             numbers: Numbers::default(),
-        }
+        };
+        Self { settings, held: Arc::new(held) }
+    }
+
+    /// The same entries under other settings; none where what is there does not go with them: it has another size, or is there for
+    /// longer than it may be now. (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
+    pub fn under(&self, settings: Settings) -> Option<Self> {
+        let Settings { memory, ttl, max_entry: _, max_near } = self.settings;
+        let lasts = if max_near > 0 { settings.ttl == ttl } else { settings.ttl >= ttl };
+        let fits = settings.memory == memory && settings.max_near == max_near && lasts;
+        fits.then(|| Self { settings, held: self.held.clone() })
     }
 
     /// How long an entry is served, where nobody says otherwise.
@@ -136,7 +150,7 @@ impl Cache {
 
     /// The answer to the very same request.
     pub fn exact(&self, key: &ExactKey) -> Option<Arc<Entry>> {
-        let entry = self.memory.get(key)?;
+        let entry = self.held.memory.get(key)?;
         entry.served();
         Some(entry)
     }
@@ -145,14 +159,14 @@ impl Cache {
     /// [`Cache::served`].
     pub fn near(&self, partition: &Partition, vector: &[f32], text: &str, cut: f32) -> Option<Candidate> {
         let mut question = None;
-        for (score, entry) in self.near.nearest(partition, vector) {
+        for (score, entry) in self.held.near.nearest(partition, vector) {
             if score < cut {
-                self.numbers.below_cut.add(1);
+                self.held.numbers.below_cut.add(1);
                 return None;
             }
             let Some(cached) = &entry.text else { continue };
             match question.get_or_insert_with(|| Question::new(text)).veto(cached) {
-                Some(guard) => self.numbers.vetoes[guard as usize].add(1),
+                Some(guard) => self.held.numbers.vetoes[guard as usize].add(1),
                 None => return Some(Candidate { entry, score }),
             }
         }
@@ -166,67 +180,91 @@ impl Cache {
 
     /// A candidate is not to be found again.
     pub fn evict(&self, partition: &Partition, candidate: &Candidate) {
-        self.near.forget(partition, &candidate.entry);
+        self.held.near.forget(partition, &candidate.entry);
     }
 
     /// Stores an answer; with a vector it can be found by near hits too. False if it is too large.
     pub fn fill(&self, key: ExactKey, entry: Entry, near: Option<(Partition, &[f32])>) -> bool {
         if entry.answer.len() > self.settings.max_entry || entry.ttl.is_zero() {
-            self.numbers.refused.add(1);
+            self.held.numbers.refused.add(1);
             return false;
         }
         let entry = Arc::new(entry);
         if let Some((partition, vector)) = near {
-            self.near.insert(partition, vector, &entry);
+            self.held.near.insert(partition, vector, &entry);
         }
-        self.memory.put(key, entry);
-        self.numbers.stored.add(1);
+        self.held.memory.put(key, entry);
+        self.held.numbers.stored.add(1);
         true
     }
 
     /// Empties the cache.
     pub fn purge(&self) {
-        self.memory.clear();
-        self.near.clear();
+        self.held.memory.clear();
+        self.held.near.clear();
     }
 
     /// What it holds, for the administrator.
     pub fn report(&self) -> Value {
-        let (entries, bytes) = self.memory.size();
-        json!({ "entries": entries, "bytes": bytes, "partitions": self.near.partitions(), "stored": self.numbers.stored.get(), "refused": self.numbers.refused.get() })
+        let (entries, bytes) = self.held.memory.size();
+        json!({ "entries": entries, "bytes": bytes, "partitions": self.held.near.partitions(), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get() })
     }
 
     /// Its numbers for /metrics.
     pub fn expose(&self, text: &mut Exposition) {
-        let (entries, bytes) = self.memory.size();
+        let (entries, bytes) = self.held.memory.size();
         text.gauge("pointsman_cache_entries", "Entries in memory.", &[], entries as f64);
         text.gauge("pointsman_cache_bytes", "Bytes of the entries in memory.", &[], bytes as f64);
         text.counter(
             "pointsman_cache_fills_total",
             "Answers by whether they were stored.",
             &[("outcome", "stored")],
-            self.numbers.stored.get(),
+            self.held.numbers.stored.get(),
         );
         text.counter(
             "pointsman_cache_fills_total",
             "Answers by whether they were stored.",
             &[("outcome", "refused")],
-            self.numbers.refused.get(),
+            self.held.numbers.refused.get(),
         );
         text.counter(
             "pointsman_cache_near_total",
             "Near candidates that were not served, by what kept them.",
             &[("kept_by", "cut")],
-            self.numbers.below_cut.get(),
+            self.held.numbers.below_cut.get(),
         );
         for guard in Guard::ALL {
-            let value = self.numbers.vetoes[guard as usize].get();
+            let value = self.held.numbers.vetoes[guard as usize].get();
             text.counter(
                 "pointsman_cache_near_total",
                 "Near candidates that were not served, by what kept them.",
                 &[("kept_by", guard.name())],
                 value,
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_outlive_settings_that_go_with_them() {
+        let before = Settings { memory: 1 << 20, ttl: Duration::from_secs(60), max_entry: 1 << 10, max_near: 0 };
+        let near = Settings { max_near: 100, ..before };
+        let longer = Duration::from_secs(90);
+        for (before, after, stays) in [
+            (before, before, true),
+            (before, Settings { max_entry: 1, ..before }, true),
+            (before, Settings { ttl: longer, ..before }, true),
+            (before, Settings { ttl: Duration::from_secs(1), ..before }, false),
+            (before, Settings { memory: 2 << 20, ..before }, false),
+            (before, near, false),
+            (near, Settings { max_entry: 1, ..near }, true),
+            (near, Settings { ttl: longer, ..near }, false),
+        ] {
+            assert_eq!(Cache::new(before).under(after).is_some(), stays, "{before:?} {after:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod dev;
 pub mod key;
+mod log;
 pub mod plugin;
 pub mod serve;
 
@@ -65,8 +66,9 @@ enum Command {
     },
     /// Check a configuration
     ///
-    /// Prints every error with file, line, column, reason and remedy, and ends with exit code 2 if there is one. Starts
-    /// nothing and connects nowhere.
+    /// Loads what `serve` loads: plugins (compiled, and asked for their own check), prompts, the embedder, certificates, and the
+    /// keys that `env:` and `file:` refer to, which must be there as they must be for `serve`. Prints every error with file, line,
+    /// column, reason and remedy, and ends with exit code 2 if there is one. Listens nowhere and connects nowhere.
     Check {
         /// The configuration file
         #[arg(value_name = "FILE", required_unless_present = "schema")]

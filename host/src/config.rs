@@ -10,6 +10,7 @@
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
 mod embedder;
+mod finding;
 mod json;
 pub mod load;
 mod locate;
@@ -30,7 +31,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use embedder::Embedder;
-pub use load::{Loaded, load, load_text};
+pub use finding::Finding;
+pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
 pub use provider::{Breaker, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
@@ -274,7 +276,8 @@ pub struct Prompts {
     pub pin: Map<String>,
 }
 
-/// The cache of answers.
+/// The cache of answers. A reload keeps the entries unless it changes `memory`, `semantic.max_entries` or the embedder, or shortens
+/// `ttl`; with `semantic`, any other `ttl` empties it too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {

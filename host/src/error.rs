@@ -3,9 +3,11 @@
 //! What it does not do: it writes no body; `dialect::error` does, and `gateway/reply` puts the two together.
 //!
 //! **Invariant:** a [`Kind`] has one HTTP status and one code; `docs/errors.md` is made from [`Kind::ALL`].
-//! **Invariant:** a message names the field, the reason and the remedy, and never a credential.
+//! **Invariant:** a message names the field, the reason and the remedy, and never a credential; what a client is told of an upstream
+//! has the configuration's names and no address.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -149,6 +151,17 @@ pub enum Retry {
     Same(Duration),
 }
 
+/// Who was asked upstream before it came to an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The configured model.
+    pub model: Arc<str>,
+    /// The endpoint, last.
+    pub endpoint: Arc<str>,
+    /// Tries in all.
+    pub tries: u32,
+}
+
 /// What went wrong with an exchange.
 pub struct Error(Box<Inner>);
 
@@ -159,6 +172,8 @@ struct Inner {
     status: u16,
     code: String,
     message: String,
+    detail: Option<String>,
+    asked: Option<Asked>,
     param: Option<String>,
     retry_after: Option<Duration>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -175,6 +190,8 @@ impl Error {
             status,
             code: code.to_owned(),
             message: message.into(),
+            detail: None,
+            asked: None,
             param: None,
             retry_after: None,
             cause: None,
@@ -230,6 +247,21 @@ impl Error {
         self
     }
 
+    /// The same in other words for the client; `detail`, which may name addresses, is for the log alone.
+    #[must_use]
+    pub fn told(mut self, message: String, detail: String) -> Self {
+        self.0.message = message;
+        self.0.detail = Some(detail);
+        self
+    }
+
+    /// The same with who was asked.
+    #[must_use]
+    pub fn having_asked(mut self, asked: Asked) -> Self {
+        self.0.asked = Some(asked);
+        self
+    }
+
     /// The same with the field that it is about.
     #[must_use]
     pub fn about(mut self, param: &str) -> Self {
@@ -279,6 +311,16 @@ impl Error {
         &self.0.message
     }
 
+    /// The message that the log gets.
+    pub fn detail(&self) -> &str {
+        self.0.detail.as_deref().unwrap_or(&self.0.message)
+    }
+
+    /// Who was asked upstream; none where nobody was.
+    pub fn asked(&self) -> Option<&Asked> {
+        self.0.asked.as_ref()
+    }
+
     /// When to come back.
     pub fn comes_back_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -295,7 +337,7 @@ impl fmt::Debug for Error {
         out.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("source", &self.0.source)
-            .field("message", &self.0.message)
+            .field("message", &self.detail())
             .field("cause", &self.0.cause)
             .finish_non_exhaustive()
     }

@@ -34,6 +34,7 @@ use crate::dialect::Invalid;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind};
 use crate::identity::{AuthError, Principal};
+use crate::listen::drain::Drain;
 use crate::listen::{BodyError, Counters, Handler, Peer, RequestBody};
 use crate::record::{CacheOutcome, Numbers, Stage};
 use crate::upstream;
@@ -52,6 +53,8 @@ pub struct Gateway {
     draining: AtomicBool,
     /// What the listener counts, for /metrics; set once it is bound.
     pub counters: OnceLock<Arc<Counters>>,
+    /// The process's end, for exchanges that it cuts; set once there is a listener.
+    pub drain: OnceLock<Drain>,
     /// What the log had to drop, for /metrics; set where its lines are written by a thread of their own.
     pub log: OnceLock<tracing_appender::non_blocking::ErrorCounter>,
 }
@@ -84,6 +87,7 @@ impl Gateway {
             reloads: Mutex::default(),
             draining: AtomicBool::new(false),
             counters: OnceLock::new(),
+            drain: OnceLock::new(),
             log: OnceLock::new(),
         }
     }
@@ -138,6 +142,11 @@ impl Gateway {
     /// Is the process about to end?
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Is what is still running being cut?
+    fn is_cut(&self) -> bool {
+        self.drain.get().is_some_and(Drain::has_ended)
     }
 
     /// The numbers of all exchanges.

@@ -14,6 +14,7 @@ mod exports;
 pub mod hooks;
 pub mod imports;
 pub mod inspect;
+mod last_words;
 pub mod limits;
 pub mod load;
 pub mod numbers;

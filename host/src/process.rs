@@ -10,6 +10,10 @@
 //! in a metric and in the admin API.
 //! **Invariant:** a drain turns /readyz first, then stops accepting, then waits for what is in flight.
 
+mod alarm;
+mod files;
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,11 +24,14 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::reload::Watcher;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Finding, Loaded};
 use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
 use crate::listen;
 use crate::listen::drain::Drain;
+use alarm::Alarm;
+pub use alarm::Failed;
+use signals::Signals;
 
 /// Why a process did not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +68,7 @@ pub struct Process {
     admin: Option<SocketAddr>,
     gateway: Arc<Gateway>,
     orders: mpsc::UnboundedSender<Order>,
+    alarm: Alarm,
     steward: Option<JoinHandle<()>>,
 }
 
@@ -81,10 +89,12 @@ impl Process {
         for problem in &state.prompt_problems {
             tracing::warn!("{problem}");
         }
+        files::raise(config.listen.max_connections);
+        let alarm = Alarm::new(orders.clone());
         let drain = Drain::new();
         let gateway = Arc::new(Gateway::new(state));
 
-        let options = Arc::new(options(&config).map_err(BuildError::Other)?);
+        let options = Arc::new(options(&config).map_err(|finding| BuildError(vec![finding]))?);
         let sockets = listen::bind(&options, workers).map_err(system(format!("listen on {}", config.listen.address)))?;
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.listen.address);
         let admin = match &config.admin {
@@ -94,16 +104,18 @@ impl Process {
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         // Set once: there is one listener.
         let _ = gateway.counters.set(options.counters.clone());
+        let _ = gateway.drain.set(drain.clone());
 
         for (worker, socket) in sockets.into_iter().enumerate() {
-            let (options, gateway, drain) = (options.clone(), gateway.clone(), drain.clone());
+            let (options, gateway, drain, alarm) = (options.clone(), gateway.clone(), drain.clone(), alarm.clone());
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
             spawn(format!("core-{worker}"), move || {
+                let _guard = alarm.guard();
                 runtime.block_on(async move {
                     let listener = match tokio::net::TcpListener::from_std(socket) {
                         Ok(listener) => listener,
-                        Err(error) => return tracing::error!(%error, "a listener could not be used"),
+                        Err(error) => return alarm.ring(&format!("a listener could not be used ({error})")),
                     };
                     listen::serve(listener, options, gateway, drain, worker).await;
                 });
@@ -111,14 +123,16 @@ impl Process {
         }
         let steward_gateway = gateway.clone();
         let self_orders = orders.clone();
+        let steward_alarm = alarm.clone();
         let steward = spawn("steward".into(), move || {
+            let _guard = steward_alarm.guard();
             steward.block_on(
                 Steward { loaded, lasting, gateway: steward_gateway, drain, options, orders: self_orders, watcher }
                     .run(inbox, admin),
             );
         })?;
         tracing::info!(%address, admin = admin_address.map(tracing::field::display), workers, "serving");
-        Ok(Self { address, admin: admin_address, gateway, orders, steward: Some(steward) })
+        Ok(Self { address, admin: admin_address, gateway, orders, alarm, steward: Some(steward) })
     }
 
     /// Where clients connect.
@@ -144,27 +158,27 @@ impl Process {
     /// Drains and waits for the end.
     pub fn stop(mut self) {
         let _ = self.orders.send(Order::Drain);
-        self.join();
+        let _ = self.join();
     }
 
     /// Waits until a signal has ended the process.
-    pub fn wait_for_signal(mut self) {
-        self.join();
+    ///
+    /// # Errors
+    /// When it was no signal: a thread of the process panicked.
+    pub fn wait_for_signal(mut self) -> Result<(), Failed> {
+        self.join()
     }
 
-    fn join(&mut self) {
-        if let Some(steward) = self.steward.take()
-            && steward.join().is_err()
-        {
-            tracing::error!("the steward panicked");
-        }
+    fn join(&mut self) -> Result<(), Failed> {
+        let steward = self.steward.take();
+        self.alarm.join(steward)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.orders.send(Order::Drain);
-        self.join();
+        let _ = self.join();
     }
 }
 
@@ -179,13 +193,35 @@ fn aot_folder() -> Option<PathBuf> {
     Some(base.join("pointsman").join("components"))
 }
 
-fn options(config: &Config) -> Result<listen::Options, String> {
+/// What keeps a configuration that reads well from being served as it says; empty if nothing does. Everything that a start
+/// loads is loaded, with the same compiled components; nobody is listened to, and nothing is connected to.
+pub fn examine(config: &Config) -> Vec<Finding> {
+    let lasting = Lasting::new(1, aot_folder());
+    let mut found = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => match runtime.block_on(State::build(&lasting, config.clone(), None)) {
+            Ok(state) => state.unread(),
+            Err(BuildError(found)) => found,
+        },
+        Err(error) => vec![Finding::new(&["listen"], format!("no runtime can be started: {error}"), "try again")],
+    };
+    found.extend(options(config).err());
+    found
+}
+
+fn options(config: &Config) -> Result<listen::Options, Finding> {
     let listen = &config.listen;
     let tls = match &listen.tls {
-        Some(tls) => Some(
-            listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref())
-                .map_err(|error| format!("listen.tls: {error}"))?,
-        ),
+        Some(tls) => {
+            let opened = listen::tls::Reloading::open(&tls.certificate, &tls.key, tls.client_ca.as_deref());
+            Some(opened.map_err(|error| {
+                let key = match &error.file {
+                    file if *file == tls.key => "key",
+                    file if Some(file) == tls.client_ca.as_ref() => "client_ca",
+                    _ => "certificate",
+                };
+                Finding::new(&["listen", "tls", key], &error, "give PEM files that go together")
+            })?)
+        }
         None => None,
     };
     Ok(listen::Options {
@@ -319,46 +355,4 @@ fn watched(loaded: &Loaded, config: &Config) -> Vec<PathBuf> {
 fn watch(paths: &[PathBuf], orders: mpsc::UnboundedSender<Order>) -> Option<Watcher> {
     let watcher = Watcher::new(paths, move |_| drop(orders.send(Order::Reload)));
     watcher.inspect_err(|error| tracing::warn!(%error, "files cannot be watched; use SIGHUP to reload")).ok()
-}
-
-/// SIGHUP, SIGTERM, SIGINT.
-struct Signals {
-    hangup: Option<tokio::signal::unix::Signal>,
-    terminate: Option<tokio::signal::unix::Signal>,
-    interrupt: Option<tokio::signal::unix::Signal>,
-}
-
-impl Signals {
-    fn new() -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
-        let open = |kind| signal(kind).inspect_err(|error| tracing::warn!(%error, "a signal cannot be handled")).ok();
-        Self {
-            hangup: open(SignalKind::hangup()),
-            terminate: open(SignalKind::terminate()),
-            interrupt: open(SignalKind::interrupt()),
-        }
-    }
-
-    async fn next(&mut self) -> Order {
-        tokio::select! {
-            () = one(&mut self.hangup) => Order::Reload,
-            () = one(&mut self.terminate) => Order::Drain,
-            () = one(&mut self.interrupt) => Order::Drain,
-        }
-    }
-
-    /// A second request to end: whoever asks twice does not want to wait.
-    async fn again(&mut self) {
-        tokio::select! {
-            () = one(&mut self.terminate) => {}
-            () = one(&mut self.interrupt) => {}
-        }
-    }
-}
-
-async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
 }

@@ -8,5 +8,5 @@
 mod registry;
 mod render;
 
-pub use registry::{Registry, Summary};
+pub use registry::{Problem, Registry, Summary};
 pub use render::{PromptError, Rendered};

@@ -10,6 +10,7 @@ pub mod stages;
 
 use std::sync::Arc;
 
+use crate::error::Kind;
 use crate::numbers::{Count, Exposition, Times};
 pub use stages::{Stage, Stages};
 
@@ -25,11 +26,13 @@ pub enum Ending {
     Broken,
     /// An error instead of an answer.
     Refused,
+    /// Cut, because the process ended and the time for a drain was over.
+    Drained,
 }
 
 impl Ending {
     /// All, in the order of the counters.
-    pub const ALL: [Self; 4] = [Self::Left, Self::Whole, Self::Broken, Self::Refused];
+    pub const ALL: [Self; 5] = [Self::Left, Self::Whole, Self::Broken, Self::Refused, Self::Drained];
 
     /// The name in logs and metrics.
     pub fn name(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Ending {
             Self::Whole => "whole",
             Self::Broken => "broken",
             Self::Refused => "refused",
+            Self::Drained => "drained",
         }
     }
 }
@@ -91,8 +95,12 @@ pub struct Record {
     pub status: u16,
     /// How it ended.
     pub ending: Ending,
-    /// The error's code, where there was one.
+    /// The error's code, where there was one. A plugin's refusal has the plugin's own.
     pub error: Option<String>,
+    /// The error's kind, where there was one.
+    pub kind: Option<Kind>,
+    /// What became of each try, where all have failed; with addresses, which clients are not told.
+    pub detail: Option<String>,
     /// What the cache did.
     pub cache: CacheOutcome,
     /// `name@version` of the prompt.
@@ -125,6 +133,7 @@ pub struct Record {
 #[derive(Default)]
 pub struct Numbers {
     endings: [Count; Ending::ALL.len()],
+    errors: [Count; Kind::ALL.len()],
     caches: [Count; CacheOutcome::ALL.len()],
     statuses: [Count; 5],
     stages: [Times; Stage::ALL.len()],
@@ -141,6 +150,9 @@ impl Numbers {
     /// Books an exchange that has ended, and writes its line.
     pub fn book(&self, record: &Record) {
         self.endings[record.ending as usize].add(1);
+        if let Some(kind) = record.kind {
+            self.errors[kind as usize].add(1);
+        }
         self.caches[record.cache as usize].add(1);
         self.statuses[usize::from(record.status / 100).clamp(1, 5) - 1].add(1);
         for (stage, took) in record.stages.iter() {
@@ -169,6 +181,15 @@ impl Numbers {
                 "Exchanges by how they ended for the client.",
                 &[("ending", ending.name())],
                 value,
+            );
+        }
+        for kind in Kind::ALL {
+            let (_, code, _) = kind.describe();
+            text.counter(
+                "pointsman_errors_total",
+                "Exchanges that ended in an error, by its code; `rejected`: a plugin refused them.",
+                &[("code", code)],
+                self.errors[kind as usize].get(),
             );
         }
         for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&self.statuses) {
@@ -223,6 +244,9 @@ impl Numbers {
 
 /// One line for one exchange. Client strings are field values: the log's format escapes them.
 fn line(record: &Record) {
+    // Names are plugins' own, so they travel as one value; the last of a name counts.
+    let object = || record.labels.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+    let labels = (!record.labels.is_empty()).then(|| serde_json::Value::Object(object()));
     tracing::info!(
         target: "pointsman::exchange",
         id = record.id,
@@ -233,11 +257,12 @@ fn line(record: &Record) {
         status = record.status,
         ending = record.ending.name(),
         error = record.error,
+        detail = record.detail,
         cache = record.cache.name(),
         prompt = record.prompt,
         plugins = record.plugins.join(","),
         reason = record.reason,
-        labels = ?record.labels,
+        labels = labels.map(tracing::field::display),
         streamed = record.streamed,
         tries = record.tries,
         hedged = record.hedged,

@@ -34,7 +34,7 @@ use futures_util::future::{Either, select};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Retry, Source};
+use crate::error::{Asked, Error, Kind, Retry, Source};
 pub use body::UpstreamBody;
 use endpoint::{Endpoint, Permit};
 use pool::{Ask, Busy, Pool};
@@ -119,10 +119,10 @@ struct Failure {
 /// Runs a plan.
 ///
 /// # Errors
-/// When no attempt got an answer; the message lists what was tried. Where an upstream said itself that it cannot (429,
-/// 5xx), its answer is the reply.
+/// When no attempt got an answer; the message names models and providers, the detail what became of each try. Where an upstream
+/// said itself that it cannot (429, 5xx), its answer is the reply.
 pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error> {
-    let mut run = Run { context, tries: Vec::with_capacity(2), hedged: false, last: None };
+    let mut run = Run { context, tries: Vec::with_capacity(2), reasons: Vec::new(), hedged: false, last: None };
     for (place, attempt) in plan.iter().enumerate() {
         if let Some(reply) = run.attempt(attempt, place + 1 == plan.len()).await {
             return Ok(reply);
@@ -138,6 +138,8 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
 struct Run<'a> {
     context: &'a Context<'a>,
     tries: Vec<Try>,
+    /// What became of each try that failed, in words for the client.
+    reasons: Vec<String>,
     hedged: bool,
     /// The failure that the client is told of, if nothing better comes.
     last: Option<Failure>,
@@ -227,7 +229,7 @@ impl Run<'_> {
     fn lost(&mut self, endpoint: &Endpoint, began: Instant) {
         let waited = began.elapsed();
         endpoint.kept_waiting(waited);
-        let outcome = format!("no answer after {} ms, when another endpoint had begun", waited.as_millis());
+        let outcome = format!("{} had not begun after {} ms, when another did.", endpoint.authority(), waited.as_millis());
         self.tries.push(Try { endpoint: endpoint.authority().clone(), outcome });
     }
 
@@ -244,6 +246,7 @@ impl Run<'_> {
                 failure.of = Some((attempt.model.clone(), authority.clone()));
                 tracing::debug!(exchange = self.context.id, endpoint = &*authority, error = %failure.error, "a try failed");
                 self.tries.push(Try { endpoint: authority, outcome: failure.error.message().to_owned() });
+                self.reasons.push(told(&failure.error, endpoint.authority(), &attempt.model, attempt.pool.name()));
                 let retry = failure.error.retry();
                 self.keep(failure);
                 Err(retry)
@@ -260,41 +263,66 @@ impl Run<'_> {
 
     fn none_chosen(&mut self, attempt: &Attempt, busy: Busy) {
         let name = attempt.pool.name();
-        let (message, after) = match busy {
+        let (outcome, after) = match busy {
             // The failure that led here says more.
             Busy::NoOther => return,
-            Busy::Full => (format!("Every endpoint of `{name}` is at its limit. Try again shortly."), Duration::from_secs(1)),
-            Busy::Open(pause) => (format!("Every endpoint of `{name}` is left alone after failures. Try again shortly."), pause),
+            Busy::Full => (format!("Every endpoint of `{name}` is at its limit."), Duration::from_secs(1)),
+            Busy::Open(pause) => (
+                format!("Every endpoint of `{name}` is left alone after failures, the first for {} ms.", pause.as_millis()),
+                pause,
+            ),
         };
-        self.tries.push(Try { endpoint: name.into(), outcome: message.clone() });
-        let error = Error::upstream(Kind::Overloaded, name, Retry::Elsewhere, message).retry_after(after);
+        self.tries.push(Try { endpoint: name.into(), outcome: outcome.clone() });
+        let error = Error::upstream(Kind::Overloaded, name, Retry::Elsewhere, String::new()).retry_after(after);
+        let reason = told(&error, name, &attempt.model, name);
+        self.reasons.push(reason.clone());
         if self.last.is_none() {
-            self.last = Some(Failure::from(error));
+            self.last = Some(Failure::from(error.told(reason, outcome)));
         }
     }
 
     /// Nothing worked: the upstream's own words where there are any, else ours.
     fn conclude(self) -> Result<Reply, Error> {
-        let Self { tries, hedged, last, .. } = self;
+        let Self { tries, mut reasons, hedged, last, .. } = self;
         let Some(failure) = last else {
             return Err(Error::internal("a plan without attempts"));
         };
-        if let (Some((status, headers, body)), Some((model, endpoint))) = (failure.answer, failure.of) {
+        // Nobody could be asked.
+        let Some((model, endpoint)) = failure.of else { return Err(failure.error) };
+        if let Some((status, headers, body)) = failure.answer {
             return Ok(Reply { status, headers, model, endpoint, tries, hedged, body: Body::Whole(body) });
         }
-        if tries.len() < 2 {
-            return Err(failure.error);
-        }
-        let listed: Vec<String> = tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome)).collect();
-        let message = format!("No upstream answered. Tried {}.", listed.join("; "));
-        let error = if tries.iter().all(|tried| tried.endpoint == tries[0].endpoint) {
-            Error::new(failure.error.kind(), failure.error.source().clone(), message)
+        let one_asked = tries.iter().all(|tried| tried.endpoint == tries[0].endpoint);
+        let detail: Vec<&str> = tries.iter().map(|tried| tried.outcome.trim_end_matches('.')).collect();
+        let detail = detail.join("; ");
+        let asked = Asked { model, endpoint, tries: tries.len() as u32 };
+        reasons.dedup();
+        let message = reasons.join(" ");
+        let again = failure.error.comes_back_after();
+        let error = if one_asked {
+            failure.error.told(message, detail)
         } else {
-            Error::new(Kind::NoUpstream, Source::Gateway, message)
+            Error::new(Kind::NoUpstream, Source::Gateway, String::new()).told(format!("No upstream answered. {message}"), detail)
         };
-        Err(match failure.error.comes_back_after() {
+        Err(match again {
             Some(after) => error.retry_after(after),
             None => error,
-        })
+        }
+        .having_asked(asked))
     }
+}
+
+/// What a client is told of a failure: the configuration's names, which bound on time was passed, and no address.
+pub fn told(error: &Error, endpoint: &str, model: &str, provider: &str) -> String {
+    let what = match error.kind() {
+        Kind::UpstreamUnreachable => "cannot be reached.",
+        Kind::UpstreamTimeout => {
+            let bound = error.message().strip_prefix(endpoint).unwrap_or(".");
+            return format!("The provider `{provider}` of the model `{model}` took too long: it{bound}");
+        }
+        Kind::UpstreamDenied => "does not accept the gateway's key. Its owner must correct `key` of that provider.",
+        Kind::Overloaded => "has no room just now. Try again shortly.",
+        _ => "gave no whole answer that can be passed on.",
+    };
+    format!("The provider `{provider}` of the model `{model}` {what}")
 }

@@ -38,15 +38,22 @@ pub fn executable() -> PathBuf {
 
 /// Runs a command of the binary to its end: exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(executable()).args(arguments).output().expect("the binary runs");
+    run_with(arguments, &[])
+}
+
+/// The same with these variables in its environment.
+pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let output = Command::new(executable()).args(arguments).envs(environment.iter().copied()).output().expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the binary prints UTF-8");
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
 impl Binary {
-    pub(crate) fn serve(folder: Folder, keys: BTreeMap<String, String>, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(executable())
-            .args(["serve", "--config"])
+    pub(crate) fn serve(folder: Folder, keys: BTreeMap<String, String>, environment: &[(&str, &str)], before: &str) -> Self {
+        // The shell becomes the binary, so that its id is the binary's.
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{before}\nexec \"$0\" serve --config \"$1\"")])
+            .arg(executable())
             .arg(folder.config())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

@@ -230,7 +230,13 @@ impl Host {
     /// Starts the real binary, with these variables in its environment.
     pub fn spawn_with(self, environment: &[(&str, &str)]) -> Binary {
         self.folder.write(Folder::CONFIG, self.text().as_bytes());
-        Binary::serve(self.folder, self.keys, environment)
+        Binary::serve(self.folder, self.keys, environment, "")
+    }
+
+    /// Starts the real binary after a line of the shell, such as `ulimit -n 100`.
+    pub fn spawn_after(self, line: &str) -> Binary {
+        self.folder.write(Folder::CONFIG, self.text().as_bytes());
+        Binary::serve(self.folder, self.keys, &[], line)
     }
 }
 

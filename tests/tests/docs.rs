@@ -36,7 +36,7 @@ fn errors() {
 fn configuration() {
     let schema = config::schema();
     let mut page = String::from(
-        "# Configuration\n\nMade from `host/src/config.rs`. TOML; unknown keys are errors; a section that is absent is off. Durations and sizes carry their unit (`\"5ms\"`,\n`\"30s\"`, `\"16MiB\"`). `pointsman check FILE` names every error with its place, and `pointsman check --schema` prints the JSON schema.\n",
+        "# Configuration\n\nMade from `host/src/config.rs`. TOML; unknown keys are errors; a section that is absent is off. Durations and sizes carry their unit (`\"5ms\"`,\n`\"30s\"`, `\"16MiB\"`). `pointsman check FILE` loads what `serve` would (plugins, prompts,\ncertificates, the embedder, the keys that `env:` and `file:` refer to) and names every error with its place;\n`pointsman check --schema` prints the JSON schema.\n",
     );
     section(&schema, &schema, "", &mut page);
     check("configuration.md", &page);

@@ -97,6 +97,10 @@ fn the_grace_ends() {
     assert_eq!(host.ends_within(SOON).expect("the grace is one second").code(), Some(0));
     let whole = streams.iter_mut().filter_map(|stream| stream.answer().ok()).filter(|answer| answer.whole).count();
     assert_eq!(whole, 0, "what was cut does not look whole");
+    // Their clients were there to the last: it is not them who left.
+    let booked = |ending: &str| host.log().iter().filter(|line| line.contains(&format!("\"ending\":\"{ending}\""))).count();
+    eventually("all of them booked", || (booked("drained") == STREAMS).then_some(()));
+    assert_eq!(booked("left"), 0);
     fake.wait_for_departures(STREAMS);
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
     let problems: Vec<Value> = state
         .problems
         .iter()
-        .map(|problem| json!({ "plugin": problem.plugin, "file": problem.file, "reason": problem.reason }))
+        .map(|problem| json!({ "plugin": problem.plugin, "file": problem.file, "reason": problem.refusal.to_string() }))
         .collect();
     Json(json!({ "plugins": plugins, "problems": problems }))
 }
@@ -85,7 +85,7 @@ pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {
         .flat_map(|registry| registry.list())
         .map(|prompt| (prompt.name.to_owned(), json!({ "default": prompt.default, "versions": prompt.versions })))
         .collect();
-    Json(json!({ "prompts": prompts, "problems": state.prompt_problems }))
+    Json(json!({ "prompts": prompts, "problems": state.prompt_problems.iter().map(ToString::to_string).collect::<Vec<_>>() }))
 }
 
 pub(super) async fn cache(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -108,6 +108,22 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
         );
     }
     for plugin in plugins {
+        text.counter(
+            "pointsman_plugin_rejections_total",
+            "Requests that a plugin has refused.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.rejections.get(),
+        );
+    }
+    for plugin in plugins {
+        text.counter(
+            "pointsman_plugin_vetoes_total",
+            "Near hits that were not served because a plugin said so, or could not say.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.vetoes.get(),
+        );
+    }
+    for plugin in plugins {
         let numbers = &plugin.numbers;
         for (what, count) in [("log line", &numbers.dropped_log_lines), ("metric", &numbers.guest.dropped)] {
             text.counter(

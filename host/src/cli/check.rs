@@ -1,13 +1,15 @@
 //! `pointsman check FILE`: everything that is wrong with a configuration, or a summary of what it says.
 //!
-//! Connects to nothing and loads no component: a file can be checked on a machine that runs no pointsman.
+//! What it does not do: it listens nowhere and connects to nothing. All else that `serve` loads it loads too, so that what it passes
+//! is served. It is stricter in one thing: a prompt that cannot be read, which `serve` goes without.
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{WRONG_INPUT, failed};
-use crate::config::{self, Config, Hook, Loaded, Model};
+use super::{WRONG_INPUT, failed, log};
+use crate::config::{self, Config, Finding, Hook, Loaded, Model};
+use crate::process;
 
 /// Checks a file, or prints the configuration's JSON schema. A summary or the schema goes to `out`, warnings and errors to
 /// `err`. Exit code 0, or 2 if there is an error.
@@ -25,7 +27,7 @@ pub fn check(file: Option<&Path>, schema: bool, out: &mut dyn Write, err: &mut d
 }
 
 fn check_file(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
-    match config::load(file) {
+    match config::load_and(file, unfit) {
         Ok(loaded) => {
             loaded.warnings.iter().try_for_each(|warning| write!(err, "{warning}"))?;
             summary(file, &loaded, out)?;
@@ -38,6 +40,13 @@ fn check_file(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> io::Resu
             Ok(WRONG_INPUT)
         }
     }
+}
+
+/// All that would keep `serve` from serving it.
+fn unfit(config: &Config) -> Vec<Finding> {
+    let mut found = process::examine(config);
+    found.extend(log::filter(&config.log).err());
+    found
 }
 
 fn summary(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {

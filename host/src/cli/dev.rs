@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{WRONG_INPUT, demo, failed, serve};
+use super::{WRONG_INPUT, demo, failed, log};
 use crate::config::reload::Watcher;
 use crate::config::{self, Log};
 use crate::plugin::build;
@@ -21,8 +21,8 @@ use crate::process::Process;
 
 /// Serves the folder `dir` until a signal.
 pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let log = Log { level: std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| "info".to_owned()), ..Log::default() };
-    let (_log, lost) = match serve::log(&log) {
+    let settings = Log { level: std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| "info".to_owned()), ..Log::default() };
+    let (_log, lost) = match log::set_up(&settings) {
         Ok(log) => log,
         Err(error) => return failed(err, WRONG_INPUT, &error),
     };
@@ -59,8 +59,10 @@ pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Writ
     let _watchers: Vec<Watcher> = folders.iter().filter_map(|folder| rebuild(folder)).collect();
     let _ = writeln!(out, "{}", defaults::greeting(process.address(), process.admin(), &file, &folders));
     let _ = out.flush();
-    process.wait_for_signal();
-    ExitCode::SUCCESS
+    match process.wait_for_signal() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(err, 1, &error),
+    }
 }
 
 /// The configuration's place: beside the plugins, out of version control, so that it can be read, edited and kept.

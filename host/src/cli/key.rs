@@ -32,7 +32,8 @@ fn make(name: &str, tenant: &str, out: &mut dyn Write, err: &mut dyn Write) -> i
     let made = Keys::generate(name, tenant).map_err(io::Error::other)?;
     writeln!(out, "{}", made.key.expose_secret())?;
     out.flush()?;
-    writeln!(err, "\nThis key is shown once and stored nowhere. Put this entry into the configuration file:\n")?;
+    // Comments: who appends it all to the configuration file has a file that is read.
+    writeln!(err, "\n# This key is shown once and stored nowhere. Put this entry into the configuration file:\n")?;
     write!(err, "{}", made.entry)
 }
 
@@ -52,6 +53,7 @@ mod tests {
         assert!(out.starts_with("pm-") && out.ends_with('\n') && out.trim().len() == 50, "{out}");
         assert!(err.contains("[keys.app]\nhash = \"blake3:") && err.contains("tenant = \"team-a\"\n"), "{err}");
         assert!(!err.contains(out.trim()));
+        err.parse::<toml::Table>().unwrap();
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
             let _ = writeln!(out, "{} ({} bytes, sha256:{}{unchanged})", built.component.display(), built.size, built.digest);
             ExitCode::SUCCESS
         }
+        // A folder that is none, or no package, is wrong as an argument is; everything after that is a build that failed.
+        Err(error @ builder::BuildError::Manifest { .. }) => failed(err, WRONG_INPUT, &error),
         Err(error) => failed(err, 1, &error),
     }
 }

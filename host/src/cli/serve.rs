@@ -4,10 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-
-use super::{WRONG_INPUT, failed};
-use crate::config::{self, LogFormat};
+use super::{WRONG_INPUT, failed, log};
+use crate::config::{self, Finding};
+use crate::gateway::state::BuildError;
 use crate::process::{Process, StartError};
 
 /// Serves `file` until SIGTERM or SIGINT.
@@ -19,7 +18,14 @@ pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
             return ExitCode::from(WRONG_INPUT);
         }
     };
-    let (_log, lost) = match log(&loaded.config.log) {
+    let unfit = |found: &[Finding], err: &mut dyn Write| {
+        let _ = write!(err, "{}", config::place(file, found));
+        ExitCode::from(WRONG_INPUT)
+    };
+    if let Err(finding) = log::filter(&loaded.config.log) {
+        return unfit(&[finding], err);
+    }
+    let (_log, lost) = match log::set_up(&loaded.config.log) {
         Ok(log) => log,
         Err(error) => return failed(err, WRONG_INPUT, &error),
     };
@@ -29,27 +35,12 @@ pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
     match Process::start(loaded) {
         Ok(process) => {
             let _ = process.gateway().log.set(lost);
-            process.wait_for_signal();
-            ExitCode::SUCCESS
+            match process.wait_for_signal() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(err, 1, &error),
+            }
         }
-        Err(error @ StartError::Configuration(_)) => failed(err, WRONG_INPUT, &error),
+        Err(StartError::Configuration(BuildError(found))) => unfit(&found, err),
         Err(error) => failed(err, 1, &error),
     }
-}
-
-/// Lines that may wait to be written. A reader of the log that stalls must not stall the exchanges: what is over is dropped.
-const LINES: usize = 16_384;
-
-/// Sets up the log on standard error, written by a thread of its own. What is still waiting is written when the guard is dropped.
-pub(super) fn log(settings: &config::Log) -> Result<(WorkerGuard, ErrorCounter), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|error| format!("log.level: {error}; write a level such as \"info\""))?;
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(std::io::stderr());
-    let lost = writer.error_counter();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let set = match settings.format {
-        LogFormat::Human => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-    };
-    set.map(|()| (guard, lost)).map_err(|error| format!("the log could not be set up: {error}"))
 }

@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 use super::locate::{Document, prune, shown};
 use super::report::{Fault, Problem, Report, Severity};
-use super::{Config, Embedder, Model, SecretOrString, SecretRef, schema, suggest, validate};
+use super::{Config, Embedder, Finding, Model, SecretOrString, SecretRef, schema, suggest, validate};
 
 /// No file is read beyond this: a configuration is a page, and a wrong path may be a log.
 const MAX_FILE: u64 = 4 << 20;
@@ -48,6 +48,27 @@ impl Loaded {
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
+    load_text(&read(path)?, path)
+}
+
+/// Reads a configuration file, and asks `of` what keeps what it says from being in force.
+///
+/// # Errors
+/// Everything that is wrong with it, and all that `of` has found, in the order of the file.
+pub fn load_and(path: &Path, of: impl FnOnce(&Config) -> Vec<Finding>) -> Result<Loaded, Report> {
+    load_parts(&read(path)?, path, of)
+}
+
+/// Findings at their places in a file that reads well.
+pub fn place(path: &Path, findings: &[Finding]) -> Report {
+    match load_and(path, |_| findings.to_vec()) {
+        Err(report) => report,
+        // Only without a finding.
+        Ok(loaded) => Report { problems: loaded.warnings },
+    }
+}
+
+fn read(path: &Path) -> Result<String, Report> {
     let unreadable = |error: std::io::Error| {
         Report::of_file(
             path,
@@ -60,11 +81,10 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
         return Err(Report::of_file(path, "is not a file of at most 4 MiB".to_owned(), "name the TOML file itself"));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Report::of_file(path, format!("is not UTF-8 at byte {at}"), "save it as UTF-8")
-    })?;
-    load_text(&text, path)
+    })
 }
 
 /// Reads a configuration from text that was read from `path`, or that pretends to be: its folder is what relative paths are
@@ -73,27 +93,49 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(text: &str, path: &Path) -> Result<Loaded, Report> {
+    load_parts(text, path, |_| Vec::new())
+}
+
+fn load_parts(text: &str, path: &Path, of: impl FnOnce(&Config) -> Vec<Finding>) -> Result<Loaded, Report> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let mut faults: Vec<Fault> = errors.iter().map(syntax_fault).collect();
         // The second error at one place is a consequence of the first.
         faults.dedup_by_key(|fault| fault.span.start);
-        return Err(Report { problems: place(faults, path, text, None) });
+        return Err(Report { problems: placed(faults, path, text, None) });
     }
     let mut document = Document::new(table.get_ref());
     let mut faults = Vec::new();
     let mut config = deserialise(table, &mut document, &mut faults);
     resolve_paths(&mut config, path.parent().unwrap_or(Path::new("")));
     validate::validate(&config, &document, &mut faults);
+    add(of(&config), &document, &mut faults);
     let failed = faults.iter().any(|fault| fault.severity == Severity::Error);
-    let problems = place(faults, path, text, Some(&document));
+    let problems = placed(faults, path, text, Some(&document));
     if failed {
         return Err(Report { problems });
     }
     Ok(Loaded { config, warnings: problems, path: Some(path.to_owned()), digest: *blake3::hash(text.as_bytes()).as_bytes() })
 }
 
-fn place(mut faults: Vec<Fault>, path: &Path, text: &str, document: Option<&Document>) -> Vec<Problem> {
+/// Adds what was found beside what is wrong already. An entry that has an error may be found wanting for just that, and a warning
+/// has come true.
+fn add(mut found: Vec<Finding>, document: &Document, faults: &mut Vec<Fault>) {
+    let wrong: Vec<&[String]> =
+        faults.iter().filter(|fault| fault.severity == Severity::Error).map(|fault| &fault.path[..]).collect();
+    found.retain(|finding| !wrong.iter().any(|path| finding.is_of(path)));
+    if !wrong.is_empty() {
+        // A provider that is wrong was taken out, and the models that name it are not at fault.
+        found.retain(|finding| finding.key.first().is_none_or(|section| section != "models"));
+    }
+    faults.retain(|fault| fault.severity == Severity::Error || !found.iter().any(|finding| finding.key == fault.path));
+    faults.extend(found.into_iter().map(|Finding { key, reason, remedy }| {
+        let span = document.nearest(&key).map_or(0..0, |node| node.value.clone());
+        Fault { severity: Severity::Error, path: key, span, reason, remedy }
+    }));
+}
+
+fn placed(mut faults: Vec<Fault>, path: &Path, text: &str, document: Option<&Document>) -> Vec<Problem> {
     if faults.len() > MAX_PROBLEMS {
         faults.retain(|fault| fault.severity == Severity::Error);
     }

@@ -24,7 +24,8 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    pub(super) fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A reason and a remedy.
+    pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { reason: reason.into(), remedy: remedy.into() }
     }
 }

@@ -182,14 +182,14 @@ impl Stream {
         if self.split {
             self.ready.push_back(Bytes::from_static(b"\n\n"));
         }
-        self.ready.push_back(dialect::error::event(error.status().as_u16(), error.message(), Some(error.code())));
+        self.ready.push_back(dialect::error::event(error.status().as_u16(), &course.told(error), Some(error.code())));
         note(course, error);
     }
 }
 
 fn note(course: &mut Course, error: &Error) {
     course.record.ending = Ending::Broken;
-    course.record.error = Some(error.code().to_owned());
+    course.failed(error);
     tracing::warn!(exchange = course.exchange.id, "after the commit point: {error}");
 }
 

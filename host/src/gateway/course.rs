@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::models::Entry;
 use super::{Exchange, Gateway};
 use crate::dialect::answer::Usage;
 use crate::dialect::openai_chat::ChatRequest;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Source};
 use crate::plugin::Plugin;
 use crate::plugin::bindings::types;
 use crate::plugin::hooks::Session;
 use crate::record::cost::Tokens;
-use crate::record::{Record, Stage};
+use crate::record::{Ending, Record, Stage};
 use crate::upstream;
 
 /// What goes down the line.
@@ -93,11 +94,36 @@ impl Course {
 
     /// An upstream has begun to answer, or none has.
     pub(super) fn answered(&mut self, answer: &Result<upstream::Reply, Error>) {
-        if let Ok(answer) = answer {
-            self.record.model = Some(answer.model.clone());
-            self.record.endpoint = Some(answer.endpoint.to_string());
-            self.record.tries = answer.tries.len() as u32;
-            self.record.hedged = answer.hedged;
+        let (model, endpoint, tries) = match answer {
+            Ok(answer) => (&answer.model, &answer.endpoint, answer.tries.len() as u32),
+            Err(error) => match error.asked() {
+                Some(asked) => (&asked.model, &asked.endpoint, asked.tries),
+                None => return,
+            },
+        };
+        self.record.model = Some(model.clone());
+        self.record.endpoint = Some(endpoint.to_string());
+        self.record.tries = tries;
+        self.record.hedged = answer.as_ref().is_ok_and(|answer| answer.hedged);
+    }
+
+    /// An error that the exchange ends in. Addresses of upstreams go no further than this.
+    pub(super) fn failed(&mut self, error: &Error) {
+        self.record.error = Some(error.code().to_owned());
+        self.record.kind = Some(error.kind());
+        if error.asked().is_some() || matches!(error.source(), Source::Upstream(_)) {
+            self.record.detail = Some(error.detail().to_owned());
+        }
+    }
+
+    /// A failure of the upstream that has begun to answer, in words for the client.
+    pub(super) fn told(&self, error: &Error) -> String {
+        let model = self.record.model.as_deref().unwrap_or_default();
+        match self.exchange.state.models.get(model) {
+            Some(Entry::Upstream(model)) => {
+                upstream::told(error, self.record.endpoint.as_deref().unwrap_or_default(), &model.name, &model.provider)
+            }
+            _ => "The upstream failed.".to_owned(),
         }
     }
 
@@ -119,6 +145,9 @@ impl Course {
 impl Drop for Course {
     fn drop(&mut self) {
         self.record.total_us = self.exchange.started.elapsed().as_micros() as u64;
+        if self.record.ending == Ending::Left && self.gateway.is_cut() {
+            self.record.ending = Ending::Drained;
+        }
         self.record.labels = self.exchange.labels();
         self.gateway.numbers.book(&self.record);
     }

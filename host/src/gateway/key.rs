@@ -209,14 +209,13 @@ async fn confirmed(
         }),
         hits: entry.hits.load(std::sync::atomic::Ordering::Relaxed),
     };
-    match session.confirm(by, request, &hit).await {
-        Verdict::Serve => true,
-        Verdict::Veto => false,
-        Verdict::Evict => {
-            cache.evict(&near.partition, candidate);
-            false
-        }
+    let verdict = session.confirm(by, request, &hit).await;
+    if let Verdict::Evict = verdict {
+        cache.evict(&near.partition, candidate);
     }
+    let serve = matches!(verdict, Verdict::Serve);
+    by.numbers.vetoes.add(u64::from(!serve));
+    serve
 }
 
 impl Wanted {

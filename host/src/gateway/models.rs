@@ -14,7 +14,8 @@ use secrecy::ExposeSecret;
 use super::Exchange;
 use super::course::Course;
 use super::reply::{self, Reply};
-use crate::config::{self, Config};
+use crate::config::unit::Wrong;
+use crate::config::{self, Config, Finding};
 use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
@@ -57,7 +58,7 @@ pub struct Models(IndexMap<Arc<str>, Entry>);
 
 impl Models {
     /// The models of a configuration, each with its pool.
-    pub(super) fn build(config: &Config, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Self, String> {
+    pub(super) fn build(config: &Config, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Self, Vec<Finding>> {
         let entries = config.models.iter().map(|(name, model)| {
             let name: Arc<str> = name.as_str().into();
             let entry = match model {
@@ -69,7 +70,7 @@ impl Models {
             };
             Ok((name, entry))
         });
-        entries.collect::<Result<_, String>>().map(Self)
+        all(entries).map(Self)
     }
 
     /// An entry by name.
@@ -131,9 +132,11 @@ impl Models {
     }
 }
 
-fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Model, String> {
-    let pool =
-        pools.get(&model.provider).ok_or_else(|| format!("models.{name}.provider: there is no provider `{}`", model.provider))?;
+fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<String, Arc<Pool>>) -> Result<Model, Finding> {
+    let pool = pools.get(&model.provider).ok_or_else(|| {
+        let reason = format!("there is no provider `{}`", model.provider);
+        Finding::new(&["models", &**name, "provider"], reason, "name an entry of [providers]")
+    })?;
     Ok(Model {
         name: name.clone(),
         provider: model.provider.as_str().into(),
@@ -149,45 +152,57 @@ fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<Str
     })
 }
 
+/// The values, or everything that is wrong with any of them.
+fn all<T, C: FromIterator<T>>(results: impl Iterator<Item = Result<T, Finding>>) -> Result<C, Vec<Finding>> {
+    let mut found = Vec::new();
+    let values: C = results.filter_map(|result| result.map_err(|finding| found.push(finding)).ok()).collect();
+    if found.is_empty() { Ok(values) } else { Err(found) }
+}
+
 /// A pool per provider; endpoints that stay keep their connections and their history.
 pub(super) fn pools(
     config: &Config,
     workers: usize,
     previous: Option<&BTreeMap<String, Arc<Pool>>>,
-) -> Result<BTreeMap<String, Arc<Pool>>, String> {
-    let pools = config.providers.iter().map(|(name, provider)| {
+) -> Result<BTreeMap<String, Arc<Pool>>, Vec<Finding>> {
+    all(config.providers.iter().map(|(name, provider)| {
         let before = previous.and_then(|previous| previous.get(name)).map(|pool| &**pool);
         let pool = Pool::build(settings(name, provider)?, workers, before)
-            .map_err(|error| format!("providers.{name}.endpoints: {error}"))?;
+            .map_err(|error| Finding::new(&["providers", name.as_str(), "endpoints"], error, "write absolute URLs"))?;
         Ok((name.clone(), Arc::new(pool)))
-    });
-    pools.collect()
+    }))
 }
 
-fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, String> {
+fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, Finding> {
+    const SENDABLE: &str = "remove line breaks and control characters";
+    let wrong = |key: &[&str], wrong: Wrong| {
+        let path: Vec<&str> = ["providers", name].iter().chain(key).copied().collect();
+        Finding::new(&path, wrong.reason, wrong.remedy)
+    };
     let kind = match provider.kind {
         config::ProviderKind::OpenAi => "openai",
     };
-    let protocol = provider::named(kind).ok_or_else(|| format!("providers.{name}.kind: `{kind}` is not spoken"))?;
+    let protocol = provider::named(kind)
+        .ok_or_else(|| wrong(&["kind"], Wrong::new(format!("`{kind}` is not spoken"), "write \"openai\"")))?;
     let key = match &provider.key {
         None => None,
         Some(reference) => {
-            let secret =
-                reference.resolve().map_err(|wrong| format!("providers.{name}.key: {}; {}", wrong.reason, wrong.remedy))?;
+            let secret = reference.resolve().map_err(|error| wrong(&["key"], error))?;
             let header = (protocol.authenticate)(secret.expose_secret());
-            Some(header.ok_or_else(|| {
-                format!("providers.{name}.key: {reference} cannot be sent in a header; remove line breaks and control characters")
-            })?)
+            let unfit = || Wrong::new(format!("{reference} cannot be sent in a header"), SENDABLE);
+            Some(header.ok_or_else(|| wrong(&["key"], unfit()))?)
         }
     };
     let mut headers = HeaderMap::new();
     for (header, value) in &provider.headers {
-        let wrong = |reason: &dyn std::fmt::Display| format!("providers.{name}.headers.{header}: {reason}");
-        let value_of = value.resolve().map_err(|error| wrong(&error.reason))?;
-        let mut value =
-            HeaderValue::from_str(value_of.expose_secret()).map_err(|_| wrong(&"the value cannot be sent in a header"))?;
+        let wrong = |error: Wrong| wrong(&["headers", header.as_str()], error);
+        let value_of = value.resolve().map_err(wrong)?;
+        let mut value = HeaderValue::from_str(value_of.expose_secret())
+            .map_err(|_| wrong(Wrong::new("the value cannot be sent in a header", SENDABLE)))?;
         value.set_sensitive(true);
-        headers.insert(HeaderName::from_bytes(header.as_bytes()).map_err(|error| wrong(&error))?, value);
+        let header = HeaderName::from_bytes(header.as_bytes())
+            .map_err(|error| wrong(Wrong::new(error.to_string(), "use letters, digits and -")))?;
+        headers.insert(header, value);
     }
     let times = &provider.timeouts;
     Ok(pool::Settings {

@@ -154,6 +154,7 @@ fn role(role: Role) -> &'static str {
 
 /// A plugin's refusal, for the client.
 pub(super) fn rejected(by: &Plugin, rejection: Rejection) -> Error {
+    by.numbers.rejections.add(1);
     let after = rejection.retry_after_ms.map(|ms| Duration::from_millis(u64::from(ms)));
     Error::rejected(by.name(), rejection.status, &rejection.code, &rejection.message, after)
 }

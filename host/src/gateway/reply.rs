@@ -20,7 +20,7 @@ use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::sse;
 use crate::dialect::stream::replay;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Source};
 use crate::record::{CacheOutcome, Ending, Stage};
 use crate::upstream::{self, Body};
 
@@ -92,14 +92,20 @@ pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, scor
 /// An error, in the shape from which OpenAI's SDKs make a typed exception.
 pub(super) fn refused(course: &mut Course, error: &Error, allow: Option<&'static str>) -> Reply {
     course.record.ending = Ending::Refused;
-    course.record.error = Some(error.code().to_owned());
+    course.failed(error);
+    // Who refused, or failed and must not be gone without.
+    if let Source::Plugin(name) = error.source()
+        && let Some(by) = course.exchange.state.plugins.all().iter().find(|plugin| plugin.name() == name).cloned()
+    {
+        course.decided(&by, Vec::new());
+    }
     match error.kind() {
         Kind::Internal => tracing::error!(
             exchange = course.exchange.id,
             cause = error.cause().map(tracing::field::display),
             "the gateway failed"
         ),
-        _ => tracing::debug!(exchange = course.exchange.id, code = error.code(), source = ?error.source(), "{error}"),
+        _ => tracing::debug!(exchange = course.exchange.id, code = error.code(), source = ?error.source(), "{}", error.detail()),
     }
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, JSON);

@@ -78,6 +78,11 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
+    /// Is the grace over? What still runs is cut.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     /// Waits until everything has ended or was cut.
     pub async fn ended(&self) {
         self.ended.cancelled().await;

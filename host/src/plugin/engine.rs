@@ -77,6 +77,8 @@ impl Engine {
             .concurrency_support(false)
             .max_wasm_stack(128 << 10)
             .async_stack_size(256 << 10)
+            // After a trap, and only then: the way to what a guest said last (`last_words`).
+            .coredump_on_trap(true)
             // Bit for bit the same decision on every node.
             .cranelift_nan_canonicalization(true)
             .wasm_relaxed_simd(false);

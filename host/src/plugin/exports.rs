@@ -15,6 +15,7 @@ use wasmtime::component::{
 use super::bindings::types::{PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
 use super::imports::{RequestHandle, ResponseHandle, State};
+use super::last_words;
 use super::load::Hook;
 
 /// What every hook is told: the head, and a handle for the rest.
@@ -112,7 +113,8 @@ where
     T: ComponentType + Lift + 'static,
 {
     let function = typed::<P, Answer<T>>(live, function)?.ok_or_else(|| wasmtime::format_err!("the hook is not exported"))?;
-    Ok(function.call_async(&mut live.store, arguments).await?.0)
+    let answer = function.call_async(&mut live.store, arguments).await;
+    Ok(answer.map_err(|error| last_words::with(error, &live.store))?.0)
 }
 
 fn typed<P, R>(live: &mut Live, function: Option<ComponentExportIndex>) -> wasmtime::Result<Option<TypedFunc<P, R>>>

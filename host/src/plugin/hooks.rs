@@ -18,6 +18,7 @@ use super::bindings::types::{self, PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
 use super::exports::Live;
 use super::imports::Surroundings;
+use super::last_words;
 use super::limits;
 use super::load::{Hook, Plugin};
 use super::registry::PluginSet;
@@ -69,7 +70,7 @@ impl Cause {
             return Self::Exhausted;
         }
         // wasmtime has no type for a refused grow, only its words.
-        let text = format!("{error:#}");
+        let text = last_words::told(error);
         if text.contains("forcing trap when growing") { Self::Memory } else { Self::Trap }
     }
 }
@@ -90,7 +91,7 @@ struct Failed {
 
 impl From<wasmtime::Error> for Failed {
     fn from(error: wasmtime::Error) -> Self {
-        Self { cause: Cause::of(&error), reason: format!("{error:#}") }
+        Self { cause: Cause::of(&error), reason: last_words::told(&error) }
     }
 }
 
@@ -133,8 +134,8 @@ impl Session {
     /// When a plugin fails whose owner wrote `on_failure = "fail"`.
     pub async fn select(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<prompting::Outcome>>, Error> {
         for index in self.set.at(Hook::Prompting) {
-            let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let began = Instant::now();
+            let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.select(&mut live, &self.head).await??) };
             let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
                 prompting::Outcome::Reject(rejection) => checked_rejection(rejection).map(prompting::Outcome::Reject),
@@ -156,10 +157,10 @@ impl Session {
     /// As [`Session::select`].
     pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
         for index in self.set.at(Hook::Caching) {
+            let began = Instant::now();
             let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else {
                 return Ok(Some(Said { by: self.set.all()[index].clone(), what: caching::Directive::Bypass }));
             };
-            let began = Instant::now();
             let asked = async { Ok::<_, Failed>(plugin.exports.key(&mut live, &self.head).await??) };
             let directive = patiently(&plugin, asked).await;
             let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_to_confirm);
@@ -175,10 +176,10 @@ impl Session {
     /// May this near hit be served? The plugin that made the key answers; where it cannot, the answer is no.
     pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
         let Some(index) = self.set.place(by) else { return caching::Verdict::Veto };
+        let began = Instant::now();
         let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else {
             return caching::Verdict::Veto;
         };
-        let began = Instant::now();
         let asked = async { Ok::<_, Failed>(plugin.exports.confirm(&mut live, &self.head, hit).await??) };
         let verdict = patiently(&plugin, asked).await;
         self.leave(index, &plugin, Hook::Caching, live, true, began, verdict).ok().flatten().unwrap_or(caching::Verdict::Veto)
@@ -188,9 +189,9 @@ impl Session {
     /// says it: the one that made the key would have waited for as long as the model takes, with its memory.
     pub async fn admit(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, answer: &Arc<Answer>) -> Option<u32> {
         let index = self.set.place(by)?;
+        let began = Instant::now();
         let (plugin, mut live) = self.enter(index, Hook::Caching, request).await.ok()??;
         live.store.data_mut().answer = Some(answer.clone());
-        let began = Instant::now();
         let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
         let admitted = patiently(&plugin, asked).await;
         self.leave(index, &plugin, Hook::Caching, live, false, began, admitted).ok().flatten().flatten()
@@ -202,8 +203,8 @@ impl Session {
     /// As [`Session::select`].
     pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
         for index in self.set.at(Hook::Routing) {
-            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let began = Instant::now();
+            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
             match self.leave(index, &plugin, Hook::Routing, live, false, began, decision)? {

@@ -19,6 +19,7 @@ use super::bindings::{self, lifecycle, types};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
 use super::imports::State;
+use super::last_words;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
 use super::quarantine::Quarantine;
@@ -76,15 +77,41 @@ pub struct Settings {
 
 /// Why a component is not in force.
 #[derive(Debug, thiserror::Error)]
-#[error("plugin `{plugin}` ({}): {reason}", file.display())]
+#[error("plugin `{plugin}` ({}): {refusal}", file.display())]
 pub struct LoadError {
     /// The plugin's name.
     pub plugin: String,
     /// Its component's file.
     pub file: PathBuf,
     /// What is wrong, and what to do.
-    pub reason: String,
+    pub refusal: Refusal,
 }
+
+/// What is wrong with a component, as something that is said of its file, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; {remedy}")]
+pub struct Refusal {
+    /// The key in the plugin's section that does not go with the component.
+    pub key: &'static str,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Refusal {
+    fn new(key: &'static str, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { key, reason: reason.into(), remedy: remedy.into() }
+    }
+
+    /// The file itself is not what it should be.
+    pub(super) fn component(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new("component", reason, remedy)
+    }
+}
+
+/// What makes a component anew.
+const BUILD: &str = "build it with `pointsman plugin build DIR`";
 
 /// One version of one plugin, ready to be called.
 pub struct Plugin {
@@ -157,15 +184,15 @@ impl Plugin {
 }
 
 /// Reads a component's file and its digest.
-pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), String> {
+pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), Refusal> {
     let file = &settings.component;
-    let size = std::fs::metadata(file)
-        .map_err(|error| format!("cannot be read: {error}; build it with `pointsman plugin build DIR`"))?
-        .len();
+    let unreadable = |error: std::io::Error| Refusal::component(format!("cannot be read: {error}"), BUILD);
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
     if size > MAX_FILE {
-        return Err(format!("is {size} bytes; a component may have {MAX_FILE}"));
+        let reason = format!("is {size} bytes, and a component may have {MAX_FILE}");
+        return Err(Refusal::component(reason, "name the component's file, or make it smaller"));
     }
-    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let bytes = std::fs::read(file).map_err(unreadable)?;
     let digest = hex(&Sha256::digest(&bytes));
     Ok((bytes, digest))
 }
@@ -181,14 +208,16 @@ pub(super) fn load(
     bytes: &[u8],
     digest: String,
     aot: Option<&Path>,
-) -> Result<Plugin, String> {
+) -> Result<Plugin, Refusal> {
     let component = precompiled::component(engine, bytes, aot).map_err(|error| explain(&error, bytes))?;
     let linker = link(engine, &component, settings)?;
     let pre = linker.instantiate_pre(&component).map_err(|error| {
-        format!("does not fit this host's contract ({CONTRACT}): {error:#}; rebuild it against the host's wit/")
+        let reason = format!("does not fit this host's contract ({CONTRACT}): {error:#}");
+        Refusal::component(reason, "rebuild it against the host's wit/")
     })?;
     let exports = Exports::find(&component, &settings.hooks).map_err(|hook| {
-        format!("does not export the hook `{}` of {CONTRACT}; take it out of `hooks`, or implement it", hook.name())
+        let reason = format!("does not export the hook `{}` of {CONTRACT}", hook.name());
+        Refusal::new("hooks", reason, "take it out of `hooks`, or implement it")
     })?;
     let imports = |prefix: &str| component.component_type().imports(engine).any(|(name, _)| name.starts_with(prefix));
     let config = settings
@@ -216,11 +245,11 @@ pub(super) fn load(
 }
 
 /// `describe` and `check`, in an instance of their own.
-fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, String> {
+fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
-        .map_err(|error| format!("cannot be checked: {error}"))?;
+        .map_err(|error| Refusal::component(format!("cannot be checked: {error}"), "try again"))?;
     let plugin = Arc::new(plugin);
     let asked = runtime.block_on(async {
         let indices = lifecycle::GuestIndices::new(&plugin.pre)?;
@@ -236,27 +265,33 @@ fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, String> {
             let mut live = Live { store, instance };
             plugin.exports.check(&mut live)?;
             let info = guest.call_describe(&mut live.store).await?;
-            Ok((info, guest.call_check(&mut live.store).await?))
+            let check = guest.call_check(&mut live.store).await;
+            Ok((info, check.map_err(|error| last_words::with(error, &live.store))?))
         };
         tokio::time::timeout(patience * 2, answers)
             .await
             .unwrap_or_else(|_| Err(wasmtime::format_err!("no answer in {patience:?}")))
     });
-    let (info, check) = asked.map_err(|error| format!("failed while it was checked: {error:#}"))?;
+    const MEND: &str = "mend its `describe` and `check`";
+    let (info, check) =
+        asked.map_err(|error| Refusal::component(format!("failed while it was checked: {}", last_words::told(&error)), MEND))?;
     check.map_err(|error| match error {
-        types::PluginError::Config(reason) => format!("refuses its configuration: {reason}; change its `config` table"),
+        types::PluginError::Config(reason) => {
+            Refusal::new("config", format!("refuses its configuration: {reason}"), "change its `config` table")
+        }
         types::PluginError::Unavailable(reason) | types::PluginError::Internal(reason) => {
-            format!("failed its own check: {reason}")
+            Refusal::component(format!("failed its own check: {reason}"), MEND)
         }
     })?;
     // The store is gone, so this is the only holder.
-    let mut plugin = Arc::into_inner(plugin).ok_or("is still in use by its own check")?;
+    let mut plugin =
+        Arc::into_inner(plugin).ok_or_else(|| Refusal::component("is still in use by its own check", "try again"))?;
     plugin.info = info;
     Ok(plugin)
 }
 
 /// The interfaces that were granted, and WASI for those that import it.
-fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<Linker<State>, String> {
+fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<Linker<State>, Refusal> {
     let mut linker = Linker::new(engine);
     let mut add = |name: &str| -> wasmtime::Result<()> {
         type Own = HasSelf<State>;
@@ -273,38 +308,40 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
             _ => Ok(()),
         }
     };
+    let unlinked = |error: wasmtime::Error| Refusal::component(format!("cannot be linked: {error:#}"), BUILD);
     let mut wasi = false;
     for (name, _) in component.component_type().imports(engine) {
         let bare = name.split('@').next().unwrap_or(name);
         match bare.strip_prefix("pointsman:plugin/") {
-            Some(interface @ ("types" | "request-data")) => add(interface).map_err(|error| error.to_string())?,
-            Some(interface) if settings.grants.iter().any(|grant| grant == interface) => {
-                add(interface).map_err(|error| error.to_string())?
-            }
+            Some(interface @ ("types" | "request-data")) => add(interface).map_err(unlinked)?,
+            Some(interface) if settings.grants.iter().any(|grant| grant == interface) => add(interface).map_err(unlinked)?,
             Some(interface) => {
-                return Err(format!(
-                    "imports `{interface}`, which is not granted; if it may have it, add \"{interface}\" to `grant`"
+                return Err(Refusal::new(
+                    "grant",
+                    format!("imports `{interface}`, which is not granted"),
+                    format!("if it may have it, add \"{interface}\" to `grant`"),
                 ));
             }
             None if bare.starts_with("wasi:") => wasi = true,
             None => {
-                return Err(format!("imports `{name}`, which this host does not offer; build it against the host's wit/ alone"));
+                let reason = format!("imports `{name}`, which this host does not offer");
+                return Err(Refusal::component(reason, "build it against the host's wit/ alone"));
             }
         }
     }
     if wasi {
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|error| error.to_string())?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(unlinked)?;
     }
     Ok(linker)
 }
 
 /// Says in the author's words what is wrong with bytes that are no component.
-fn explain(error: &wasmtime::Error, bytes: &[u8]) -> String {
+fn explain(error: &wasmtime::Error, bytes: &[u8]) -> Refusal {
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
-        return "is a core module, not a component; build it with `pointsman plugin build DIR`".into();
+        return Refusal::component("is a core module, not a component", BUILD);
     }
     if !bytes.starts_with(b"\0asm") {
-        return "is not WebAssembly; is it the right file?".into();
+        return Refusal::component("is not WebAssembly", "name the component's file");
     }
-    format!("does not compile: {error:#}")
+    Refusal::component(format!("does not compile: {error:#}"), BUILD)
 }

@@ -19,6 +19,10 @@ pub struct Numbers {
     pub failures: [Count; 6],
     /// Calls that were not made because the plugin was quarantined.
     pub skipped: Count,
+    /// Requests that it has refused.
+    pub rejections: Count,
+    /// Near hits that were not served because it said so, or could not say.
+    pub vetoes: Count,
     /// Log lines over the limit of an exchange.
     pub dropped_log_lines: Count,
     /// What the guest counts itself.
@@ -120,7 +124,16 @@ impl Guest {
 
 /// A name that is not the host's own, and is none of those that a histogram makes of its own.
 fn is_instrument(name: &str) -> bool {
-    const OWN: [&str; 6] = ["call_seconds", "failures_total", "quarantined", "skipped_total", "dropped_total", "load_problems"];
+    const OWN: [&str; 8] = [
+        "call_seconds",
+        "failures_total",
+        "quarantined",
+        "skipped_total",
+        "rejections_total",
+        "vetoes_total",
+        "dropped_total",
+        "load_problems",
+    ];
     is_name(name) && !OWN.contains(&name) && !["_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::load::{self, Hook, LoadError, Plugin, Settings};
+use super::load::{self, Hook, LoadError, Plugin, Refusal, Settings};
 
 /// Plugins in the order of the configuration, which is the order in which they are asked.
 #[derive(Default)]
@@ -24,19 +24,20 @@ impl PluginSet {
     ///
     /// Each error names a plugin that could not be loaded. If `previous` has one of that name, that version stays.
     pub fn build(engine: &Engine, settings: &[Settings], aot: Option<&Path>, previous: Option<&Self>) -> (Self, Vec<LoadError>) {
-        let loaded: Vec<Result<Arc<Plugin>, String>> = std::thread::scope(|scope| {
+        let loaded: Vec<Result<Arc<Plugin>, Refusal>> = std::thread::scope(|scope| {
             let running: Vec<_> =
                 settings.iter().map(|settings| scope.spawn(move || one(engine, settings, aot, previous))).collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("crashed the compiler".into()))).collect()
+            let crashed = |_| Err(Refusal::component("crashed the compiler", "rebuild it"));
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(crashed)).collect()
         });
         let mut set = Self::default();
         let mut errors = Vec::new();
         for (settings, loaded) in settings.iter().zip(loaded) {
             match loaded {
                 Ok(plugin) => set.all.push(plugin),
-                Err(reason) => {
+                Err(refusal) => {
                     set.all.extend(previous.and_then(|previous| previous.named(&settings.name)).cloned());
-                    errors.push(LoadError { plugin: settings.name.clone(), file: settings.component.clone(), reason });
+                    errors.push(LoadError { plugin: settings.name.clone(), file: settings.component.clone(), refusal });
                 }
             }
         }
@@ -78,7 +79,7 @@ impl PluginSet {
     }
 }
 
-fn one(engine: &Engine, settings: &Settings, aot: Option<&Path>, previous: Option<&PluginSet>) -> Result<Arc<Plugin>, String> {
+fn one(engine: &Engine, settings: &Settings, aot: Option<&Path>, previous: Option<&PluginSet>) -> Result<Arc<Plugin>, Refusal> {
     let (bytes, digest) = load::read(settings)?;
     if let Some(same) = previous
         .and_then(|previous| previous.named(&settings.name))

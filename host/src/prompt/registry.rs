@@ -6,10 +6,12 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::render::{PromptError, Rendered, Template};
+use crate::config::unit::Wrong;
 
 /// Bytes that a template's file may have.
 const MAX_FILE: u64 = 256 << 10;
@@ -35,13 +37,33 @@ pub struct Summary<'a> {
     pub versions: Vec<&'a str>,
 }
 
+/// What is wrong with one file, or one pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The prompt whose pin it is; none: it is a file.
+    pub pin: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(pin) = &self.pin {
+            write!(f, "prompts.pin.{pin}: ")?;
+        }
+        write!(f, "{}; {}", self.reason, self.remedy)
+    }
+}
+
 impl Registry {
     /// Reads a folder. `pins` says, by name, which version is meant where nobody names one; without a pin it is the newest.
-    /// The texts are what is wrong with single files, with the remedy.
+    /// Beside the prompts: what is wrong with single files and pins.
     ///
     /// # Errors
     /// When the folder itself cannot be read.
-    pub fn load(folder: &Path, pins: &BTreeMap<String, String>, previous: Option<&Self>) -> Result<(Self, Vec<String>), String> {
+    pub fn load(folder: &Path, pins: &BTreeMap<String, String>, previous: Option<&Self>) -> Result<(Self, Vec<Problem>), String> {
         let mut prompts = BTreeMap::new();
         let mut problems = Vec::new();
         let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -61,9 +83,11 @@ impl Registry {
             let place = prompts.get(name).and_then(|prompt| prompt.versions.iter().position(|(known, _)| known == version));
             match (prompts.get_mut(name), place) {
                 (Some(prompt), Some(place)) => prompt.default = place,
-                _ => problems.push(format!(
-                    "prompts.pin.{name}: there is no version `{version}` of it; add {name}/{version}.j2 or change the pin"
-                )),
+                _ => problems.push(Problem {
+                    pin: Some(name.clone()),
+                    reason: format!("there is no version `{version}` of it"),
+                    remedy: format!("add {name}/{version}.j2 or change the pin"),
+                }),
             }
         }
         Ok((Self(prompts), problems))
@@ -124,7 +148,7 @@ impl Registry {
 }
 
 /// The templates of one prompt's folder. One that cannot be used is a problem, and an earlier text of the same version stays.
-fn versions(folder: &Path, name: &str, previous: Option<&Registry>, problems: &mut Vec<String>) -> Vec<(String, Arc<Template>)> {
+fn versions(folder: &Path, name: &str, previous: Option<&Registry>, problems: &mut Vec<Problem>) -> Vec<(String, Arc<Template>)> {
     let mut versions = Vec::new();
     let files = std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
     for file in files.unwrap_or_default() {
@@ -133,11 +157,11 @@ fn versions(folder: &Path, name: &str, previous: Option<&Registry>, problems: &m
         };
         match read(&file) {
             Ok(template) => versions.push((version.to_owned(), Arc::new(template))),
-            Err(reason) => {
+            Err(Wrong { reason, remedy }) => {
                 let before = previous
                     .and_then(|previous| previous.0.get(name)?.versions.iter().find(|(known, _)| known == version).cloned());
                 let kept = if before.is_some() { " (the text before it stays in force)" } else { "" };
-                problems.push(format!("{}: {reason}{kept}", file.display()));
+                problems.push(Problem { pin: None, reason: format!("{} {reason}{kept}", file.display()), remedy });
                 versions.extend(before);
             }
         }
@@ -145,12 +169,14 @@ fn versions(folder: &Path, name: &str, previous: Option<&Registry>, problems: &m
     versions
 }
 
-fn read(file: &Path) -> Result<Template, String> {
-    let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
+fn read(file: &Path) -> Result<Template, Wrong> {
+    let unreadable =
+        |error: std::io::Error| Wrong::new(format!("cannot be read: {error}"), "make it a text file that can be read");
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
     if size > MAX_FILE {
-        return Err(format!("is {size} bytes; a template may have {MAX_FILE}"));
+        return Err(Wrong::new(format!("is {size} bytes, and a template may have {MAX_FILE}"), "make it shorter"));
     }
-    Template::parse(&std::fs::read_to_string(file).map_err(|error| error.to_string())?)
+    Template::parse(&std::fs::read_to_string(file).map_err(unreadable)?)
 }
 
 /// Digits count as numbers, everything else as text: v9 is before v10, 1.9 before 1.10.

@@ -8,6 +8,8 @@
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use crate::config::unit::Wrong;
+
 /// Steps that one rendering may take: loops over some thousand items.
 const FUEL: u64 = 100_000;
 /// Bytes that one message may have.
@@ -41,59 +43,94 @@ pub struct Rendered {
 /// One version of one prompt.
 pub(super) struct Template {
     environment: Environment<'static>,
-    roles: Vec<&'static str>,
+    /// Role of each message, and the line of the file that it begins at.
+    parts: Vec<(&'static str, usize)>,
+}
+
+/// A message before it is rendered.
+struct Message {
+    role: &'static str,
+    line: usize,
+    text: String,
 }
 
 impl Template {
     /// Reads a template's text.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        let mut roles = Vec::new();
-        for (role, part) in messages(text) {
-            environment.add_template_owned(roles.len().to_string(), part).map_err(|error| explain(&error))?;
-            roles.push(role);
+        let mut parts = Vec::new();
+        for Message { role, line, text } in messages(text)? {
+            let unread = |error| Wrong::new(format!("cannot be read as a template: {}", explain(&error, line)), "mend it there");
+            environment.add_template_owned(parts.len().to_string(), text).map_err(unread)?;
+            parts.push((role, line));
         }
-        if roles.is_empty() { Err("has no text; write the prompt into it".to_owned()) } else { Ok(Self { environment, roles }) }
+        if parts.is_empty() {
+            Err(Wrong::new("has no text", "write the prompt into it"))
+        } else {
+            Ok(Self { environment, parts })
+        }
     }
 
     /// The messages with the variables in place.
     pub(super) fn render(&self, variables: &Map<String, Value>) -> Result<Vec<(&'static str, String)>, String> {
-        let one = |(index, role): (usize, &&'static str)| {
-            let template = self.environment.get_template(&index.to_string()).map_err(|error| explain(&error))?;
+        let one = |(index, (role, line)): (usize, &(&'static str, usize))| {
+            let explain = |error: minijinja::Error| explain(&error, *line);
+            let template = self.environment.get_template(&index.to_string()).map_err(explain)?;
             let mut out = Bounded(Vec::new());
-            template.render_captured_to(minijinja::value::Serde(variables), &mut out).map_err(|error| explain(&error))?;
+            template.render_captured_to(minijinja::value::Serde(variables), &mut out).map_err(explain)?;
             // minijinja writes `str`s only.
             Ok((*role, String::from_utf8_lossy(&out.0).into_owned()))
         };
-        self.roles.iter().enumerate().map(one).collect()
+        self.parts.iter().enumerate().map(one).collect()
     }
 }
 
-/// Cuts a text at its role lines. The line feed before a role line belongs to neither message.
-fn messages(text: &str) -> Vec<(&'static str, String)> {
-    let mut found: Vec<(&'static str, String)> = vec![("system", String::new())];
-    for line in text.split_inclusive('\n') {
-        let named = line.strip_prefix("===").map(str::trim).and_then(|name| ROLES.into_iter().find(|role| *role == name));
-        match (named, found.last_mut()) {
-            (Some(role), _) => found.push((role, String::new())),
-            (None, Some((_, part))) => part.push_str(line),
-            (None, None) => {}
+/// Cuts a text at its role lines. The line feeds around a role line belong to neither message.
+fn messages(text: &str) -> Result<Vec<Message>, Wrong> {
+    let mut found = vec![Message { role: "system", line: 1, text: String::new() }];
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match named(line) {
+            Some(name) => {
+                let role = ROLES.into_iter().find(|role| *role == name).ok_or_else(|| no_role(name, index + 1))?;
+                found.push(Message { role, line: index + 2, text: String::new() });
+            }
+            None => found.iter_mut().last().into_iter().for_each(|message| message.text.push_str(line)),
         }
     }
-    found
-        .into_iter()
-        .map(|(role, part)| (role, part.trim_matches(['\n', '\r']).to_owned()))
-        .filter(|(_, part)| !part.is_empty())
-        .collect()
+    for message in &mut found {
+        let begins = message.text.len() - message.text.trim_start_matches(['\n', '\r']).len();
+        message.line += message.text[..begins].matches('\n').count();
+        message.text = message.text.trim_matches(['\n', '\r']).to_owned();
+    }
+    found.retain(|message| !message.text.is_empty());
+    Ok(found)
 }
 
-/// What is wrong, without minijinja's name for the part.
-fn explain(error: &minijinja::Error) -> String {
+/// The word of a line that is `===` and a word, however it is written: what looks like the beginning of a message and is none would
+/// be part of the one before it, and nobody would see. A closed heading, `=== Rules ===`, is one if its word is a role's.
+fn named(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("===")?.trim();
+    let name = rest.trim_end_matches('=').trim_end();
+    let is_word = name.starts_with(char::is_alphabetic) && !name.contains(char::is_whitespace);
+    let is_role = ROLES.iter().any(|role| name.eq_ignore_ascii_case(role));
+    (is_word && (rest == name || is_role)).then_some(if rest == name { name } else { rest })
+}
+
+fn no_role(name: &str, line: usize) -> Wrong {
+    let lines: Vec<String> = ROLES.iter().map(|role| format!("`=== {role}`")).collect();
+    Wrong::new(
+        format!("names no role in line {line}: `=== {name:.64}`"),
+        format!("write {}, or begin the line with a space if it is text", lines.join(", ")),
+    )
+}
+
+/// What is wrong, without minijinja's name for the part, which begins at `begins` in the file.
+fn explain(error: &minijinja::Error, begins: usize) -> String {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
-    let place = error.line().map(|line| format!(" (line {line} of its message)")).unwrap_or_default();
+    let place = error.line().map(|line| format!(" (line {})", line + begins - 1)).unwrap_or_default();
     match error.kind() {
         minijinja::ErrorKind::UndefinedError => format!("a variable is missing{place}: {detail}; send it in `prompt.variables`"),
         minijinja::ErrorKind::OutOfFuel => "it takes too many steps; send less in `prompt.variables`".to_owned(),
@@ -127,7 +164,7 @@ mod tests {
     use super::*;
 
     fn render(text: &str, variables: Value) -> Result<Vec<(&'static str, String)>, String> {
-        Template::parse(text)?.render(variables.as_object().unwrap())
+        Template::parse(text).map_err(|wrong| wrong.to_string())?.render(variables.as_object().unwrap())
     }
 
     #[test]
@@ -146,6 +183,35 @@ mod tests {
             let expect: Vec<_> = expect.into_iter().map(|(role, text)| (role, text.to_owned())).collect();
             assert_eq!(render(text, variables).unwrap(), expect, "{text}");
         }
+    }
+
+    /// A message under a misspelt role would be the end of the one before it.
+    #[test]
+    fn a_misspelt_role_is_an_error() {
+        for (text, line) in [
+            ("S\n=== usr\nQ", 2),
+            ("=== User\nQ", 1),
+            ("S\r\n\r\n===\tassistent\r\nA", 3),
+            ("S\n=== user:\nQ", 2),
+            ("S\n=== user ===\nQ", 2),
+            ("S\n=== tool\nQ", 2),
+        ] {
+            let wrong = Template::parse(text).err().unwrap_or_else(|| panic!("{text} was read"));
+            assert!(wrong.reason.contains(&format!("in line {line}: ")), "{text}: {wrong}");
+            assert!(wrong.remedy.contains("`=== user`") && wrong.remedy.contains("a space"), "{wrong}");
+        }
+        for text in ["A\n=====\nB", "=== Rules ===\nB", "=== what to do\nB", "===\nB", " === usr\nB", "a === usr", "=== 1\nB"] {
+            let messages = render(text, json!({})).unwrap();
+            assert_eq!(messages, [("system", text.to_owned())], "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_line_of_the_file() {
+        let text = "S\n\n=== user\n\nfirst\n{{ name }}\n";
+        assert!(render(text, json!({})).unwrap_err().contains("(line 6)"));
+        let wrong = Template::parse("\nS\n=== user\n{{ name\n").err().unwrap();
+        assert!(wrong.reason.contains("(line 4)"), "{wrong}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::bindings::caching::exports::pointsman::plugin::caching::Guest;
 use crate::error::milliseconds;
 use crate::export::Exported;
-use crate::{PluginError, Request, RequestHead, Response, Result};
+use crate::{PluginError, Request, RequestHead, Response, Result, last_words};
 
 #[doc(inline)]
 pub use crate::bindings::caching::exports::pointsman::plugin::caching::{
@@ -156,14 +156,17 @@ impl From<CacheKey> for Directive {
 
 impl<T: Caching> Guest for Exported<T> {
     fn key(head: RequestHead, request: &Request) -> core::result::Result<Directive, PluginError> {
+        last_words::listen();
         T::key(&head, request)
     }
 
     fn confirm(head: RequestHead, request: &Request, hit: Candidate) -> core::result::Result<Verdict, PluginError> {
+        last_words::listen();
         T::confirm(&head, request, &hit)
     }
 
     fn admit(head: RequestHead, request: &Request, response: &Response) -> core::result::Result<Option<u32>, PluginError> {
+        last_words::listen();
         Ok(match T::admit(&head, request, response)? {
             // The host takes the shorter of this and the key's.
             Admission::Keep => Some(u32::MAX),

@@ -45,6 +45,7 @@ macro_rules! export {
                     }
                 }
                 fn check() -> $crate::Result<()> {
+                    $crate::last_words::listen();
                     $($crate::__hook!(check $hook $plugin);)+
                     Ok(())
                 }

@@ -39,7 +39,7 @@
 //! - One instance serves one exchange up to the model's answer: what a `static` holds is gone with it, and no other exchange sees
 //!   it. [`Caching::admit`] comes after the answer, to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
-//!   `on_failure = "fail"`.
+//!   `on_failure = "fail"`. The host's log has what it panicked with, and where.
 //! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
 //!   functions of its own, as in the examples.
 //!
@@ -56,6 +56,8 @@ mod error;
 pub mod export;
 mod flat;
 mod imports;
+#[doc(hidden)]
+pub mod last_words;
 pub mod log;
 #[cfg(target_arch = "wasm32")]
 mod memory;

@@ -2,7 +2,7 @@
 
 use crate::bindings::prompting::exports::pointsman::plugin::prompting::Guest;
 use crate::export::Exported;
-use crate::{Message, PluginError, PromptRef, Rejection, Request, RequestHead, Result, Role};
+use crate::{Message, PluginError, PromptRef, Rejection, Request, RequestHead, Result, Role, last_words};
 
 #[doc(inline)]
 pub use crate::bindings::prompting::exports::pointsman::plugin::prompting::{Edit, Outcome, PromptChoice, Rewrite};
@@ -102,6 +102,7 @@ impl From<Rejection> for Outcome {
 
 impl<T: Prompting> Guest for Exported<T> {
     fn select(head: RequestHead, request: &Request) -> core::result::Result<Outcome, PluginError> {
+        last_words::listen();
         T::select(&head, request)
     }
 }

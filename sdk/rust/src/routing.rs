@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::bindings::routing::exports::pointsman::plugin::routing::Guest;
 use crate::error::milliseconds;
 use crate::export::Exported;
-use crate::{PluginError, Rejection, Request, RequestHead, Result, Target};
+use crate::{PluginError, Rejection, Request, RequestHead, Result, Target, last_words};
 
 #[doc(inline)]
 pub use crate::bindings::routing::exports::pointsman::plugin::routing::{Decision, Plan};
@@ -103,6 +103,7 @@ impl From<Rejection> for Decision {
 
 impl<T: Routing> Guest for Exported<T> {
     fn route(head: RequestHead, request: &Request) -> core::result::Result<Decision, PluginError> {
+        last_words::listen();
         T::route(&head, request)
     }
 }

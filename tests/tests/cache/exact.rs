@@ -223,3 +223,25 @@ fn a_stream_that_cannot_be_read_whole_is_not_kept() {
     assert_eq!(host.ask("after").streamed().send().cache(), "miss");
     check(&host.ask("after").send(), "exact", "good");
 }
+
+/// Somebody who tries out how near is near enough does not start over each time.
+#[test]
+fn entries_outlive_a_reload_that_they_go_with() {
+    let fake = FakeUpstream::start();
+    let section = "[cache]\nmax_entry = \"1MiB\"\nttl = \"1h\"\n[cache.semantic]\nwrong_hits = 0.05";
+    let host = Host::new().upstream(&fake).section(section).start();
+    assert_eq!(host.chat("hi").cache(), "miss");
+    let done = || host.api("/api/reload")["done"].as_u64().unwrap();
+    for (from, to, cache) in [
+        ("wrong_hits = 0.05", "wrong_hits = 0.3", "exact"),
+        ("max_entry = \"1MiB\"", "max_entry = \"2MiB\"", "exact"),
+        ("ttl = \"1h\"", "ttl = \"30m\"", "miss"),
+    ] {
+        let before = done();
+        host.folder.change(from, to);
+        tests::eventually("the reload", || (done() > before).then_some(()));
+        assert_eq!(host.chat("hi").cache(), cache, "{to}");
+    }
+    let metrics = host.metrics();
+    assert_eq!(metrics.sum("pointsman_cache_fills_total", &["outcome=\"stored\""]), 1.0, "the new one's");
+}

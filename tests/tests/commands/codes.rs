@@ -64,7 +64,8 @@ fn a_new_key_opens() {
     let key = key.trim();
     assert!(key.starts_with("pm-") && !entry.contains(key));
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).section(&entry[entry.find("[keys.").unwrap()..]).start();
+    // What goes to standard error may be appended to the configuration as it is.
+    let host = Host::new().upstream(&fake).section(&entry).start();
     assert_eq!(host.ask("hi").header("authorization", &format!("Bearer {key}")).send().status, 200);
     assert_eq!(host.chat("hi").status, 401);
     check(&["key", "new", ""], 2, "", "NAME");
@@ -81,5 +82,10 @@ fn components_are_described() {
     assert_eq!((names("hooks"), names("grants")), (3, 7), "{json}");
     check(&["plugin", "inspect", &path("module.wasm")], 2, "", "core module");
     check(&["plugin", "inspect", &path("none.wasm")], 2, "", "none.wasm");
-    check(&["plugin", "build", host.folder().path("").to_str().unwrap()], 1, "", "Cargo.toml");
+    // No plugin's folder is wrong input, whether it is there or not; a plugin that does not compile is a build that failed.
+    check(&["plugin", "build", host.folder().path("").to_str().unwrap()], 2, "", "Cargo.toml");
+    check(&["plugin", "build", &path("none")], 2, "", "name the folder of a plugin");
+    host.folder().write("bad/Cargo.toml", b"[package]\nname = \"bad\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[workspace]\n");
+    host.folder().write("bad/src/lib.rs", b"this does not compile");
+    check(&["plugin", "build", &path("bad")], 1, "", "does not compile");
 }

@@ -8,4 +8,5 @@ mod failures;
 mod leaving;
 mod pass_through;
 mod prompts;
+mod records;
 mod refusals;

@@ -86,6 +86,7 @@ fn near_hits_need_a_semantic_part_and_the_plugins_yes() {
     assert_eq!(confirm(json!("panic")).cache(), "miss", "a veto that fails is a veto");
     assert_eq!(confirm(json!({ "fail": "x" })).cache(), "miss");
     assert_eq!(confirm(json!("evict")).cache(), "miss");
+    assert_eq!(host.metrics().sum("pointsman_plugin_vetoes_total", &["plugin=\"puppet@"]), 4.0);
     assert_eq!(confirm(json!("serve")).cache(), "miss", "it is gone");
 }
 

@@ -136,6 +136,6 @@ fn log() {
         (said[0]["message"].as_str(), said[0]["level"].as_str(), said[0]["exchange"].as_str()),
         (Some("tricky\n{\"level\":\"FORGED\"}"), Some("WARN"), Some(id))
     );
-    assert!(said[0]["plugin"].as_str().unwrap().starts_with("asker@") && said[0]["fields"].as_str().unwrap().contains("\"k\""));
+    assert!(said[0]["plugin"].as_str().unwrap().starts_with("asker@") && said[0]["fields"] == json!({ "k": "v\"\n" }));
     assert!(!host.log().iter().any(|line| line.contains("too quiet")));
 }

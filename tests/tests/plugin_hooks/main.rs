@@ -4,6 +4,7 @@
 mod caching;
 mod grants;
 mod imports;
+mod panics;
 mod prompting;
 mod routing;
 mod session;

@@ -143,9 +143,8 @@ fn where_everything_is_dead_the_client_is_told() {
     let answer = three.host.chat("hi");
     assert_eq!((answer.status, answer.code().as_str()), (503, "no_upstream"), "{}", answer.text());
     assert!(began.elapsed() < Duration::from_secs(5));
-    for link in &three.links {
-        assert!(answer.text().contains(&link.address().to_string()), "{}", answer.text());
-    }
+    assert!(answer.text().contains("`fake` of the model `small` gave no whole answer"), "{}", answer.text());
+    assert!(!answer.text().contains("127.0.0.1"), "addresses are for the log");
 }
 
 /// Retries do not multiply an outage: over many requests they are a share of them.

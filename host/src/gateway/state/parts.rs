@@ -1,0 +1,182 @@
+//! The parts of a snapshot, each made anew or taken over from the one before.
+//!
+//! **Invariant:** a part that cannot be made is told with the key that it comes from, and does not keep the others from being tried.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Lasting, State};
+use crate::cache::Cache;
+use crate::config::{self, Config, Finding};
+use crate::embed::examples::ExampleSets;
+use crate::embed::{self, Embedder};
+use crate::identity::Keys;
+use crate::plugin::PluginSet;
+use crate::plugin::load::{Hook, LoadError, Settings};
+use crate::prompt::{Problem, Registry};
+
+/// What keeps a part from being made.
+type Findings = Vec<Finding>;
+
+fn one(key: &[&str], reason: impl std::fmt::Display, remedy: &str) -> Findings {
+    vec![Finding::new(key, reason, remedy)]
+}
+
+/// `[keys]`.
+pub(super) fn keys(config: &Config) -> Result<Keys, Findings> {
+    Keys::new(config).map_err(|error| one(&["keys"], error, "copy the entry that `pointsman key new NAME` prints"))
+}
+
+/// `[examples]`, embedded.
+pub(super) async fn examples(config: &Config, embedder: Option<&dyn Embedder>) -> Result<ExampleSets, Findings> {
+    let Some(embedder) = embedder.filter(|_| !config.examples.is_empty()) else { return Ok(ExampleSets::default()) };
+    let sets = config
+        .examples
+        .iter()
+        .map(|(set, labels)| (set.clone(), labels.iter().map(|(label, texts)| (label.clone(), texts.clone())).collect()));
+    ExampleSets::build(embedder, sets.collect())
+        .await
+        .map_err(|error| one(&["examples"], error, "write texts with words in them"))
+}
+
+/// `[plugins]`: those that are in force, and those that did not load but have a version before them.
+pub(super) fn plugins(
+    lasting: &Lasting,
+    config: &Config,
+    previous: Option<&State>,
+) -> Result<(PluginSet, Vec<LoadError>), Findings> {
+    let settings = settings(config);
+    if settings.is_empty() {
+        return Ok(Default::default());
+    }
+    let engine = lasting.engine().map_err(|finding| vec![finding])?;
+    let before = previous.map(|previous| &*previous.plugins);
+    let (plugins, problems) = PluginSet::build(engine, &settings, lasting.aot.as_deref(), before);
+    let is_without = |problem: &&LoadError| plugins.all().iter().all(|plugin| plugin.name() != problem.plugin);
+    let missing: Findings = problems.iter().filter(is_without).map(unloaded).collect();
+    if missing.is_empty() { Ok((plugins, problems)) } else { Err(missing) }
+}
+
+fn unloaded(problem: &LoadError) -> Finding {
+    let LoadError { plugin, file, refusal } = problem;
+    Finding::new(&["plugins", plugin, refusal.key], format!("{} {}", file.display(), refusal.reason), &*refusal.remedy)
+}
+
+/// `[prompts]`, and what is wrong with single ones.
+pub(super) fn prompts(config: &Config, previous: Option<&State>) -> Result<(Option<Arc<Registry>>, Vec<Problem>), Findings> {
+    let Some(prompts) = &config.prompts else { return Ok(Default::default()) };
+    let pins: BTreeMap<String, String> = prompts.pin.iter().map(|(name, version)| (name.clone(), version.clone())).collect();
+    let before = previous.and_then(|previous| previous.prompts.as_deref());
+    let (registry, problems) = Registry::load(&prompts.path, &pins, before)
+        .map_err(|error| one(&["prompts", "path"], error, "name a folder that can be read, with prompts as NAME/VERSION.j2"))?;
+    Ok((Some(Arc::new(registry)), problems))
+}
+
+/// A prompt that cannot be read, at its pin or at the folder that it is in.
+pub(super) fn unread(problem: &Problem) -> Finding {
+    let key = match &problem.pin {
+        Some(name) => vec!["prompts", "pin", name],
+        None => vec!["prompts", "path"],
+    };
+    Finding::new(&key, &problem.reason, &*problem.remedy)
+}
+
+/// `[plugins]` in the words of the plugin room.
+fn settings(config: &Config) -> Vec<Settings> {
+    let hook = |hook: &config::Hook| match hook {
+        config::Hook::Routing => Hook::Routing,
+        config::Hook::Prompting => Hook::Prompting,
+        config::Hook::Caching => Hook::Caching,
+    };
+    let grant = |grant: &config::Grant| {
+        serde_json::to_value(grant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    config
+        .plugins
+        .iter()
+        .map(|(name, plugin)| Settings {
+            name: name.clone(),
+            component: plugin.component.clone(),
+            hooks: plugin.hooks.iter().map(hook).collect(),
+            grants: plugin.grant.iter().map(grant).collect(),
+            fail: plugin.on_failure == config::OnFailure::Fail,
+            deadline: plugin.deadline.get(),
+            memory: plugin.memory.as_usize(),
+            config: plugin.config.as_object().cloned().unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// `[cache]`: entries stay over a reload that they go with.
+pub(super) fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: Option<&State>) -> Option<Arc<Cache>> {
+    let wanted = config.cache.as_ref()?;
+    let settings = crate::cache::Settings {
+        memory: wanted.memory.bytes(),
+        ttl: wanted.ttl.get(),
+        max_entry: wanted.max_entry.as_usize(),
+        max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
+    };
+    let id = |embedder: Option<&dyn Embedder>| embedder.map(|embedder| embedder.id().to_owned());
+    let before = previous.filter(|previous| id(previous.embedder.as_deref()) == id(embedder));
+    let kept = before.and_then(|previous| previous.cache.as_ref()?.under(settings));
+    Some(Arc::new(kept.unwrap_or_else(|| Cache::new(settings))))
+}
+
+/// Until a partition's own hits are audited, near hits are served at a fixed cut, whose share of wrong hits was measured. An
+/// owner who allows fewer gets none, and is told.
+pub(super) fn may_serve_near(config: &Config, embedder: &dyn Embedder) -> bool {
+    let Some(semantic) = config.cache.as_ref().and_then(|cache| cache.semantic.as_ref()) else { return false };
+    let (allowed, measured) = (semantic.wrong_hits, embedder.wrong_at_cut());
+    if measured > allowed {
+        tracing::warn!(
+            "cache.semantic.wrong_hits allows {allowed}, and {} was measured at {measured}: no semantic hit is served",
+            embedder.id()
+        );
+    }
+    measured <= allowed
+}
+
+/// The model of `provider = "built-in"`: the cache's own one where that is the built-in one too.
+pub(super) fn built_in(
+    config: &Config,
+    embedder: Option<&Arc<dyn Embedder>>,
+    previous: Option<&State>,
+) -> Result<Option<Arc<dyn Embedder>>, Findings> {
+    if !config.models.values().any(|model| matches!(model, config::Model::Concrete(model) if model.is_built_in())) {
+        return Ok(None);
+    }
+    if let Some(same) = embedder.filter(|embedder| embedder.id().starts_with("built-in@")) {
+        return Ok(Some(same.clone()));
+    }
+    if let Some(kept) = previous.and_then(|previous| previous.built_in.clone()) {
+        return Ok(Some(kept));
+    }
+    embed::open(&embed::Settings::BuiltIn).map(Some).map_err(|error| one(&["models"], error, "report it as a defect"))
+}
+
+/// One embedder serves the cache, the example sets and the plugins.
+pub(super) fn embedder(config: &Config, previous: Option<&State>) -> Result<Option<Arc<dyn Embedder>>, Findings> {
+    let semantic = config.cache.as_ref().and_then(|cache| cache.semantic.as_ref());
+    let granted = config.plugins.values().any(|plugin| plugin.grant.contains(&config::Grant::Embeddings));
+    if semantic.is_none() && !granted && config.examples.is_empty() {
+        return Ok(None);
+    }
+    let wanted = semantic.map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone());
+    let before = |state: &State| {
+        state
+            .config
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.semantic.as_ref())
+            .map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone())
+    };
+    if let Some(kept) = previous.filter(|previous| before(previous) == wanted).and_then(|previous| previous.embedder.clone()) {
+        return Ok(Some(kept));
+    }
+    let settings = match &wanted {
+        config::Embedder::BuiltIn => embed::Settings::BuiltIn,
+        config::Embedder::FastEmbed(dir) => embed::Settings::FastEmbed { dir: dir.clone(), workers: 1, queue: 64 },
+    };
+    let remedy = "put model and tokenizer there, or write \"built-in\"";
+    embed::open(&settings).map(Some).map_err(|error| one(&["cache", "semantic", "embedder"], error, remedy))
+}
