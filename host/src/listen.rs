@@ -19,7 +19,7 @@ pub mod tls;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct Options {
     pub max_headers: usize,
     /// Connections at once.
     pub max_connections: usize,
-    /// Connections at once from one address.
+    /// Connections at once from one address, or from one /64 of IPv6.
     pub max_connections_per_address: usize,
     /// TLS; none: plain HTTP.
     pub tls: Option<Arc<tls::Reloading>>,
@@ -105,6 +105,7 @@ struct Place {
 
 impl Place {
     fn take(options: &Options, address: IpAddr) -> Option<Self> {
+        let address = network(address);
         let counters = &options.counters;
         if counters.open.fetch_add(1, Ordering::Relaxed) >= options.max_connections as u64 {
             counters.open.fetch_sub(1, Ordering::Relaxed);
@@ -138,6 +139,14 @@ impl Drop for Place {
                 all.remove(&self.address);
             }
         }
+    }
+}
+
+/// Whom an address stands for: whoever has one of IPv6 has 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 
@@ -244,4 +253,21 @@ async fn connect<H: Handler>(
         },
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        for (one, other, same) in [
+            ("2001:db8::1", "2001:db8::ffff:2", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("10.0.0.1", "::ffff:10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+        ] {
+            assert_eq!(network(one.parse().unwrap()) == network(other.parse().unwrap()), same, "{one} {other}");
+        }
+    }
 }

@@ -150,7 +150,9 @@ impl Run<'_> {
     async fn attempt(&mut self, attempt: &Attempt, last: bool) -> Option<Reply> {
         let pool = &attempt.pool;
         pool.retries.pay_in();
-        pool.hedges.pay_in();
+        if pool.settings().hedge.is_some() {
+            pool.hedges.pay_in();
+        }
         let mut avoid: Vec<Arc<Endpoint>> = Vec::new();
         let mut again = false;
         for turn in 0..=pool.settings().retries {

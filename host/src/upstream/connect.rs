@@ -15,6 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use http_body_util::Full;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -34,6 +36,8 @@ pub type Client = legacy::Client<Connector, Full<Bytes>>;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Idle connections are closed before usual servers would, so that fewer requests meet one that is just being closed.
 const IDLE: Duration = Duration::from_secs(50);
+/// How long an address may say nothing before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// A phase that ran out of time or failed before a request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -103,17 +107,31 @@ impl Connector {
     }
 }
 
-/// Each address of the name in turn, the last error if none can be reached.
+/// The first address of the name that can be reached: each is begun when the one before it has failed, or says nothing for a
+/// while (RFC 8305). The last error if none can be.
 async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Resolve)?;
+    let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Resolve)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    let mut dialling = FuturesUnordered::new();
+    loop {
+        let more = addresses.next();
+        let none_left = more.is_none();
+        dialling.extend(more.map(TcpStream::connect));
+        let wait = async {
+            match none_left {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(STAGGER).await,
+            }
+        };
+        tokio::select! {
+            dialled = dialling.next() => match dialled {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = error,
+                None => return Err(ConnectError::Connect(last)),
+            },
+            () = wait => {}
         }
     }
-    Err(ConnectError::Connect(last))
 }
 
 /// The roots that Mozilla trusts, and those of SSL_CERT_FILE for a private authority.

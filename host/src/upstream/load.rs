@@ -38,11 +38,12 @@ impl Cost {
         self.word.store((self.ms(now) << 32) | u64::from(next.to_bits()), Ordering::Relaxed);
     }
 
-    /// Milliseconds; none if nothing was measured yet. What was measured long ago has faded, so that an endpoint that was left
-    /// alone is looked at again.
+    /// Milliseconds; none if nothing was measured of late. What was measured a while ago has faded and is then forgotten, so that an
+    /// endpoint that was left alone is looked at again.
     pub fn at(&self, now: Instant) -> Option<f32> {
         let (then, cost) = self.parts();
-        (cost > 0.0).then(|| cost * self.faded(then, now))
+        let known = cost > 0.0 && self.ms(now).saturating_sub(then) < FADES.as_millis() as u64;
+        known.then(|| cost * self.faded(then, now))
     }
 
     /// What is left after so long of what was 1.
@@ -81,6 +82,6 @@ mod tests {
         }
         let left = cost.at(at(12)).unwrap();
         assert!((3_000.0..4_500.0).contains(&left), "{left}");
-        assert!(cost.at(at(60)).unwrap() < 100.0, "what nobody has looked at for long is forgotten");
+        assert_eq!(cost.at(at(22)), None, "what nobody has looked at for a while is forgotten");
     }
 }

@@ -167,6 +167,11 @@ impl Pool {
     /// Why there is none.
     pub fn choose(&self, ask: Ask<'_>) -> Result<Permit, Busy> {
         let now = Instant::now();
+        if let ([only], []) = (&self.endpoints[..], ask.avoid)
+            && only.breaker.standing(now) == Standing::Closed
+        {
+            return Permit::take(only, self.settings.in_flight.unwrap_or(u32::MAX), Standing::Closed).ok_or(Busy::Full);
+        }
         let fresh = |endpoint: &Endpoint| !ask.avoid.iter().any(|avoided| std::ptr::eq(&**avoided, endpoint));
         let standings: Vec<Standing> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
         let in_service = standings.iter().filter(|standing| **standing == Standing::Closed).count();
