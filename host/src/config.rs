@@ -35,7 +35,7 @@ pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
-pub use provider::{Breaker, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
+pub use provider::{Breaker, Concurrency, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
@@ -326,6 +326,37 @@ pub struct Key {
     /// The models that it may ask for. Absent: every model.
     #[serde(default)]
     pub models: Option<Vec<String>>,
+    /// How urgent its requests are where they must wait for a provider (`concurrency`). A request may say that it is less urgent, with
+    /// the header `x-pointsman-priority`. Default interactive.
+    #[serde(default)]
+    pub priority: Priority,
+}
+
+/// Who waits for an answer, and how urgently; the most urgent first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Somebody who notices milliseconds: a voice, a machine.
+    Realtime,
+    /// Somebody who reads.
+    #[default]
+    Interactive,
+    /// Nobody.
+    Batch,
+}
+
+impl Priority {
+    /// All, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Realtime, Self::Interactive, Self::Batch];
+
+    /// The name in configuration, headers and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
 }
 
 impl Config {

@@ -188,6 +188,7 @@ impl Gateway {
         course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
         course.record.streamed = request.stream();
         course.exchange.asks_for(request.model());
+        course.set_priority()?;
         course.may_use(request.model())?;
         if course.exchange.state.models.choices(request.model()).is_empty() {
             return Err(models::not_found(course, request.model(), "chat completions"));
@@ -243,6 +244,8 @@ impl Gateway {
             deadline: course.exchange.deadline,
             operation: upstream::provider::Operation::Chat,
             streamed: course.record.streamed,
+            tenant: course.exchange.principal.tenant.clone(),
+            priority: course.priority,
             headers: plan.headers.clone(),
         };
         let answer = upstream::run(&plan.attempts, &context).await;

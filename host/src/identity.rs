@@ -13,6 +13,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 
+use crate::config::Priority;
 pub use keys::{Generated, InvalidHash, Keys};
 
 /// The headers in which a client may send its key. Whoever builds an upstream request leaves them out.
@@ -30,12 +31,14 @@ pub struct Principal {
     pub tenant: Arc<str>,
     /// The models that it may ask for. `None`: all.
     pub models: Option<Arc<[String]>>,
+    /// How urgent its requests are, at most.
+    pub priority: Priority,
 }
 
 impl Principal {
     /// Who was not let in, for the record.
     pub fn nobody() -> Self {
-        Self { key: None, tenant: "".into(), models: None }
+        Self { key: None, tenant: "".into(), models: None, priority: Priority::default() }
     }
 
     /// Whether it may ask for this model, by the name in `[models]`.

@@ -18,6 +18,7 @@ pub mod body;
 pub mod breaker;
 pub mod connect;
 pub mod endpoint;
+pub mod gate;
 pub mod hedge;
 mod lanes;
 pub mod load;
@@ -34,6 +35,7 @@ use futures_util::future::{Either, select};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+use crate::config::Priority;
 use crate::error::{Asked, Error, Kind, Retry, Source};
 pub use body::UpstreamBody;
 use endpoint::{Endpoint, Permit};
@@ -66,6 +68,10 @@ pub struct Context<'a> {
     pub operation: Operation,
     /// The answer is to be streamed.
     pub streamed: bool,
+    /// Who asks, and how urgently, where requests must wait.
+    pub tenant: Arc<str>,
+    /// See `tenant`.
+    pub priority: Priority,
     /// Headers of the client's request that go upstream.
     pub headers: HeaderMap,
 }
@@ -160,7 +166,7 @@ impl Run<'_> {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
-            let permit = match pool.choose(Ask { avoid: &avoid, again, last }) {
+            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last }).await {
                 Ok(permit) => permit,
                 Err(busy) => {
                     self.none_chosen(attempt, busy);
@@ -185,6 +191,29 @@ impl Run<'_> {
         None
     }
 
+    /// Through the pool's gate, where it has one, to an endpoint.
+    async fn admitted(&self, pool: &Pool, ask: Ask<'_>) -> Result<Permit, Busy> {
+        let Context { priority, tenant, deadline, .. } = self.context;
+        let pass = match &pool.gate {
+            Some(gate) => Some(gate.enter(*priority, tenant, *deadline).await.map_err(|gate::Shed(after)| Busy::Shed(after))?),
+            None => None,
+        };
+        let mut permit = pool.choose(ask)?;
+        permit.pass = pass;
+        Ok(permit)
+    }
+
+    /// For a second request beside the first: nobody waits for that.
+    fn admitted_beside(&self, pool: &Pool, ask: Ask<'_>) -> Option<Permit> {
+        let pass = match &pool.gate {
+            Some(gate) => Some(gate.try_enter()?),
+            None => None,
+        };
+        let mut permit = pool.hedges.take_out().then(|| pool.choose(ask).ok()).flatten()?;
+        permit.pass = pass;
+        Some(permit)
+    }
+
     /// Asks an endpoint, and where its answer is late a second one beside it.
     async fn ask(&mut self, attempt: &Attempt, first: Permit, avoid: &mut Vec<Arc<Endpoint>>) -> Result<Reply, Retry> {
         let pool = &attempt.pool;
@@ -199,7 +228,7 @@ impl Run<'_> {
             Either::Right(((), asked)) => asked,
         };
         let second = Ask { avoid, again: false, last: false };
-        let Some(permit) = pool.hedges.take_out().then(|| pool.choose(second).ok()).flatten() else {
+        let Some(permit) = self.admitted_beside(pool, second) else {
             return self.settle(attempt, &one, asked.await);
         };
         self.hedged = true;
@@ -268,6 +297,7 @@ impl Run<'_> {
         let (outcome, after) = match busy {
             // The failure that led here says more.
             Busy::NoOther => return,
+            Busy::Shed(after) => (format!("`{name}` has as many requests as it bears, and as many wait."), after),
             Busy::Full => (format!("Every endpoint of `{name}` is at its limit."), Duration::from_secs(1)),
             Busy::Open(pause) => (
                 format!("Every endpoint of `{name}` is left alone after failures, the first for {} ms.", pause.as_millis()),

@@ -9,6 +9,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 use super::Admin;
+use crate::config::Priority;
 use crate::numbers::Exposition;
 use crate::plugin::Plugin;
 use crate::plugin::hooks::Cause;
@@ -29,6 +30,27 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
             &[("provider", provider)],
             f64::from(view.in_flight),
         );
+    }
+    let gates: Vec<_> = state.pools.iter().filter_map(|(provider, pool)| Some((provider, pool.gate.as_ref()?))).collect();
+    for (provider, gate) in &gates {
+        let limit = f64::from(gate.view().0);
+        text.gauge(
+            "pointsman_upstream_limit",
+            "Requests that a provider gets at a time just now.",
+            &[("provider", provider)],
+            limit,
+        );
+    }
+    for (provider, gate) in &gates {
+        let waiting = f64::from(gate.view().2);
+        text.gauge("pointsman_upstream_waiting", "Requests that wait for a provider.", &[("provider", provider)], waiting);
+    }
+    for (provider, gate) in &gates {
+        for priority in Priority::ALL {
+            let labels = [("provider", provider.as_str()), ("priority", priority.name())];
+            let shed = gate.shed[priority as usize].get();
+            text.counter("pointsman_upstream_shed_total", "Requests sent away because too many wait.", &labels, shed);
+        }
     }
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);

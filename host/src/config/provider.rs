@@ -43,6 +43,9 @@ pub struct Provider {
     /// Default 0.25.
     #[serde(default = "default_panic")]
     pub panic: f64,
+    /// How many requests the endpoints together get at a time, found out from how they bear it, and who waits. Absent: as many as come.
+    #[serde(default)]
+    pub concurrency: Option<Concurrency>,
     /// The most requests in flight at one endpoint. Absent: no bound.
     #[serde(default)]
     pub in_flight: Option<u32>,
@@ -119,6 +122,30 @@ impl JsonSchema for HedgeAfter {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "description": "A time such as \"800ms\", or a percentile from \"p50\" to \"p99\"." })
+    }
+}
+
+/// Adaptive concurrency: the number of requests at a time grows while answers begin as soon as they usually do, and shrinks when they
+/// begin later or are refused. What is beyond it waits: by priority first, then by tenant in turn, then by age. Where the line is full or the
+/// wait too long a request gets 503 with `retry-after`, the least urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Concurrency {
+    /// Requests at a time, at first. Default 32.
+    pub start: u32,
+    /// At least so many. Default 4.
+    pub min: u32,
+    /// At most so many; the same as `min` for a fixed number. Default 1024.
+    pub max: u32,
+    /// Requests that may wait. Default 256.
+    pub queue: u32,
+    /// For how long they may wait. Default 5s.
+    pub wait: Duration,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { start: 32, min: 4, max: 1024, queue: 256, wait: Duration::from_secs(5) }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::models::Entry;
 use super::{Exchange, Gateway};
+use crate::config::Priority;
 use crate::dialect::answer::Usage;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
@@ -26,19 +27,33 @@ pub(super) struct Course {
     pub(super) record: Record,
     /// The plugins' instances; none where there are no plugins, or no request for them to see.
     pub(super) session: Option<Session>,
+    /// Where it must wait for a provider.
+    pub(super) priority: Priority,
     gateway: Arc<Gateway>,
     since: Instant,
 }
 
 impl Course {
     pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Self {
-        let (record, since) = (exchange.record(), exchange.started);
-        Self { exchange: Arc::new(exchange), record, session: None, gateway, since }
+        let (record, since, priority) = (exchange.record(), exchange.started, exchange.principal.priority);
+        Self { exchange: Arc::new(exchange), record, session: None, priority, gateway, since }
     }
 
     /// A stage is over, and the next one begins.
     pub(super) fn done(&mut self, stage: Stage) {
         self.since = self.record.stages.done(stage, self.since);
+    }
+
+    /// A client may say that a request is less urgent than its key's are.
+    pub(super) fn set_priority(&mut self) -> Result<(), Error> {
+        let Some(value) = self.exchange.headers.get("x-pointsman-priority") else { return Ok(()) };
+        let named = Priority::ALL.into_iter().find(|priority| value.as_bytes().eq_ignore_ascii_case(priority.name().as_bytes()));
+        let Some(named) = named else {
+            let message = "x-pointsman-priority is none of realtime, interactive and batch. Send one of them, or none.";
+            return Err(Error::bad_request(None, message));
+        };
+        self.priority = named.max(self.exchange.principal.priority);
+        Ok(())
     }
 
     /// The body has come.

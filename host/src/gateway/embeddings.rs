@@ -25,6 +25,7 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
     let bytes = super::collect(course, body).await?;
     let request = EmbeddingRequest::parse(bytes)?;
     course.record.asked = request.model().to_owned();
+    course.set_priority()?;
     course.may_use(request.model())?;
     course.done(Stage::Parse);
     let state = course.exchange.state.clone();
@@ -51,6 +52,8 @@ async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, E
         deadline: exchange.deadline,
         operation: Operation::Embeddings,
         streamed: false,
+        tenant: exchange.principal.tenant.clone(),
+        priority: course.priority,
         headers: upwards(&exchange.headers),
     };
     let answer = upstream::run(&[attempt], &context).await;

@@ -20,6 +20,7 @@ use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
 use crate::upstream::breaker::Rules;
+use crate::upstream::gate;
 use crate::upstream::hedge::After;
 use crate::upstream::pool::{self, Pool, Timeouts};
 use crate::upstream::provider;
@@ -228,6 +229,13 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, F
         hedge_budget: provider.hedge.map_or(0.0, |hedge| hedge.budget as f32),
         breaker: rules(&provider.breaker),
         panic: provider.panic as f32,
+        concurrency: provider.concurrency.map(|concurrency| gate::Settings {
+            start: concurrency.start,
+            min: concurrency.min,
+            max: concurrency.max,
+            queue: concurrency.queue,
+            wait: concurrency.wait.get(),
+        }),
         in_flight: provider.in_flight,
     })
 }

@@ -68,10 +68,12 @@ impl Keys {
                 key: Some(name.as_str().into()),
                 tenant: key.tenant.as_str().into(),
                 models: key.models.as_ref().map(|models| models.as_slice().into()),
+                priority: key.priority,
             };
             Ok((hash, Known { hash, principal }))
         });
-        let everyone = Principal { key: None, tenant: DEFAULT_TENANT.into(), models: None };
+        let everyone =
+            Principal { key: None, tenant: DEFAULT_TENANT.into(), models: None, priority: config::Priority::default() };
         let known = entries.collect::<Result<HashMap<_, _>, _>>()?;
         Ok(Self { known: (!config.keys.is_empty()).then_some(known), everyone, open: config.auth.is_some() })
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
+use super::gate::Pass;
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
 use super::pool::Settings;
@@ -126,6 +127,8 @@ pub struct Permit {
     /// It is the one request of a probation.
     probes: bool,
     place: Option<Place>,
+    /// Leave to be at work in the pool, where that is bounded.
+    pub(super) pass: Option<Pass>,
 }
 
 impl Permit {
@@ -142,7 +145,7 @@ impl Permit {
             }
             return None;
         }
-        Some(Self { endpoint: endpoint.clone(), probes, place: None })
+        Some(Self { endpoint: endpoint.clone(), probes, place: None, pass: None })
     }
 
     /// Where it is.
@@ -154,6 +157,12 @@ impl Permit {
     pub(super) fn client(&mut self, worker: usize) -> Option<&Client> {
         let lanes = self.endpoint.lanes.get(worker).or_else(|| self.endpoint.lanes.last())?;
         Some(self.place.insert(lanes.enter()).client())
+    }
+
+    /// Its answer has begun.
+    pub(super) fn begun(&mut self, streamed: bool, after: Duration) {
+        self.decided();
+        self.pass.iter_mut().for_each(|pass| pass.began(streamed, after));
     }
 
     /// The probation's request has its answer; what follows of it decides nothing more.

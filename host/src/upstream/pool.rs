@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Rules, Standing};
 use super::endpoint::{Endpoint, Permit};
+use super::gate::{self, Gate};
 use super::hedge::{After, Begins};
 use super::provider::Provider;
 use super::retry::Budget;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub breaker: Rules,
     /// The share of endpoints in service below which all are asked, rather than that few drown.
     pub panic: f32,
+    /// How many requests the endpoints together get at a time; none: as many as come.
+    pub concurrency: Option<gate::Settings>,
     /// Requests that one endpoint may have at a time.
     pub in_flight: Option<u32>,
 }
@@ -73,6 +76,8 @@ pub struct Settings {
 pub struct Pool {
     settings: Settings,
     endpoints: Vec<Arc<Endpoint>>,
+    /// Who may ask at all, where that is bounded.
+    pub gate: Option<Arc<Gate>>,
     /// What may be tried again.
     pub(super) retries: Budget,
     /// What may be asked of two endpoints at once.
@@ -88,6 +93,8 @@ pub enum Busy {
     Full,
     /// Each is left alone; the first for so long.
     Open(Duration),
+    /// It was sent away at the gate; there may be room after so long.
+    Shed(Duration),
     /// There is no other than those that were to be avoided.
     NoOther,
 }
@@ -143,7 +150,11 @@ impl Pool {
             })
             .collect::<Result<_, _>>()?;
         let (retries, hedges) = (Budget::new(settings.retry_budget, FREE_RETRIES), Budget::new(settings.hedge_budget, 0));
-        Ok(Self { settings, endpoints, retries, hedges, begins: Default::default() })
+        let gate = settings.concurrency.map(|wanted| {
+            let kept = previous.and_then(|previous| previous.gate.as_ref()).filter(|gate| *gate.settings() == wanted);
+            kept.cloned().unwrap_or_else(|| Gate::new(wanted))
+        });
+        Ok(Self { settings, endpoints, gate, retries, hedges, begins: Default::default() })
     }
 
     /// The endpoints, in the configuration's order.
@@ -292,6 +303,7 @@ mod tests {
                 hedge_budget: 0.05,
                 breaker: Rules { failures: 1, ..Rules::default() },
                 panic: 0.25,
+                concurrency: None,
                 in_flight,
             },
             1,

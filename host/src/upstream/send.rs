@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::ConnectError;
 use super::endpoint::{Endpoint, Permit};
+use super::gate::Pass;
 use super::pool::Timeouts;
 use super::{Attempt, Body, Context, Failure, UpstreamBody, provider, retry};
 use crate::dialect::sse;
@@ -35,6 +36,7 @@ pub(super) type Answer = (StatusCode, HeaderMap, Body);
 struct Clock<'a> {
     endpoint: &'a Endpoint,
     timeouts: &'a Timeouts,
+    began: Instant,
     /// When the try as a whole must be over.
     ends: Instant,
     first_byte: Option<Instant>,
@@ -47,6 +49,7 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     let clock = Clock {
         endpoint,
         timeouts: &settings.timeouts,
+        began,
         ends: (began + attempt.total.unwrap_or(settings.timeouts.total)).min(context.deadline),
         first_byte: attempt.first_byte.map(|first| began + first),
     };
@@ -56,7 +59,14 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     *request.headers_mut() = headers(attempt, context);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
-    let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await?;
+    let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(late) => {
+            permit.pass.iter_mut().for_each(Pass::overloaded);
+            return Err(late);
+        }
+    };
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();
     let secret = attempt.pool.settings().key.as_ref().map(|(_, value)| Secret::of(value));
@@ -76,6 +86,9 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message).into());
     }
     if is_elsewhere(head.status) {
+        if matches!(head.status.as_u16(), 429 | 503 | 529) {
+            permit.pass.iter_mut().for_each(Pass::overloaded);
+        }
         let mut failure = refused(&clock, head.status, headers, body).await;
         if let (Some(secret), Some((_, _, answer))) = (&secret, &mut failure.answer) {
             *answer = secret.covered(std::mem::take(answer));
@@ -215,7 +228,7 @@ fn is_stream(headers: &HeaderMap) -> bool {
 }
 
 /// The first piece of a stream. One that ends before it has begun is a failure like any other.
-async fn first_piece(clock: &Clock<'_>, mut body: Incoming, permit: Permit) -> Result<Body, Failure> {
+async fn first_piece(clock: &Clock<'_>, mut body: Incoming, mut permit: Permit) -> Result<Body, Failure> {
     let first = loop {
         match clock.bounded("the first byte of its answer", clock.timeouts.first_token, body.frame()).await? {
             None => {
@@ -229,6 +242,7 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, permit: Permit) -> R
             },
         }
     };
+    permit.begun(true, clock.began.elapsed());
     Ok(Body::Stream(Box::new(UpstreamBody::new(
         first,
         body,
@@ -240,10 +254,13 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, permit: Permit) -> R
 }
 
 /// All of a plain answer.
-async fn whole(clock: &Clock<'_>, body: Incoming, permit: Permit) -> Result<Body, Failure> {
+async fn whole(clock: &Clock<'_>, body: Incoming, mut permit: Permit) -> Result<Body, Failure> {
     // A plain answer comes when the model has said everything, so its bytes follow closely on one another.
     match clock.bounded("its whole answer", clock.timeouts.first_token.max(clock.timeouts.between_tokens), collect(body)).await? {
-        Ok(Collected::Whole(bytes)) => Ok(Body::Whole(bytes)),
+        Ok(Collected::Whole(bytes)) => {
+            permit.begun(false, clock.began.elapsed());
+            Ok(Body::Whole(bytes))
+        }
         Ok(Collected::Large(first, rest)) => Ok(Body::Stream(Box::new(UpstreamBody::new(
             first,
             rest,

@@ -54,6 +54,13 @@ impl Check<'_> {
             self.not_zero(&["providers", name, "breaker", field], time.is_zero(), "\"10s\"");
         }
         self.not_zero(&["providers", name, "breaker", "failures"], breaker.failures == 0, "5");
+        if let Some(concurrency) = &provider.concurrency {
+            let path = |field| ["providers", name, "concurrency", field];
+            self.not_zero(&path("min"), concurrency.min == 0, "4");
+            if concurrency.max < concurrency.min {
+                self.error(&path("max"), "this is less than `min`", "write a number that is at least as large");
+            }
+        }
         let shares: [(&[&str], f64); 4] = [
             (&["retry_budget"], provider.retry_budget),
             (&["panic"], provider.panic),

@@ -1,0 +1,470 @@
+//! The gate of a pool: how many requests it gets at a time, who waits, who goes first, who is sent away.
+//!
+//! The number follows what the pool bears. While answers begin as soon as they usually do it grows; when they begin later because
+//! requests queue up behind one another, or are refused, it shrinks (a gradient limit, as in Netflix's concurrency-limits). What
+//! does not fit waits here, where it can be ordered: by lane first, within a lane by tenant in turn, within a tenant by age. The line is
+//! bounded in length and time. Where it is full, a request of a lower lane gives its place to one of a higher.
+//!
+//! What it does not do: it chooses no endpoint (`pool`).
+//!
+//! **Invariant:** a pass is held until the last byte of the answer.
+//! **Invariant:** who waits and leaves, leaves the line; a pass that was on its way to somebody who has left goes to the next.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::Priority;
+use crate::numbers::Count;
+
+/// What the owner has written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Requests at a time, at first.
+    pub start: u32,
+    /// At least so many.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
+    /// Requests that may wait.
+    pub queue: u32,
+    /// For how long at most.
+    pub wait: Duration,
+}
+
+/// A request was sent away; it may come back after this long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shed(pub Duration);
+
+/// The gate.
+pub struct Gate {
+    settings: Settings,
+    state: Mutex<State>,
+    /// Requests sent away, by lane.
+    pub shed: [Count; 3],
+}
+
+struct State {
+    limit: Limit,
+    running: u32,
+    waiting: u32,
+    lanes: [VecDeque<Tenant>; 3],
+    next: u64,
+    /// Requests a second that come to their end, of late.
+    rate: f32,
+    last_end: Instant,
+}
+
+/// Those of one tenant who wait in one lane.
+struct Tenant {
+    name: Arc<str>,
+    line: VecDeque<(u64, oneshot::Sender<()>)>,
+}
+
+impl Gate {
+    pub(super) fn new(settings: Settings) -> Arc<Self> {
+        let state = State {
+            limit: Limit::new(settings),
+            running: 0,
+            waiting: 0,
+            lanes: Default::default(),
+            next: 0,
+            rate: 0.0,
+            last_end: Instant::now(),
+        };
+        Arc::new(Self { settings, state: Mutex::new(state), shed: Default::default() })
+    }
+
+    /// What the owner has written.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The number that may run, those that do, and those that wait.
+    pub fn view(&self) -> (u32, u32, u32) {
+        let state = self.lock();
+        (state.limit.get(), state.running, state.waiting)
+    }
+
+    /// A pass, at once or after a wait.
+    ///
+    /// # Errors
+    /// The line is full, or the time is over; both are quick to say.
+    pub async fn enter(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>, until: Instant) -> Result<Pass, Shed> {
+        let mut place = match self.queue(lane, tenant) {
+            Ok(Entered::Passed(pass)) => return Ok(pass),
+            Ok(Entered::Waits(place)) => place,
+            Err(shed) => {
+                self.shed[lane as usize].add(1);
+                return Err(shed);
+            }
+        };
+        let until = until.min(Instant::now() + self.settings.wait);
+        match timeout_at(until, &mut place.called).await {
+            Ok(Ok(())) => {
+                place.over = true;
+                Ok(Pass::new(self))
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.shed[lane as usize].add(1);
+                Err(Shed(self.lock().comes_back()))
+            }
+        }
+    }
+
+    /// A pass, if nobody waits and there is room.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Pass> {
+        let mut state = self.lock();
+        (state.waiting == 0 && state.running < state.limit.get()).then(|| {
+            state.running += 1;
+            Pass::new(self)
+        })
+    }
+
+    fn queue(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>) -> Result<Entered, Shed> {
+        if let Some(pass) = self.try_enter() {
+            return Ok(Entered::Passed(pass));
+        }
+        let mut state = self.lock();
+        if state.waiting >= self.settings.queue && !state.evict_below(lane) {
+            return Err(Shed(state.comes_back()));
+        }
+        let (caller, called) = oneshot::channel();
+        let number = state.next;
+        state.next += 1;
+        state.waiting += 1;
+        let tenants = &mut state.lanes[lane as usize];
+        match tenants.iter_mut().find(|known| known.name == *tenant) {
+            Some(known) => known.line.push_back((number, caller)),
+            None => tenants.push_back(Tenant { name: tenant.clone(), line: VecDeque::from([(number, caller)]) }),
+        }
+        // Room may have come up in between.
+        state.call();
+        drop(state);
+        Ok(Entered::Waits(Place { gate: self.clone(), lane, number, called, over: false }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Entered {
+    Passed(Pass),
+    Waits(Place),
+}
+
+impl State {
+    /// Lets in those who are next, as far as there is room.
+    fn call(&mut self) {
+        while self.running < self.limit.get() {
+            let Some(caller) = self.pop() else { return };
+            // Who has left does not take the place.
+            self.running += u32::from(caller.send(()).is_ok());
+        }
+    }
+
+    fn pop(&mut self) -> Option<oneshot::Sender<()>> {
+        let tenants = self.lanes.iter_mut().find(|tenants| !tenants.is_empty())?;
+        let mut tenant = tenants.pop_front()?;
+        let (_, caller) = tenant.line.pop_front()?;
+        if !tenant.line.is_empty() {
+            tenants.push_back(tenant);
+        }
+        self.waiting -= 1;
+        Some(caller)
+    }
+
+    /// The youngest of the lowest lane below this one, of the tenant who has most there, is sent away.
+    fn evict_below(&mut self, lane: Priority) -> bool {
+        let Some(tenants) = self.lanes[lane as usize + 1..].iter_mut().rev().find(|tenants| !tenants.is_empty()) else {
+            return false;
+        };
+        let Some(most) = (0..tenants.len()).max_by_key(|at| tenants[*at].line.len()) else { return false };
+        tenants[most].line.pop_back();
+        if tenants[most].line.is_empty() {
+            tenants.remove(most);
+        }
+        self.waiting -= 1;
+        true
+    }
+
+    fn leave(&mut self, lane: Priority, number: u64) {
+        let tenants = &mut self.lanes[lane as usize];
+        for at in 0..tenants.len() {
+            let line = &mut tenants[at].line;
+            if let Some(place) = line.iter().position(|(known, _)| *known == number) {
+                line.remove(place);
+                if line.is_empty() {
+                    tenants.remove(at);
+                }
+                self.waiting -= 1;
+                return;
+            }
+        }
+    }
+
+    fn ended(&mut self, sample: Sample) {
+        let now = Instant::now();
+        let gap = now.saturating_duration_since(self.last_end).as_secs_f32().max(1e-4);
+        self.last_end = now;
+        // Each end counts a twentieth.
+        self.rate += (1.0 / gap - self.rate) * 0.05;
+        self.limit.observe(sample, self.running);
+        self.running -= 1;
+        self.call();
+    }
+
+    /// When what waits now will have gone through.
+    fn comes_back(&self) -> Duration {
+        let seconds = self.waiting as f32 / self.rate.max(0.1);
+        Duration::from_secs_f32(seconds.clamp(1.0, 30.0).ceil())
+    }
+}
+
+/// A place in the line.
+struct Place {
+    gate: Arc<Gate>,
+    lane: Priority,
+    number: u64,
+    called: oneshot::Receiver<()>,
+    over: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        self.called.close();
+        let mut state = self.gate.lock();
+        if self.called.try_recv().is_ok() {
+            // Called just as it left.
+            state.running -= 1;
+            state.call();
+        } else {
+            state.leave(self.lane, self.number);
+        }
+    }
+}
+
+/// Leave to be at work in the pool.
+pub struct Pass {
+    gate: Arc<Gate>,
+    sample: Sample,
+}
+
+/// What one request has shown of the pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sample {
+    /// It was left before anything could be seen.
+    Nothing,
+    /// Its answer, streamed or plain, began after so long.
+    Began { streamed: bool, after: Duration },
+    /// It was refused because there was too much to do, or ran out of time.
+    Overloaded,
+}
+
+impl Pass {
+    fn new(gate: &Arc<Gate>) -> Self {
+        Self { gate: gate.clone(), sample: Sample::Nothing }
+    }
+
+    /// Its answer has begun.
+    pub fn began(&mut self, streamed: bool, after: Duration) {
+        self.sample = Sample::Began { streamed, after };
+    }
+
+    /// The pool has too much to do.
+    pub fn overloaded(&mut self) {
+        self.sample = Sample::Overloaded;
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.gate.lock().ended(self.sample);
+    }
+}
+
+/// How many may run.
+struct Limit {
+    now: f32,
+    min: f32,
+    max: f32,
+    /// How long plain and streamed answers usually take to begin, in milliseconds.
+    usual: [Option<f32>; 2],
+    /// How many times as long as usual the last answers took: sum and count.
+    window: (f32, u32),
+}
+
+/// Answers after which the limit is looked at.
+const WINDOW: u32 = 16;
+/// How many times as long as usual answers may take before the limit shrinks.
+const TOLERANCE: f32 = 1.5;
+/// What a new answer counts in what is usual.
+const SLOWLY: f32 = 1.0 / 256.0;
+
+impl Limit {
+    fn new(settings: Settings) -> Self {
+        let (min, max) = (settings.min.max(1) as f32, settings.max.max(1) as f32);
+        Self { now: (settings.start as f32).clamp(min, max.max(min)), min, max: max.max(min), usual: [None; 2], window: (0.0, 0) }
+    }
+
+    fn get(&self) -> u32 {
+        self.now as u32
+    }
+
+    fn observe(&mut self, sample: Sample, running: u32) {
+        match sample {
+            Sample::Nothing => {}
+            Sample::Overloaded => self.now = (self.now * 0.9).clamp(self.min, self.max),
+            Sample::Began { streamed, after } => {
+                let took = (after.as_secs_f32() * 1e3).max(0.1);
+                let usual = self.usual[usize::from(streamed)].get_or_insert(took);
+                let times = took / *usual;
+                // What is usual goes down quickly and up slowly: a queue must not become what is usual.
+                *usual += (took - *usual) * if took < *usual { 8.0 * SLOWLY } else { SLOWLY };
+                self.window = (self.window.0 + times, self.window.1 + 1);
+                if self.window.1 >= WINDOW {
+                    self.look(running);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, running: u32) {
+        let times = self.window.0 / self.window.1 as f32;
+        self.window = (0.0, 0);
+        let gradient = (TOLERANCE / times).clamp(0.5, 1.0);
+        // Half empty, it says nothing about what more would do.
+        if gradient >= 1.0 && (running as f32) < self.now / 2.0 {
+            return;
+        }
+        let aim = self.now * gradient + self.now.sqrt();
+        self.now = (self.now + (aim - self.now) * 0.2).clamp(self.min, self.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(limit: u32, queue: u32) -> Arc<Gate> {
+        Gate::new(Settings { start: limit, min: limit, max: limit, queue, wait: Duration::from_secs(10) })
+    }
+
+    fn tenant(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    /// Puts requests in line one after another, and gives the order in which they get in as places are given back.
+    async fn order(gate: &Arc<Gate>, asked: &[(Priority, &'static str)]) -> Vec<&'static str> {
+        let held = gate.try_enter().unwrap();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let tasks = tokio::task::LocalSet::new();
+        for (lane, name) in asked {
+            let (gate, tell, lane, name) = (gate.clone(), tell.clone(), *lane, *name);
+            tasks.spawn_local(async move {
+                let of = tenant(name.split(' ').next().unwrap());
+                if gate.enter(lane, &of, soon()).await.is_ok() {
+                    let _ = tell.send(name);
+                }
+            });
+        }
+        drop(tell);
+        tasks
+            .run_until(async {
+                tokio::task::yield_now().await;
+                drop(held);
+                let mut order = Vec::new();
+                while let Some(name) = told.recv().await {
+                    order.push(name);
+                }
+                order
+            })
+            .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lanes_go_first_and_tenants_take_turns() {
+        use Priority::{Batch, Interactive, Realtime};
+        let asked = [
+            (Batch, "a 1"),
+            (Interactive, "a 2"),
+            (Interactive, "a 3"),
+            (Interactive, "a 4"),
+            (Interactive, "b 5"),
+            (Realtime, "c 6"),
+            (Interactive, "b 7"),
+        ];
+        assert_eq!(order(&gate(1, 100), &asked).await, ["c 6", "a 2", "b 5", "a 3", "b 7", "a 4", "a 1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_line_sends_the_lowest_away() {
+        let gate = gate(1, 2);
+        let (all, mine) = (
+            order(
+                &gate,
+                &[(Priority::Batch, "a 1"), (Priority::Batch, "a 2"), (Priority::Interactive, "b 3"), (Priority::Batch, "a 4")],
+            )
+            .await,
+            ["b 3", "a 1"],
+        );
+        assert_eq!(all, mine);
+        assert_eq!((gate.shed[Priority::Batch as usize].get(), gate.shed[Priority::Interactive as usize].get()), (2, 0));
+        assert_eq!(gate.view(), (1, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_or_leaves_is_out_of_the_line() {
+        let gate = gate(1, 10);
+        let held = gate.try_enter().unwrap();
+        let shed = gate.enter(Priority::Batch, &tenant("a"), Instant::now() + Duration::from_millis(5)).await.err();
+        assert!(shed.is_some_and(|Shed(after)| after >= Duration::from_secs(1)));
+        {
+            let who = tenant("a");
+            let mut leaves = std::pin::pin!(gate.enter(Priority::Batch, &who, soon()));
+            assert!(futures_util::poll!(&mut leaves).is_pending());
+            assert_eq!(gate.view(), (1, 1, 1));
+        }
+        assert_eq!(gate.view(), (1, 1, 0));
+        // One that is called and leaves before it hears of it.
+        {
+            let who = tenant("a");
+            let mut leaves = std::pin::pin!(gate.enter(Priority::Batch, &who, soon()));
+            assert!(futures_util::poll!(&mut leaves).is_pending());
+            drop(held);
+            assert_eq!(gate.view(), (1, 1, 0));
+        }
+        assert_eq!(gate.view(), (1, 0, 0));
+    }
+
+    /// A pool that bears 20 at a time, and queues what is more.
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_finds_what_the_pool_bears() {
+        let gate = Gate::new(Settings { start: 4, min: 1, max: 500, queue: 0, wait: Duration::ZERO });
+        for _ in 0..400 {
+            let (limit, ..) = gate.view();
+            let mut held: Vec<Pass> = (0..limit).filter_map(|_| gate.try_enter()).collect();
+            let took = Duration::from_millis(100).mul_f32((limit as f32 / 20.0).max(1.0));
+            held.iter_mut().for_each(|pass| pass.began(true, took));
+            tokio::time::advance(took).await;
+        }
+        let (limit, ..) = gate.view();
+        assert!((18..=48).contains(&limit), "{limit}");
+        // It refuses: fewer.
+        for _ in 0..20 {
+            gate.try_enter().unwrap().overloaded();
+        }
+        assert!(gate.view().0 < limit / 2);
+    }
+}
