@@ -1,11 +1,11 @@
 //! Upstreams that fail: before the commit point nobody downstream notices while another try can help; after it the client is
 //! told, and a cut answer is never taken for a whole one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::link::Weather;
-use tests::{Act, Answer, Connection, FakeUpstream, FaultLink, Gate, Host, Running, eventually, sse};
+use tests::{Act, Answer, Connection, FakeUpstream, Fault, FaultLink, Gate, Host, Place, Running, eventually, sse};
 
 const BRIEF: &str = "timeouts = { headers = \"400ms\", first_token = \"400ms\", between_tokens = \"400ms\" }";
 
@@ -218,6 +218,22 @@ fn a_clean_end_is_judged_by_what_was_said() {
             assert_eq!(answer.text(), expect, "what the upstream said itself goes on as it is");
         }
     }
+}
+
+/// After `[DONE]` the end of the upstream's body was waited for as long as for a token: half a minute in which a client that reads to the
+/// end stood still, with all of its answer, and then the endpoint was blamed.
+#[test]
+fn an_upstream_that_does_not_end_after_done_holds_nobody_up() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    let events = [r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#, "[DONE]"];
+    fake.next(Act::events(events).at(Place::BeforeEnd(0), Fault::Hold(Gate::new())));
+    let began = Instant::now();
+    let answer = host.ask("hi").streamed().send();
+    assert!(answer.whole && sse::is_done(&answer.body), "{}", answer.text());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    fake.wait_for_departures(1);
+    assert_eq!(host.metrics().sum("pointsman_exchanges_total", &["ending=\"whole\""]), 1.0);
 }
 
 #[test]
