@@ -88,6 +88,34 @@ fn a_plain_answer_that_is_cut_anywhere_is_asked_for_again() {
     }
 }
 
+/// An answer without a length ends with its connection, whatever ends that: half of one looked whole, and was passed on.
+#[test]
+fn a_plain_answer_without_a_length_is_whole_if_its_json_is() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+    let body = r#"{"choices":[{"message":{"content":"without a length"},"finish_reason":"stop"}]}"#;
+    let act = Act::raw(format!("{head}{body}\n"));
+    fake.next(act.clone());
+    assert_eq!(host.chat("hi").content(), "without a length");
+    for byte in [1, 20, body.len() - 1] {
+        fake.next(act.clone().cut_at(head.len() + byte));
+        let answer = host.chat("hi");
+        assert_eq!(
+            (answer.status, answer.content()),
+            (200, format!("Answer {} of tiny-1 to: hi", fake.count())),
+            "cut at {byte}"
+        );
+        fake.next(act.clone().cut_at(head.len() + byte)).next(act.clone().cut_at(head.len() + byte));
+        let answer = host.chat("hi");
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_broken"), "cut at {byte}: {}", answer.text());
+    }
+    // What is no JSON, and never said that it is, is as whole as its connection.
+    let text = head.replace("application/json", "text/plain");
+    fake.next(Act::raw(format!("{text}hello")));
+    assert_eq!(host.chat("hi").text(), "hello");
+}
+
 #[test]
 fn the_other_try_goes_elsewhere() {
     let (bad, good) = (FakeUpstream::start(), FakeUpstream::start());
