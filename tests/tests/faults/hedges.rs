@@ -66,3 +66,21 @@ fn over_http_2_its_stream_is_reset() {
     check(&host, &fake);
     assert!(fronts.iter().all(|front| front.connections() == ["h2"]), "one connection to each");
 }
+
+/// An endpoint on probation gets the next request before all others. One that was silent, and had its request answered by a hedge, stayed
+/// on probation: each request went there first, and waited for the hedge.
+#[test]
+fn a_probation_that_a_hedge_has_won_is_not_passed() {
+    let (sick, well) = (FakeUpstream::start(), FakeUpstream::start());
+    sick.next(Act::refuse(500, "their_code")).always(Act::silent());
+    let host = host([sick.url(), well.url()]).provider("breaker = { failures = 1, open = \"200ms\" }").start();
+    while sick.count() == 0 {
+        host.chat("hi");
+    }
+    std::thread::sleep(Duration::from_millis(250));
+    for _ in 0..40 {
+        assert_eq!(host.chat("hi").status, 200);
+    }
+    // Asked again after 200, 400, 800 ms and so on, each time by one request.
+    assert!((2..=6).contains(&sick.count()), "{} of 41", sick.count());
+}
