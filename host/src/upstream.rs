@@ -285,7 +285,8 @@ impl Run<'_> {
         if tries.len() < 2 {
             return Err(failure.error);
         }
-        let listed: Vec<String> = tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome)).collect();
+        let listed: Vec<String> =
+            tries.iter().map(|tried| format!("{}: {}", tried.endpoint, tried.outcome.trim_end_matches('.'))).collect();
         let message = format!("No upstream answered. Tried {}.", listed.join("; "));
         let error = if tries.iter().all(|tried| tried.endpoint == tries[0].endpoint) {
             Error::new(failure.error.kind(), failure.error.source().clone(), message)

@@ -7,13 +7,15 @@ use tests::{Act, FakeUpstream, Host, Place, eventually, sse};
 use super::cell::{DOORS, allowed, each, start, wrong};
 use super::table::{Fault, POLICIES, Policy, THEIR_CODE};
 
-const KINDS: [(&str, fn() -> Act); 5] = [
-    ("silence", Act::silent),
-    ("cut", || wrong(Act::answer(), Fault::Cut, Place::Head(25))),
-    ("reset", || wrong(Act::answer(), Fault::Reset, Place::Piece(0, 0))),
-    ("busy", || Act::refuse(429, THEIR_CODE).header("retry-after", "1")),
-    ("failing", || Act::refuse(500, THEIR_CODE)),
-];
+fn kinds() -> [(&'static str, Act); 5] {
+    [
+        ("silence", Act::silent()),
+        ("cut", wrong(Act::answer(), Fault::Cut, Place::Head(25))),
+        ("reset", wrong(Act::answer(), Fault::Reset, Place::Piece(0, 0))),
+        ("busy", Act::refuse(429, THEIR_CODE).header("retry-after", "1")),
+        ("failing", Act::refuse(500, THEIR_CODE)),
+    ]
+}
 
 fn check(act: &Act, policy: &Policy, streamed: bool) {
     let fake = FakeUpstream::with_doors(DOORS);
@@ -23,6 +25,7 @@ fn check(act: &Act, policy: &Policy, streamed: bool) {
     let answer = if streamed { ask.streamed() } else { ask }.send();
     assert!(answer.whole && [429, 500, 502, 503, 504].contains(&answer.status), "{} {}", answer.status, answer.text());
     assert!(!answer.code().is_empty(), "{}", answer.text());
+    assert!(!answer.text().contains(".."), "sentences end once: {}", answer.text());
     let allowed = allowed(policy);
     assert!((1..=allowed).contains(&fake.count()), "{} tries of {allowed}", fake.count());
     eventually("the upstreams are let go", || (fake.active() == 0).then_some(()));
@@ -32,8 +35,8 @@ fn check(act: &Act, policy: &Policy, streamed: bool) {
 #[test]
 fn when_all_fail_the_client_is_told_once_the_tries_are_used_up() {
     let mut cells = Vec::new();
-    for (name, act) in KINDS {
-        cells.extend(POLICIES.iter().flat_map(|policy| [false, true].map(|streamed| (name, act(), policy, streamed))));
+    for (name, act) in kinds() {
+        cells.extend(POLICIES.iter().flat_map(|policy| [false, true].map(|streamed| (name, act.clone(), policy, streamed))));
     }
     each(
         cells,
@@ -47,7 +50,7 @@ fn when_all_fail_the_client_is_told_once_the_tries_are_used_up() {
 #[test]
 fn failures_in_a_row_are_mended_by_what_is_left() {
     let (with_hedge, with_all) = (&POLICIES[5], &POLICIES[6]);
-    let silent = || Act::silent();
+    let silent = Act::silent;
     let failing = || Act::refuse(500, THEIR_CODE);
     let busy = || Act::refuse(429, THEIR_CODE).header("retry-after", "1");
     let cut = || wrong(Act::answer(), Fault::Cut, Place::Piece(0, 0));
