@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** faults are of the way back, from the server to the client; the way there is open until something [`Stop`]s it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,6 +66,8 @@ struct Sky {
     weather: Mutex<Weather>,
     /// The weather of the next connections, one each.
     next: Mutex<VecDeque<Weather>>,
+    /// The clients' ends of the connections.
+    clients: Mutex<HashMap<usize, TcpStream>>,
     opened: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -106,6 +108,13 @@ impl FaultLink {
         lock(&self.sky.next).push_back(weather);
     }
 
+    /// Closes the connections that are open, whatever passes on them; those that come are none of its concern.
+    pub fn cut(&self) {
+        for client in lock(&self.sky.clients).values() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         self.sky.opened.load(Ordering::SeqCst)
@@ -139,15 +148,15 @@ fn open(server: SocketAddr, sky: &Arc<Sky>) -> SocketAddr {
             if sky.stopped.load(Ordering::SeqCst) {
                 return;
             }
-            sky.opened.fetch_add(1, Ordering::SeqCst);
+            let id = sky.opened.fetch_add(1, Ordering::SeqCst);
             let sky = sky.clone();
-            std::thread::spawn(move || relay(client, server, &sky));
+            std::thread::spawn(move || relay(id, client, server, &sky));
         }
     });
     address
 }
 
-fn relay(client: TcpStream, server: SocketAddr, sky: &Sky) {
+fn relay(id: usize, client: TcpStream, server: SocketAddr, sky: &Sky) {
     let own = lock(&sky.next).pop_front();
     let now = || own.unwrap_or_else(|| *lock(&sky.weather));
     if let Some(stop) = now().stop {
@@ -162,6 +171,9 @@ fn relay(client: TcpStream, server: SocketAddr, sky: &Sky) {
         return;
     }
     let Ok(server) = TcpStream::connect(server) else { return };
+    if let Ok(clone) = client.try_clone() {
+        lock(&sky.clients).insert(id, clone);
+    }
     let pair = || -> io::Result<_> { Ok((client.try_clone()?, server.try_clone()?)) };
     let Ok((from, to)) = pair() else { return };
     let there = std::thread::spawn(move || {
@@ -169,6 +181,8 @@ fn relay(client: TcpStream, server: SocketAddr, sky: &Sky) {
         let _ = to.shutdown(Shutdown::Write);
     });
     let reset = back(&server, &client, now).unwrap_or(false);
+    // Whoever holds a socket keeps it from being reset.
+    lock(&sky.clients).remove(&id);
     if reset {
         let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
         let _ = server.shutdown(Shutdown::Both);

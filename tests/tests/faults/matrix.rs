@@ -1,5 +1,7 @@
 //! The table over HTTP/1.1: each fault in each phase under each policy.
 
+use tests::{Act, FakeUpstream, Host};
+
 use super::cell::{Cell, each, run};
 use super::table::{FAULTS, PLAIN, POLICIES, Phase, STREAMED, fate};
 
@@ -45,4 +47,22 @@ fn while_the_request_is_sent() {
     cells.extend(self::cells(&STREAMED, true, is_meant));
     // Each has megabytes to send.
     each(cells, 8, |cell| cell.what.clone(), run);
+}
+
+/// What is too large to be held until it is whole goes on as it comes: its end is then the only sign that it is not all.
+#[test]
+fn a_plain_answer_that_is_too_large_to_be_held() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    let large = Act::body("application/json", [vec![b' '; 1 << 20]]).times(20).length(20 << 20);
+    fake.next(large.clone());
+    let answer = host.chat("hi");
+    assert_eq!((answer.status, answer.whole, answer.body.len()), (200, true, 20 << 20));
+    // While it is held another try is made; later there is none.
+    fake.next(large.clone().cut_at(10 << 20));
+    assert_eq!(host.chat("hi").content(), "Answer 3 of tiny-1 to: hi");
+    let before = fake.count();
+    fake.next(large.cut_at(19 << 20));
+    let answer = host.chat("hi");
+    assert_eq!((answer.status, answer.whole, fake.count()), (200, false, before + 1));
 }
