@@ -48,6 +48,11 @@ pub struct Front {
 impl Front {
     /// A front of this server, which shows this certificate and offers these protocols.
     pub fn of(fake: &FakeUpstream, pair: &Pair, protocols: &[&str]) -> Self {
+        Self::at(fake.address(), pair, protocols)
+    }
+
+    /// A front of the server at this address.
+    pub fn at(server: SocketAddr, pair: &Pair, protocols: &[&str]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime can be had");
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a port is free");
@@ -55,7 +60,7 @@ impl Front {
         let acceptor = TlsAcceptor::from(Arc::new(pair.server(protocols)));
         let opened = Arc::new(Mutex::new(Vec::new()));
         let (goodbye, told) = watch::channel(());
-        let (server, known) = (fake.address(), opened.clone());
+        let known = opened.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, known, told) = (acceptor.clone(), known.clone(), told.clone());
@@ -73,6 +78,11 @@ impl Front {
             }
         });
         Self { address, opened, goodbye, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The base URL. The certificate is to be for `localhost`.

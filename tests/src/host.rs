@@ -10,6 +10,7 @@ mod folder;
 mod plugin;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Deref;
 
 use pointsman::config;
@@ -215,8 +216,17 @@ impl Host {
     pub fn try_start(self) -> Result<Running, StartError> {
         let text = self.text();
         self.folder.write(Folder::CONFIG, text.as_bytes());
-        let loaded = config::load(&self.folder.config()).unwrap_or_else(|report| panic!("{report}\n{text}"));
-        let process = Process::start(loaded)?;
+        let load = || config::load(&self.folder.config()).unwrap_or_else(|report| panic!("{report}\n{text}"));
+        // A port that the system has chosen may be somebody else's before all cores listen there.
+        let is_taken =
+            |error: &StartError| matches!(error, StartError::System { error, .. } if error.kind() == ErrorKind::AddrInUse);
+        let mut started = Process::start(load());
+        for _ in 0..5 {
+            if started.as_ref().err().is_some_and(is_taken) {
+                started = Process::start(load());
+            }
+        }
+        let process = started?;
         let admin = process.admin().expect("[admin] is configured");
         let door = Door { address: process.address(), admin, keys: self.keys };
         Ok(Running { process, folder: self.folder, door })

@@ -42,7 +42,7 @@ pub use door::Door;
 pub use front::Front;
 pub use host::{Host, Plugin, Running};
 pub use link::FaultLink;
-pub use upstream::{Act, FakeUpstream, Gate};
+pub use upstream::{Act, FakeUpstream, Fault, Gate, Place};
 
 /// The longest that a test waits for something that ought to happen soon. The machine may be slow and shared.
 pub const SOON: Duration = Duration::from_secs(20);

@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::eventually;
-pub use act::{Act, Gate};
+pub use act::{Act, Fault, Gate, Place};
 use serve::{Shared, lock};
 
 /// The server. Dropping it closes its connections.
 pub struct FakeUpstream {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
 }
 
@@ -61,30 +61,30 @@ impl Seen {
 impl FakeUpstream {
     /// Starts a server on a free port.
     pub fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::new(Shared::default());
-        let serving = shared.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if serving.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let shared = serving.clone();
-                std::thread::spawn(move || shared.serve(stream));
-            }
-        });
-        Self { address, shared }
+        Self::with_doors(1)
     }
 
-    /// Host and port.
+    /// Starts a server on several ports, all with one memory and one list of orders: whichever is asked first gets the first order.
+    /// The `host` of a request says which it was.
+    pub fn with_doors(count: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let addresses = (0..count).map(|_| open(&shared)).collect();
+        Self { addresses, shared }
+    }
+
+    /// Host and port, of the first door.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Host and port of each door.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The base URL, as it stands in a configuration.
     pub fn url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("http://{}/v1", self.address())
     }
 
     /// What the next request that has no order yet is to get.
@@ -157,7 +157,26 @@ impl Drop for FakeUpstream {
         for socket in lock(&self.shared.sockets).values() {
             let _ = socket.shutdown(Shutdown::Both);
         }
-        // Wakes the accepting thread.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        // Wakes the accepting threads.
+        for address in &self.addresses {
+            let _ = TcpStream::connect_timeout(address, Duration::from_secs(1));
+        }
     }
+}
+
+/// Accepts connections on a free port, each served by a thread of its own.
+fn open(shared: &Arc<Shared>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let serving = shared.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if serving.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let shared = serving.clone();
+            std::thread::spawn(move || shared.serve(stream));
+        }
+    });
+    address
 }

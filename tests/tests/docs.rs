@@ -3,6 +3,11 @@
 //!
 //! **Invariant:** a page under `docs/` that is made here is never edited by hand.
 
+#[path = "faults/page.rs"]
+mod page;
+#[path = "faults/table.rs"]
+mod table;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -30,6 +35,11 @@ fn errors() {
     }
     page.push_str("\nThe listener answers what it must not pass on with the code `bad_framing` (400, 405 or 417), before anything else is looked at.\n");
     check("errors.md", &page);
+}
+
+#[test]
+fn faults() {
+    check("faults.md", &page::page());
 }
 
 #[test]

@@ -112,6 +112,10 @@ impl Stream {
             return;
         }
         let complete = tap.feed(&piece);
+        if tap.is_done() {
+            // What breaks after it breaks nothing.
+            self.upstream.said_all();
+        }
         if let Some(usage) = tap.usage() {
             course.used(usage);
         }
@@ -174,10 +178,6 @@ impl Stream {
     /// The upstream has broken off: whole events have gone on, and one follows that says so.
     fn broke(&mut self, course: &mut Course, error: &Error) {
         self.over = true;
-        if course.record.ending == Ending::Whole {
-            // `[DONE]` was there; what breaks after it breaks nothing.
-            return self.release();
-        }
         self.held.clear();
         if self.split {
             self.ready.push_back(Bytes::from_static(b"\n\n"));

@@ -18,6 +18,9 @@ use tokio::time::{Instant, Sleep};
 use super::endpoint::Permit;
 use crate::error::{Error, Kind, Retry};
 
+/// How long the end of a body is waited for, when all that it has to say was said: long enough for the connection to be used again.
+const LINGERS: Duration = Duration::from_secs(1);
+
 /// Pieces of an answer, as they come.
 pub struct UpstreamBody {
     first: Option<Bytes>,
@@ -25,6 +28,8 @@ pub struct UpstreamBody {
     endpoint: Arc<str>,
     between: Duration,
     ends: Instant,
+    /// Nothing of the answer is missing.
+    said_all: bool,
     last: Instant,
     /// One timer for the whole body, moved only when it fires: a piece costs a clock reading, not a timer.
     timer: Pin<Box<Sleep>>,
@@ -44,7 +49,16 @@ impl UpstreamBody {
         permit.decided();
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
-        Self { first: Some(first), rest, endpoint, between, ends, last: now, timer, permit: Some(permit) }
+        Self { first: Some(first), rest, endpoint, between, ends, said_all: false, last: now, timer, permit: Some(permit) }
+    }
+
+    /// What comes now is of no use but for the body's end, which is waited for a moment. That it does not come, or comes badly, is no
+    /// failure.
+    pub fn said_all(&mut self) {
+        if !std::mem::replace(&mut self.said_all, true) {
+            self.ends = self.ends.min(Instant::now() + LINGERS);
+            self.timer.as_mut().reset(self.ends);
+        }
     }
 
     /// It failed after its beginning: too late for this request, but not for the next.
@@ -70,6 +84,10 @@ impl UpstreamBody {
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
+                Poll::Ready(Some(Err(_))) if self.said_all => {
+                    self.permit = None;
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Some(Err(error))) => {
                     self.broke();
                     let message = format!("The answer of {} was cut: {error}.", self.endpoint);
@@ -86,6 +104,10 @@ impl UpstreamBody {
             ready!(self.timer.as_mut().poll(context));
             let due = (self.last + self.between).min(self.ends);
             if Instant::now() >= due {
+                if self.said_all {
+                    self.permit = None;
+                    return Poll::Ready(None);
+                }
                 self.broke();
                 let what =
                     if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };

@@ -109,9 +109,12 @@ impl Endpoint {
         self.breaker.succeeded(now);
     }
 
-    /// No answer has begun for so long, and nobody waits any more.
+    /// No answer has begun for so long, and nobody waits any more. That is no failure, but no reason to come back into service.
     pub(super) fn kept_waiting(&self, so_far: Duration) {
         let now = Instant::now();
+        if self.breaker.standing(now) == Standing::Probation {
+            self.breaker.failed(now, None);
+        }
         if self.cost.at(now).is_none_or(|cost| cost < so_far.as_secs_f32() * 1e3) {
             self.cost.observe(so_far, now);
         }

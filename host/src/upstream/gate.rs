@@ -297,8 +297,8 @@ struct Limit {
     max: f32,
     /// How long plain and streamed answers usually take to begin, in milliseconds.
     usual: [Option<f32>; 2],
-    /// How many times as long as usual the last answers took: sum and count.
-    window: (f32, u32),
+    /// How many times as long as usual the last answers took, in all; how many they were; how many ran at a time, at most.
+    window: (f32, u32, u32),
 }
 
 /// Answers after which the limit is looked at.
@@ -311,7 +311,13 @@ const SLOWLY: f32 = 1.0 / 256.0;
 impl Limit {
     fn new(settings: Settings) -> Self {
         let (min, max) = (settings.min.max(1) as f32, settings.max.max(1) as f32);
-        Self { now: (settings.start as f32).clamp(min, max.max(min)), min, max: max.max(min), usual: [None; 2], window: (0.0, 0) }
+        Self {
+            now: (settings.start as f32).clamp(min, max.max(min)),
+            min,
+            max: max.max(min),
+            usual: [None; 2],
+            window: (0.0, 0, 0),
+        }
     }
 
     fn get(&self) -> u32 {
@@ -328,17 +334,18 @@ impl Limit {
                 let times = took / *usual;
                 // What is usual goes down quickly and up slowly: a queue must not become what is usual.
                 *usual += (took - *usual) * if took < *usual { 8.0 * SLOWLY } else { SLOWLY };
-                self.window = (self.window.0 + times, self.window.1 + 1);
-                if self.window.1 >= WINDOW {
-                    self.look(running);
+                let (sum, count, most) = self.window;
+                self.window = (sum + times, count + 1, most.max(running));
+                if count + 1 >= WINDOW {
+                    self.look();
                 }
             }
         }
     }
 
-    fn look(&mut self, running: u32) {
-        let times = self.window.0 / self.window.1 as f32;
-        self.window = (0.0, 0);
+    fn look(&mut self) {
+        let (sum, count, running) = std::mem::replace(&mut self.window, (0.0, 0, 0));
+        let times = sum / count as f32;
         let gradient = (TOLERANCE / times).clamp(0.5, 1.0);
         // Half empty, it says nothing about what more would do.
         if gradient >= 1.0 && (running as f32) < self.now / 2.0 {

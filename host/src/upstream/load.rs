@@ -29,7 +29,7 @@ impl Cost {
     pub fn observe(&self, took: Duration, now: Instant) {
         let took = (took.as_secs_f32() * 1e3).max(f32::MIN_POSITIVE);
         let (then, cost) = self.parts();
-        let next = if took < cost {
+        let next = if took < cost && self.is_known(now) {
             let weight = self.faded(then, now);
             cost * weight + took * (1.0 - weight)
         } else {
@@ -42,8 +42,12 @@ impl Cost {
     /// endpoint that was left alone is looked at again.
     pub fn at(&self, now: Instant) -> Option<f32> {
         let (then, cost) = self.parts();
-        let known = cost > 0.0 && self.ms(now).saturating_sub(then) < FADES.as_millis() as u64;
-        known.then(|| cost * self.faded(then, now))
+        self.is_known(now).then(|| cost * self.faded(then, now))
+    }
+
+    fn is_known(&self, now: Instant) -> bool {
+        let (then, cost) = self.parts();
+        cost > 0.0 && self.ms(now).saturating_sub(then) < FADES.as_millis() as u64
     }
 
     /// What is left after so long of what was 1.
@@ -83,5 +87,7 @@ mod tests {
         let left = cost.at(at(12)).unwrap();
         assert!((3_000.0..4_500.0).contains(&left), "{left}");
         assert_eq!(cost.at(at(22)), None, "what nobody has looked at for a while is forgotten");
+        cost.observe(Duration::from_millis(5), at(22));
+        assert_eq!(cost.at(at(22)), Some(5.0));
     }
 }

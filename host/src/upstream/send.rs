@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Version, response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use memchr::memmem;
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::ConnectError;
@@ -95,11 +96,16 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         }
         return Err(failure);
     }
+    let ends_with_connection = is_until_close(&head);
     let mut body =
         if is_stream(&head.headers) { first_piece(&clock, body, permit).await? } else { whole(&clock, body, permit).await? };
     match (&mut body, &secret) {
         (Body::Whole(answer), _) if answer.is_empty() && head.status.is_success() => {
             let message = format!("{} answered {} with nothing.", endpoint.authority(), head.status.as_u16());
+            return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), AT_ONCE, message).into());
+        }
+        (Body::Whole(answer), _) if ends_with_connection && is_half_of_json(&head.headers, answer) => {
+            let message = format!("{} ended its answer in the middle of it.", endpoint.authority());
             return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), AT_ONCE, message).into());
         }
         (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
@@ -225,6 +231,18 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
 
 fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
+}
+
+/// Is the connection's end the only sign of the body's? Then a connection that breaks looks like one that has done its work.
+fn is_until_close(head: &response::Parts) -> bool {
+    let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| head.headers.contains_key(name));
+    head.version < Version::HTTP_2 && !framed
+}
+
+fn is_half_of_json(headers: &HeaderMap, body: &[u8]) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_json = kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"));
+    is_json && !headers.contains_key(header::CONTENT_ENCODING) && serde_json::from_slice::<IgnoredAny>(body).is_err()
 }
 
 /// The first piece of a stream. One that ends before it has begun is a failure like any other.

@@ -1,6 +1,6 @@
 //! What a [`super::FakeUpstream`] does with one request: an answer, and what goes wrong with it.
 //!
-//! **Invariant:** a fault's place is a byte of the answer's body, counted without the framing.
+//! **Invariant:** a fault's place is a byte of the answer's head or body, counted without the framing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,41 @@ pub struct Act {
     pub(super) delay: Duration,
     pub(super) pace: Duration,
     pub(super) times: usize,
-    pub(super) faults: Vec<(usize, Fault)>,
+    pub(super) faults: Vec<(Place, Fault)>,
+}
+
+/// Where in an answer something goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// After so many bytes of its head.
+    Head(usize),
+    /// After so many bytes of its body.
+    Body(usize),
+    /// In a piece of its body (an event of a stream, the first is 0), after so many bytes of it.
+    Piece(usize, usize),
+    /// So many bytes before the body's end; what frames it comes after all of them.
+    BeforeEnd(usize),
+}
+
+/// What goes wrong there.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The connection is closed.
+    Cut,
+    /// The connection is reset.
+    Reset,
+    /// Nothing more is said, until the gate opens.
+    Hold(Gate),
+    /// The way back is closed, and the way there is not: half a connection, until the client leaves.
+    HalfOpen,
+    /// A pause, after which all goes on as if nothing had happened.
+    Pause(Duration),
+    /// From here on a few bytes at a time.
+    Dribble,
+    /// Bytes that are neither HTTP nor part of the answer, and the connection's end.
+    Garbage,
+    /// This event, and the orderly end of the stream.
+    Event(&'static str),
 }
 
 #[derive(Clone)]
@@ -57,13 +91,6 @@ pub(super) enum What {
     },
     /// No HTTP of ours at all.
     Raw(Vec<u8>),
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Fault {
-    Cut,
-    Reset,
-    Hold(Gate),
 }
 
 impl Default for Act {
@@ -181,19 +208,19 @@ impl Act {
     /// Closes the connection in the middle of the answer.
     #[must_use]
     pub fn cut_at(self, byte: usize) -> Self {
-        self.fault(byte, Fault::Cut)
+        self.at(Place::Body(byte), Fault::Cut)
     }
 
     /// Resets the connection in the middle of the answer.
     #[must_use]
     pub fn reset_at(self, byte: usize) -> Self {
-        self.fault(byte, Fault::Reset)
+        self.at(Place::Body(byte), Fault::Reset)
     }
 
     /// Says nothing more from this byte on, until the gate opens.
     #[must_use]
     pub fn hold_at(self, byte: usize, gate: &Gate) -> Self {
-        self.fault(byte, Fault::Hold(gate.clone()))
+        self.at(Place::Body(byte), Fault::Hold(gate.clone()))
     }
 
     /// Says nothing more from this byte on.
@@ -202,8 +229,10 @@ impl Act {
         self.hold_at(byte, &Gate::new())
     }
 
-    fn fault(mut self, byte: usize, fault: Fault) -> Self {
-        self.faults.push((byte, fault));
+    /// Goes wrong at a place; several faults come in the order in which they are given.
+    #[must_use]
+    pub fn at(mut self, place: Place, fault: Fault) -> Self {
+        self.faults.push((place, fault));
         self
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -15,6 +15,10 @@ use super::shape::Shape;
 
 /// How often a server that waits looks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(5);
+/// Bytes at a time of an answer that dribbles.
+const FEW: usize = 32;
+/// What is no HTTP wherever it stands: not as a head, not in one, not as a chunk's length.
+const GARBAGE: &[u8] = b"\0\x01 no HTTP at all\r\n\r\n";
 
 /// What a server and its connections have in common.
 #[derive(Default)]
@@ -86,19 +90,18 @@ impl Shared {
     /// Answers one request. True: another one may follow on this connection. An error: the client has left.
     fn perform(&self, stream: &mut TcpStream, act: &Act, shape: &Shape) -> io::Result<bool> {
         self.wait(stream, act.delay)?;
-        stream.write_all(&shape.head)?;
-        let mut sent = 0;
-        let mut faults = act.faults.iter();
-        let mut next = faults.next();
+        let (mut sent, mut portion) = (0, usize::MAX);
+        let mut faults = shape.faults(act).into_iter().peekable();
         let pieces = std::iter::repeat_n(&shape.pieces, act.times).flatten();
-        for (index, piece) in pieces.enumerate() {
-            if index > 0 {
+        for (index, part) in std::iter::once(&shape.head).chain(pieces).enumerate() {
+            if index > 1 {
                 self.wait(stream, act.pace)?;
             }
-            let mut rest = &piece[..];
-            while let Some((_, fault)) = next.filter(|(at, _)| *at <= sent + rest.len()) {
-                let (now, later) = rest.split_at(next.map_or(0, |(at, _)| at.saturating_sub(sent)));
-                sent += self.write(stream, shape, now)?;
+            let (framed, mut rest) = (index > 0, &part[..]);
+            while let Some((at, fault)) = faults.next_if(|(at, _)| *at <= sent + rest.len()) {
+                let (now, later) = rest.split_at(at.saturating_sub(sent));
+                self.write(stream, framed.then_some(shape), now, portion)?;
+                sent += now.len();
                 rest = later;
                 match fault {
                     Fault::Cut => return Ok(false),
@@ -107,20 +110,46 @@ impl Shared {
                         socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
                         return Ok(false);
                     }
-                    Fault::Hold(gate) => self.hold(stream, gate)?,
+                    Fault::Hold(gate) => self.hold(stream, &gate)?,
+                    Fault::HalfOpen => {
+                        stream.shutdown(Shutdown::Write)?;
+                        self.hold(stream, &Gate::new())?;
+                    }
+                    Fault::Pause(time) => self.wait(stream, time)?,
+                    Fault::Dribble => portion = FEW,
+                    Fault::Garbage => {
+                        stream.write_all(GARBAGE)?;
+                        return Ok(false);
+                    }
+                    Fault::Event(event) => {
+                        shape.write(stream, event.as_bytes())?;
+                        shape.end(stream)?;
+                        return Ok(shape.keep_alive);
+                    }
                 }
-                next = faults.next();
             }
-            sent += self.write(stream, shape, rest)?;
+            self.write(stream, framed.then_some(shape), rest, portion)?;
+            sent += rest.len();
         }
         shape.end(stream)?;
         Ok(shape.keep_alive)
     }
 
-    fn write(&self, stream: &mut TcpStream, shape: &Shape, bytes: &[u8]) -> io::Result<usize> {
-        shape.write(stream, bytes)?;
-        self.sent.fetch_add(bytes.len(), Ordering::SeqCst);
-        Ok(bytes.len())
+    /// Sends bytes, so many at a time: of the head, or of the body as its shape frames them.
+    fn write(&self, stream: &mut TcpStream, framed: Option<&Shape>, bytes: &[u8], portion: usize) -> io::Result<()> {
+        for bytes in bytes.chunks(portion) {
+            if portion == FEW {
+                self.wait(stream, LOOK)?;
+            }
+            match framed {
+                None => stream.write_all(bytes)?,
+                Some(shape) => {
+                    shape.write(stream, bytes)?;
+                    self.sent.fetch_add(bytes.len(), Ordering::SeqCst);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a gate, or for the client to leave.

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 
-use super::act::{Act, What};
+use super::act::{Act, Fault, Place, What};
 use super::{Seen, completion};
 
 /// An act in bytes.
@@ -60,6 +60,18 @@ impl Act {
 }
 
 impl Shape {
+    /// An act's faults by the bytes of head and body that go before each.
+    pub(super) fn faults(&self, act: &Act) -> Vec<(usize, Fault)> {
+        let before = |pieces: usize| self.pieces.iter().take(pieces).map(Vec::len).sum::<usize>();
+        let bytes = |place: &Place| match *place {
+            Place::Head(byte) => byte,
+            Place::Body(byte) => self.head.len() + byte,
+            Place::Piece(piece, byte) => self.head.len() + before(piece) + byte,
+            Place::BeforeEnd(byte) => self.head.len() + before(usize::MAX) - byte,
+        };
+        act.faults.iter().map(|(place, fault)| (bytes(place), fault.clone())).collect()
+    }
+
     pub(super) fn write(&self, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
         match (self.chunked, bytes.is_empty()) {
             (_, true) => Ok(()),

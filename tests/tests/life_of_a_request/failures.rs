@@ -1,11 +1,11 @@
 //! Upstreams that fail: before the commit point nobody downstream notices while another try can help; after it the client is
 //! told, and a cut answer is never taken for a whole one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::link::Weather;
-use tests::{Act, Answer, Connection, FakeUpstream, FaultLink, Gate, Host, Running, eventually, sse};
+use tests::{Act, Answer, Connection, FakeUpstream, Fault, FaultLink, Gate, Host, Place, Running, eventually, sse};
 
 const BRIEF: &str = "timeouts = { headers = \"400ms\", first_token = \"400ms\", between_tokens = \"400ms\" }";
 
@@ -86,6 +86,34 @@ fn a_plain_answer_that_is_cut_anywhere_is_asked_for_again() {
             assert_eq!(answer.content(), format!("Answer {} of tiny-1 to: hi", fake.count()));
         }
     }
+}
+
+/// An answer without a length ends with its connection, whatever ends that: half of one looked whole, and was passed on.
+#[test]
+fn a_plain_answer_without_a_length_is_whole_if_its_json_is() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+    let body = r#"{"choices":[{"message":{"content":"without a length"},"finish_reason":"stop"}]}"#;
+    let act = Act::raw(format!("{head}{body}\n"));
+    fake.next(act.clone());
+    assert_eq!(host.chat("hi").content(), "without a length");
+    for byte in [1, 20, body.len() - 1] {
+        fake.next(act.clone().cut_at(head.len() + byte));
+        let answer = host.chat("hi");
+        assert_eq!(
+            (answer.status, answer.content()),
+            (200, format!("Answer {} of tiny-1 to: hi", fake.count())),
+            "cut at {byte}"
+        );
+        fake.next(act.clone().cut_at(head.len() + byte)).next(act.clone().cut_at(head.len() + byte));
+        let answer = host.chat("hi");
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_broken"), "cut at {byte}: {}", answer.text());
+    }
+    // What is no JSON, and never said that it is, is as whole as its connection.
+    let text = head.replace("application/json", "text/plain");
+    fake.next(Act::raw(format!("{text}hello")));
+    assert_eq!(host.chat("hi").text(), "hello");
 }
 
 #[test]
@@ -218,6 +246,22 @@ fn a_clean_end_is_judged_by_what_was_said() {
             assert_eq!(answer.text(), expect, "what the upstream said itself goes on as it is");
         }
     }
+}
+
+/// After `[DONE]` the end of the upstream's body was waited for as long as for a token: half a minute in which a client that reads to the
+/// end stood still, with all of its answer, and then the endpoint was blamed.
+#[test]
+fn an_upstream_that_does_not_end_after_done_holds_nobody_up() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    let events = [r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#, "[DONE]"];
+    fake.next(Act::events(events).at(Place::BeforeEnd(0), Fault::Hold(Gate::new())));
+    let began = Instant::now();
+    let answer = host.ask("hi").streamed().send();
+    assert!(answer.whole && sse::is_done(&answer.body), "{}", answer.text());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    fake.wait_for_departures(1);
+    assert_eq!(host.metrics().sum("pointsman_exchanges_total", &["ending=\"whole\""]), 1.0);
 }
 
 #[test]

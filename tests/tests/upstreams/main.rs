@@ -3,6 +3,7 @@
 //!
 //! What becomes of an exchange whose upstream fails over plain HTTP/1.1 is told in `life_of_a_request/failures.rs`.
 
+mod gates;
 mod hedges;
 mod http_2;
 mod pools;
