@@ -118,6 +118,8 @@ struct Failure {
     answer: Option<(StatusCode, HeaderMap, Bytes)>,
     /// For how long the endpoint asks to be left alone.
     asked: Option<Duration>,
+    /// It says something about the endpoint, and not about this request alone.
+    blames: bool,
     /// The model that was asked, and the endpoint.
     of: Option<(Arc<str>, Arc<str>)>,
 }
@@ -222,14 +224,14 @@ impl Run<'_> {
         let began = Instant::now();
         let asked = std::pin::pin!(send::send(attempt, first, self.context));
         let wait = pool.hedge_after(self.context.streamed).filter(|_| pool.has_other(avoid));
-        let Some(wait) = wait else { return self.settle(attempt, &one, asked.await) };
+        let Some(wait) = wait else { return self.settle(attempt, &one, began, asked.await) };
         let asked = match select(asked, std::pin::pin!(tokio::time::sleep(wait))).await {
-            Either::Left((answer, _)) => return self.settle(attempt, &one, answer),
+            Either::Left((answer, _)) => return self.settle(attempt, &one, began, answer),
             Either::Right(((), asked)) => asked,
         };
         let second = Ask { avoid, again: false, last: false };
         let Some(permit) = self.admitted_beside(pool, second) else {
-            return self.settle(attempt, &one, asked.await);
+            return self.settle(attempt, &one, began, asked.await);
         };
         self.hedged = true;
         let other = permit.endpoint().clone();
@@ -239,19 +241,19 @@ impl Run<'_> {
         match select(asked, also_asked).await {
             Either::Left((Ok(answer), _)) => {
                 self.lost(&other, also_began);
-                self.settle(attempt, &one, Ok(answer))
+                self.settle(attempt, &one, began, Ok(answer))
             }
             Either::Right((Ok(answer), _)) => {
                 self.lost(&one, began);
-                self.settle(attempt, &other, Ok(answer))
+                self.settle(attempt, &other, also_began, Ok(answer))
             }
             Either::Left((failed, also_asked)) => {
-                let _ = self.settle(attempt, &one, failed);
-                self.settle(attempt, &other, also_asked.await)
+                let _ = self.settle(attempt, &one, began, failed);
+                self.settle(attempt, &other, also_began, also_asked.await)
             }
             Either::Right((failed, asked)) => {
-                let _ = self.settle(attempt, &other, failed);
-                self.settle(attempt, &one, asked.await)
+                let _ = self.settle(attempt, &other, also_began, failed);
+                self.settle(attempt, &one, began, asked.await)
             }
         }
     }
@@ -264,7 +266,13 @@ impl Run<'_> {
         self.tries.push(Try { endpoint: endpoint.authority().clone(), outcome });
     }
 
-    fn settle(&mut self, attempt: &Attempt, endpoint: &Endpoint, asked: Result<send::Answer, Failure>) -> Result<Reply, Retry> {
+    fn settle(
+        &mut self,
+        attempt: &Attempt,
+        endpoint: &Endpoint,
+        began: Instant,
+        asked: Result<send::Answer, Failure>,
+    ) -> Result<Reply, Retry> {
         let authority = endpoint.authority().clone();
         match asked {
             Ok((status, headers, body)) => {
@@ -273,7 +281,11 @@ impl Run<'_> {
                 Ok(Reply { status, headers, model, endpoint: authority, tries, hedged: self.hedged, body })
             }
             Err(mut failure) => {
-                endpoint.failed(failure.asked);
+                if failure.blames {
+                    endpoint.failed(began, failure.asked);
+                } else {
+                    endpoint.kept_waiting(began.elapsed());
+                }
                 failure.of = Some((attempt.model.clone(), authority.clone()));
                 tracing::debug!(exchange = self.context.id, endpoint = &*authority, error = %failure.error, "a try failed");
                 self.tries.push(Try { endpoint: authority, outcome: failure.error.message().to_owned() });

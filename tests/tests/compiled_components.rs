@@ -17,7 +17,9 @@ fn folder() -> (TempDir, PathBuf) {
 
 /// A host with the plugin that says its revision.
 fn start(fake: &FakeUpstream, user: &TempDir, revision: u32) -> Binary {
-    let host = Host::new().upstream(fake).plugin(Plugin::new("router", guests::router(revision)).hooks("\"routing\""));
+    let host = Host::new()
+        .upstream(fake)
+        .plugin(Plugin::new("router", guests::router(revision)).hooks("\"routing\"").set("deadline = \"500ms\""));
     host.spawn_with(&[("XDG_CACHE_HOME", user.path().to_str().unwrap())])
 }
 

@@ -107,8 +107,8 @@ struct ModelTable {
     /// What the model does. Default chat, or embedding with `provider = "built-in"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<ModelKind>,
-    /// Models that answer where no endpoint of this one does, in this order; their own `fallback` does not count. Answers of
-    /// theirs are not cached. Absent: none.
+    /// Models that answer where no endpoint of this one does, in this order; their own `fallback` does not count. A
+    /// key that may not ask for a model is not answered by it either. Answers of theirs are not cached. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<Vec<String>>,
     /// A virtual model: the concrete models that routing plugins choose among. Without a choice the first.

@@ -125,8 +125,8 @@ impl JsonSchema for HedgeAfter {
     }
 }
 
-/// Adaptive concurrency: the number of requests at a time grows while answers begin as soon as they usually do, and shrinks when they
-/// begin later or are refused. What is beyond it waits: by priority first, then by tenant in turn, then by age. Where the line is full or the
+/// Adaptive concurrency: the number of requests at a time grows while streamed answers begin as soon as they do when there is little to do,
+/// and shrinks when they take twice as long, or when a tenth is refused. (How long a plain answer takes says how long it is.) What is beyond it waits: by priority first, then by tenant in turn, then by age. Where the line is full or the
 /// wait too long a request gets 503 with `retry-after`, the least urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -149,8 +149,9 @@ impl Default for Concurrency {
     }
 }
 
-/// When an endpoint that fails is left alone, and for how long. A failure is a connection that cannot be made or breaks, a time
-/// that runs out, 429 and 5xx. Where an endpoint says itself when it wants to be asked again (`retry-after` and its kin), that holds.
+/// When an endpoint that fails is left alone, and for how long. A failure is a connection that cannot be made or breaks, one of its own
+/// `timeouts` that runs out, 408, 425, 429 and 5xx but for 501 and 505. Where it is left alone and has said when it wants to be asked again
+/// (`retry-after` and its kin), that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Breaker {
@@ -164,7 +165,7 @@ pub struct Breaker {
     pub window: Duration,
     /// For how long it is left alone at first; then one request decides, and each time it fails it is twice as long. Default 1s.
     pub open: Duration,
-    /// For how long at most. Default 60s.
+    /// For how long at most, whatever the endpoint asks for. Default 60s.
     pub open_max: Duration,
     /// How long an endpoint that comes back takes to get its full share of requests. Default 10s.
     pub slow_start: Duration,
@@ -207,7 +208,8 @@ pub struct Timeouts {
     pub first_token: Duration,
     /// The longest pause between two pieces of an answer. Default 30s.
     pub between_tokens: Duration,
-    /// The whole request, with every try. Default 10m.
+    /// One try, from its beginning to the answer's last byte. All tries of a request together have the longest `total` of all providers.
+    /// Default 10m.
     pub total: Duration,
 }
 

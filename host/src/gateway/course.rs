@@ -59,6 +59,10 @@ impl Course {
     /// The body has come.
     pub(super) fn received(&mut self) {
         self.since = Instant::now();
+        // Nor is it the upstreams'. Nobody else has the exchange yet.
+        if let Some(exchange) = Arc::get_mut(&mut self.exchange) {
+            exchange.deadline = self.since + exchange.state.longest;
+        }
     }
 
     /// May the client ask for this model?

@@ -15,6 +15,7 @@ use super::prompt::rejected;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
 use crate::plugin::bindings::routing::Decision;
+use crate::plugin::imports::Surroundings;
 use crate::plugin::load::Hook;
 use crate::upstream::Attempt;
 use crate::upstream::provider::upwards;
@@ -61,7 +62,8 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
 fn by_default(course: &Course, request: &ChatRequest) -> Vec<Attempt> {
     let models = &course.exchange.state.models;
     let Some(first) = models.choices(request.model()).first().copied() else { return Vec::new() };
-    let fallback = first.fallback.iter().filter_map(|name| models.chat(name));
+    // A key that may not ask for a model is not answered by it either, unless it asks for a choice that has it.
+    let fallback = first.fallback.iter().filter(|name| course.exchange.may_choose(name)).filter_map(|name| models.chat(name));
     std::iter::once(first).chain(fallback).map(|model| attempt(model, request, None, None)).collect()
 }
 

@@ -61,13 +61,6 @@ impl UpstreamBody {
         }
     }
 
-    /// It failed after its beginning: too late for this request, but not for the next.
-    fn broke(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            permit.endpoint().failed(None);
-        }
-    }
-
     /// The next piece; none at the end of what the upstream sent, which need not be the end of what it had to say.
     pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if let Some(first) = self.first.take() {
@@ -75,6 +68,12 @@ impl UpstreamBody {
         }
         if self.permit.is_none() {
             return Poll::Ready(None);
+        }
+        if Instant::now() >= self.ends && !self.said_all {
+            // There may be more to read, and it may be the client that has not read it: whoever's time it was, it is over.
+            self.permit = None;
+            let message = format!("{} did not finish its answer in time.", self.endpoint);
+            return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message))));
         }
         loop {
             match Pin::new(&mut self.rest).poll_frame(context) {
@@ -89,7 +88,7 @@ impl UpstreamBody {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.broke();
+                    self.permit.take().into_iter().for_each(Permit::broke);
                     let message = format!("The answer of {} was cut: {error}.", self.endpoint);
                     return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message))));
                 }
@@ -108,7 +107,7 @@ impl UpstreamBody {
                     self.permit = None;
                     return Poll::Ready(None);
                 }
-                self.broke();
+                self.permit.take().into_iter().for_each(Permit::broke);
                 let what =
                     if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
                 let message = format!("{} {what}.", self.endpoint);

@@ -2,7 +2,8 @@
 //!
 //! It opens after failures in a row, or when too small a share of a window's requests succeed: the first sees an endpoint that is
 //! dead, the second one that fails now and then. It stays open for a while, twice as long each time it opens again, and at least
-//! for as long as the endpoint has asked for. Back in service, an endpoint gets its share of requests step by step.
+//! for as long as the endpoint has asked for. One refusal, whatever it asks for, opens nothing: it may be about that one request. Back
+//! in service, an endpoint gets its share of requests step by step.
 //!
 //! What it does not do: it does not say what a failure is (`send`), nor what happens when all endpoints are open (`pool`).
 //!
@@ -28,7 +29,7 @@ pub struct Rules {
     pub window: Duration,
     /// For how long it is open at first.
     pub open: Duration,
-    /// For how long at most, but for what an endpoint has asked for itself.
+    /// For how long at most, whatever an endpoint asks for itself.
     pub open_max: Duration,
     /// From probation to a full share.
     pub slow_start: Duration,
@@ -48,8 +49,6 @@ impl Default for Rules {
     }
 }
 
-/// An endpoint may ask to be left alone, but not for good.
-const ASKED_MAX: Duration = Duration::from_secs(600);
 /// The share that an endpoint has when it comes back.
 const FIRST_SHARE: f32 = 0.1;
 
@@ -77,6 +76,8 @@ pub struct Breaker {
     window: AtomicU64,
     /// When it was closed again, milliseconds since `epoch`; 0 if it never was open.
     closed_at: AtomicU64,
+    /// When it last opened or closed. What began before says nothing about what is now.
+    changed_at: AtomicU64,
     /// How often it has opened, without having been closed for two windows in between.
     times: Mutex<u32>,
 }
@@ -92,6 +93,7 @@ impl Breaker {
             row: AtomicU32::new(0),
             window: AtomicU64::new(0),
             closed_at: AtomicU64::new(0),
+            changed_at: AtomicU64::new(0),
             times: Mutex::new(0),
         }
     }
@@ -121,35 +123,49 @@ impl Breaker {
         !self.probing.swap(true, Ordering::Relaxed)
     }
 
-    /// It is over, whether it has said something or not.
+    /// It is over, and its outcome has been told.
     pub(super) fn end_probe(&self) {
         self.probing.store(false, Ordering::Relaxed);
     }
 
-    /// A request has succeeded.
-    pub fn succeeded(&self, now: Instant) {
+    /// It is over without an outcome: nobody waited for one. The next is made after a pause, or each request would be one.
+    pub(super) fn give_up_probe(&self, now: Instant) {
+        if self.standing(now) == Standing::Probation {
+            self.open_until.store(self.ms(now + self.rules.open), Ordering::Relaxed);
+        }
+        self.end_probe();
+    }
+
+    /// A request that began then has succeeded.
+    pub fn succeeded(&self, now: Instant, began: Instant) {
+        if self.is_old(began) {
+            return;
+        }
         self.count(now, 1, 0);
         if self.row.load(Ordering::Relaxed) != 0 {
             self.row.store(0, Ordering::Relaxed);
         }
         let until = self.open_until.load(Ordering::Relaxed);
-        // An answer to a request from before it opened does not close it.
         if until != 0 && self.ms(now) >= until {
             self.window.store(0, Ordering::Relaxed);
             self.closed_at.store(self.ms(now), Ordering::Relaxed);
+            self.changed_at.store(self.ms(now), Ordering::Relaxed);
             self.open_until.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A request has failed; the endpoint may have said for how long it is to be left alone.
-    pub fn failed(&self, now: Instant, asked: Option<Duration>) {
+    /// A request that began then has failed; the endpoint may have said for how long it is to be left alone.
+    pub fn failed(&self, now: Instant, began: Instant, asked: Option<Duration>) {
+        if self.is_old(began) {
+            return;
+        }
         let (good, bad) = self.count(now, 0, 1);
         let row = self.row.fetch_add(1, Ordering::Relaxed) + 1;
         let all = good + bad;
         let too_few = all >= self.rules.min_requests && (good as f32) < self.rules.success_rate * all as f32;
         match self.standing(now) {
             Standing::Probation => self.open(now, asked),
-            Standing::Closed if row >= self.rules.failures || too_few || asked.is_some() => self.open(now, asked),
+            Standing::Closed if row >= self.rules.failures || too_few => self.open(now, asked),
             Standing::Open(_) | Standing::Closed => {}
         }
     }
@@ -161,8 +177,10 @@ impl Breaker {
         let calm = self.ms(now).saturating_sub(closed_at) > 2 * self.rules.window.as_millis() as u64;
         *times = if !was_open && calm { 1 } else { (*times + 1).min(16) };
         let pause = self.rules.open.saturating_mul(1 << (*times - 1)).min(self.rules.open_max);
-        let pause = pause.max(asked.unwrap_or_default().min(ASKED_MAX));
+        let pause = pause.max(asked.unwrap_or_default().min(self.rules.open_max));
         self.window.store(0, Ordering::Relaxed);
+        self.row.store(0, Ordering::Relaxed);
+        self.changed_at.store(self.ms(now), Ordering::Relaxed);
         self.open_until.store(self.ms(now + pause), Ordering::Relaxed);
     }
 
@@ -182,6 +200,10 @@ impl Breaker {
                 Err(other) => before = other,
             }
         }
+    }
+
+    fn is_old(&self, began: Instant) -> bool {
+        self.ms(began) < self.changed_at.load(Ordering::Relaxed)
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -209,25 +231,25 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker, now: Instant, times: u32) {
-        (0..times).for_each(|_| breaker.failed(now, None));
+        (0..times).for_each(|_| breaker.failed(now, now, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_open_it_and_one_success_closes_it() {
         let (breaker, now) = start();
         fail(&breaker, now, 2);
-        breaker.succeeded(now);
+        breaker.succeeded(now, now);
         fail(&breaker, now, 2);
         assert_eq!(breaker.standing(now), Standing::Closed);
         fail(&breaker, now, 1);
         assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(1)));
-        breaker.succeeded(now);
+        breaker.succeeded(now + Duration::from_secs(1), now - Duration::from_millis(1));
         assert_ne!(breaker.standing(now), Standing::Closed, "that request began before");
         let later = now + Duration::from_secs(1);
         assert_eq!(breaker.standing(later), Standing::Probation);
         assert!(breaker.begin_probe() && !breaker.begin_probe(), "one at a time");
         breaker.end_probe();
-        breaker.succeeded(later);
+        breaker.succeeded(later, later);
         assert_eq!(breaker.standing(later), Standing::Closed);
         assert!((breaker.share(later) - 0.1).abs() < 0.01);
         assert!((breaker.share(later + Duration::from_secs(5)) - 0.55).abs() < 0.01);
@@ -242,16 +264,16 @@ mod tests {
             let Standing::Open(pause) = breaker.standing(now) else { panic!("{seconds}: it is open") };
             assert_eq!(pause, Duration::from_secs(seconds));
             now += pause;
-            breaker.failed(now, None);
+            breaker.failed(now, now, None);
         }
         let Standing::Open(pause) = breaker.standing(now) else { panic!("it is open") };
         now += pause;
-        breaker.succeeded(now);
+        breaker.succeeded(now, now);
         // Soon after, it counts on; after two windows of peace it begins anew.
         fail(&breaker, now + Duration::from_secs(1), 3);
         assert_eq!(breaker.standing(now + Duration::from_secs(1)), Standing::Open(Duration::from_secs(8)));
         now += Duration::from_secs(9);
-        breaker.succeeded(now);
+        breaker.succeeded(now, now);
         now += Duration::from_secs(21);
         fail(&breaker, now, 3);
         assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(1)));
@@ -261,28 +283,54 @@ mod tests {
     async fn a_window_with_too_few_successes_opens_it() {
         let (breaker, now) = start();
         for _ in 0..4 {
-            breaker.succeeded(now);
-            breaker.failed(now, None);
+            breaker.succeeded(now, now);
+            breaker.failed(now, now, None);
         }
-        breaker.failed(now, None);
+        breaker.failed(now, now, None);
         assert_eq!(breaker.standing(now), Standing::Closed, "nine say nothing yet");
-        breaker.failed(now, None);
+        breaker.failed(now, now, None);
         assert_ne!(breaker.standing(now), Standing::Closed, "four of ten");
         // What was in the last window does not count.
         let (breaker, now) = start();
         fail(&breaker, now, 2);
-        (0..3).for_each(|_| breaker.succeeded(now));
+        (0..3).for_each(|_| breaker.succeeded(now, now));
         fail(&breaker, now + Duration::from_secs(10), 2);
         assert_eq!(breaker.standing(now + Duration::from_secs(10)), Standing::Closed);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_to_be_left_alone_is() {
+    async fn who_asks_to_be_left_alone_is_but_not_for_one_refusal() {
         let (breaker, now) = start();
-        breaker.failed(now, Some(Duration::from_secs(30)));
-        assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(30)));
+        breaker.failed(now, now, Some(Duration::from_secs(6)));
+        assert_eq!(breaker.standing(now), Standing::Closed, "it may be about that one request");
+        (0..2).for_each(|_| breaker.failed(now, now, Some(Duration::from_secs(6))));
+        assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(6)));
         let (breaker, now) = start();
-        breaker.failed(now, Some(Duration::from_secs(86_400)));
-        assert_eq!(breaker.standing(now), Standing::Open(ASKED_MAX));
+        (0..3).for_each(|_| breaker.failed(now, now, Some(Duration::from_secs(86_400))));
+        assert_eq!(breaker.standing(now), Standing::Open(RULES.open_max));
+    }
+
+    /// A try that began before the endpoint was well again, and fails long after, took it out of service a second time.
+    #[tokio::test(start_paused = true)]
+    async fn what_began_before_says_nothing_about_now() {
+        let (breaker, began) = start();
+        fail(&breaker, began + Duration::from_millis(1), 3);
+        let later = began + Duration::from_secs(2);
+        breaker.failed(later, began, None);
+        assert_eq!(breaker.standing(later), Standing::Probation);
+        breaker.succeeded(later, later);
+        (0..3).for_each(|_| breaker.failed(later, began, None));
+        assert_eq!(breaker.standing(later), Standing::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_without_an_outcome_is_not_made_again_at_once() {
+        let (breaker, began) = start();
+        fail(&breaker, began, 3);
+        let later = began + Duration::from_secs(1);
+        assert!(breaker.begin_probe());
+        breaker.give_up_probe(later);
+        assert_eq!(breaker.standing(later), Standing::Open(RULES.open));
+        assert!(breaker.begin_probe());
     }
 }

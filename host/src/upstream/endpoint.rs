@@ -95,26 +95,26 @@ impl Endpoint {
     }
 
     /// A try has failed; the endpoint may have said for how long it is to be left alone.
-    pub(super) fn failed(&self, asked: Option<Duration>) {
+    pub(super) fn failed(&self, began: Instant, asked: Option<Duration>) {
         self.failing.add(1.0);
-        self.breaker.failed(Instant::now(), asked);
+        self.breaker.failed(Instant::now(), began, asked);
     }
 
-    /// An answer has begun.
-    pub(super) fn answered(&self, first_byte: Duration) {
+    /// An answer has begun to a request that began then. How long a refusal took says nothing about answers.
+    pub(super) fn answered(&self, began: Instant, is_success: bool) {
         let now = Instant::now();
         self.failing.add(0.0);
-        self.first_byte_ms.add(first_byte.as_secs_f32() * 1e3);
-        self.cost.observe(first_byte, now);
-        self.breaker.succeeded(now);
+        if is_success {
+            let first_byte = now.saturating_duration_since(began);
+            self.first_byte_ms.add(first_byte.as_secs_f32() * 1e3);
+            self.cost.observe(first_byte, now);
+        }
+        self.breaker.succeeded(now, began);
     }
 
-    /// No answer has begun for so long, and nobody waits any more. That is no failure, but no reason to come back into service.
+    /// No answer has begun for so long, and nobody waits any more. That is no failure.
     pub(super) fn kept_waiting(&self, so_far: Duration) {
         let now = Instant::now();
-        if self.breaker.standing(now) == Standing::Probation {
-            self.breaker.failed(now, None);
-        }
         if self.cost.at(now).is_none_or(|cost| cost < so_far.as_secs_f32() * 1e3) {
             self.cost.observe(so_far, now);
         }
@@ -127,6 +127,7 @@ const COST_MIN: f32 = 1.0;
 /// One request at an endpoint, from the choice to the answer's last byte.
 pub struct Permit {
     endpoint: Arc<Endpoint>,
+    began: Instant,
     /// It is the one request of a probation.
     probes: bool,
     place: Option<Place>,
@@ -148,12 +149,17 @@ impl Permit {
             }
             return None;
         }
-        Some(Self { endpoint: endpoint.clone(), probes, place: None, pass: None })
+        Some(Self { endpoint: endpoint.clone(), began: Instant::now(), probes, place: None, pass: None })
     }
 
     /// Where it is.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// Its answer has broken off: too late for this request, but not for the next.
+    pub(super) fn broke(self) {
+        self.endpoint.failed(self.began, None);
     }
 
     /// What the request is sent with on this core.
@@ -178,7 +184,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.decided();
+        if self.probes {
+            self.endpoint.breaker.give_up_probe(Instant::now());
+        }
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

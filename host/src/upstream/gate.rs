@@ -1,7 +1,7 @@
 //! The gate of a pool: how many requests it gets at a time, who waits, who goes first, who is sent away.
 //!
 //! The number follows what the pool bears. While answers begin as soon as they usually do it grows; when they begin later because
-//! requests queue up behind one another, or are refused, it shrinks (a gradient limit, as in Netflix's concurrency-limits). What
+//! requests queue up behind one another, or are refused, it shrinks (after the gradient limit of Netflix's concurrency-limits). What
 //! does not fit waits here, where it can be ordered: by lane first, within a lane by tenant in turn, within a tenant by age. The line is
 //! bounded in length and time. Where it is full, a request of a lower lane gives its place to one of a higher.
 //!
@@ -264,7 +264,7 @@ enum Sample {
     Nothing,
     /// Its answer, streamed or plain, began after so long.
     Began { streamed: bool, after: Duration },
-    /// It was refused because there was too much to do, or ran out of time.
+    /// It was refused because there was too much to do, or the answer did not come in time.
     Overloaded,
 }
 
@@ -295,28 +295,52 @@ struct Limit {
     now: f32,
     min: f32,
     max: f32,
-    /// How long plain and streamed answers usually take to begin, in milliseconds.
-    usual: [Option<f32>; 2],
-    /// How many times as long as usual the last answers took, in all; how many they were; how many ran at a time, at most.
-    window: (f32, u32, u32),
+    /// How long streamed answers take to begin where there is half as much to do, in milliseconds.
+    base: Option<f32>,
+    window: Window,
+    phase: Phase,
 }
 
-/// Answers after which the limit is looked at.
-const WINDOW: u32 = 16;
-/// How many times as long as usual answers may take before the limit shrinks.
+/// Now and then half as many run for a moment, to see how long answers take when there is less to do. What is usual can then change for
+/// good, and an overload never becomes it.
+enum Phase {
+    /// Windows since the last look at the base.
+    Usual(u32),
+    /// What began before is still under way. The number to go back to.
+    Emptying(f32),
+    /// The base is measured. The number to go back to.
+    Measuring(f32),
+}
+
+/// The last requests.
+#[derive(Default)]
+struct Window {
+    /// Milliseconds in all until answers began, and how many they were.
+    took: f32,
+    began: u32,
+    refused: u32,
+    /// How many ran at a time, at most.
+    most: u32,
+}
+
+/// Requests after which the limit is looked at. Prompts differ in length, and so do answers in when they begin.
+const WINDOW: u32 = 32;
+/// Windows after which the base is measured again.
+const MEASURED_EVERY: u32 = 32;
+/// How many times as long as the base answers may take to begin before the limit shrinks.
 const TOLERANCE: f32 = 1.5;
-/// What a new answer counts in what is usual.
-const SLOWLY: f32 = 1.0 / 256.0;
 
 impl Limit {
     fn new(settings: Settings) -> Self {
-        let (min, max) = (settings.min.max(1) as f32, settings.max.max(1) as f32);
+        let min = settings.min.max(1) as f32;
+        let max = (settings.max as f32).max(min);
         Self {
-            now: (settings.start as f32).clamp(min, max.max(min)),
+            now: (settings.start as f32).clamp(min, max),
             min,
-            max: max.max(min),
-            usual: [None; 2],
-            window: (0.0, 0, 0),
+            max,
+            base: None,
+            window: Window::default(),
+            phase: Phase::Usual(0),
         }
     }
 
@@ -325,34 +349,58 @@ impl Limit {
     }
 
     fn observe(&mut self, sample: Sample, running: u32) {
+        let window = &mut self.window;
         match sample {
-            Sample::Nothing => {}
-            Sample::Overloaded => self.now = (self.now * 0.9).clamp(self.min, self.max),
-            Sample::Began { streamed, after } => {
-                let took = (after.as_secs_f32() * 1e3).max(0.1);
-                let usual = self.usual[usize::from(streamed)].get_or_insert(took);
-                let times = took / *usual;
-                // What is usual goes down quickly and up slowly: a queue must not become what is usual.
-                *usual += (took - *usual) * if took < *usual { 8.0 * SLOWLY } else { SLOWLY };
-                let (sum, count, most) = self.window;
-                self.window = (sum + times, count + 1, most.max(running));
-                if count + 1 >= WINDOW {
-                    self.look();
-                }
+            Sample::Overloaded => window.refused += 1,
+            // How long a plain answer takes says how long it is.
+            Sample::Nothing | Sample::Began { streamed: false, .. } => return,
+            Sample::Began { streamed: true, after } => {
+                window.took += (after.as_secs_f32() * 1e3).max(0.1);
+                window.began += 1;
             }
+        }
+        window.most = window.most.max(running);
+        if window.began + window.refused >= WINDOW {
+            self.look();
         }
     }
 
     fn look(&mut self) {
-        let (sum, count, running) = std::mem::replace(&mut self.window, (0.0, 0, 0));
-        let times = sum / count as f32;
-        let gradient = (TOLERANCE / times).clamp(0.5, 1.0);
-        // Half empty, it says nothing about what more would do.
-        if gradient >= 1.0 && (running as f32) < self.now / 2.0 {
+        let Window { took, began, refused, most } = std::mem::take(&mut self.window);
+        if refused * 10 >= began + refused {
+            self.phase = Phase::Usual(0);
+            return self.set(self.now * 0.8);
+        }
+        let mean = took / began as f32;
+        match self.phase {
+            Phase::Emptying(usual) => self.phase = Phase::Measuring(usual),
+            Phase::Measuring(usual) => {
+                self.base = Some(mean);
+                self.phase = Phase::Usual(0);
+                self.set(usual);
+            }
+            Phase::Usual(windows) => self.look_at(mean, most, windows),
+        }
+    }
+
+    fn look_at(&mut self, mean: f32, most: u32, windows: u32) {
+        if (most as f32) < self.now / 2.0 {
+            // Half empty, it says nothing about what more would do, but how long answers take at best.
+            self.base = Some(mean);
+            self.phase = Phase::Usual(0);
             return;
         }
+        let gradient = (TOLERANCE * *self.base.get_or_insert(mean) / mean).clamp(0.5, 1.0);
         let aim = self.now * gradient + self.now.sqrt();
-        self.now = (self.now + (aim - self.now) * 0.2).clamp(self.min, self.max);
+        self.set(self.now + (aim - self.now) * 0.2);
+        self.phase = if windows + 1 < MEASURED_EVERY { Phase::Usual(windows + 1) } else { Phase::Emptying(self.now) };
+        if let Phase::Emptying(usual) = self.phase {
+            self.set(usual / 2.0);
+        }
+    }
+
+    fn set(&mut self, limit: f32) {
+        self.now = limit.clamp(self.min, self.max);
     }
 }
 
@@ -469,9 +517,28 @@ mod tests {
         let (limit, ..) = gate.view();
         assert!((18..=48).contains(&limit), "{limit}");
         // It refuses: fewer.
-        for _ in 0..20 {
+        for _ in 0..5 * WINDOW {
             gate.try_enter().unwrap().overloaded();
         }
         assert!(gate.view().0 < limit / 2);
+    }
+
+    /// Some answers are short and some are long, and some begin later than others because their prompts are longer: that is no overload.
+    #[tokio::test(start_paused = true)]
+    async fn a_mixture_is_no_overload() {
+        let gate = Gate::new(Settings { start: 32, min: 1, max: 500, queue: 0, wait: Duration::ZERO });
+        fastrand::seed(7);
+        for _ in 0..300 {
+            let (limit, ..) = gate.view();
+            let mut held: Vec<Pass> = (0..limit).filter_map(|_| gate.try_enter()).collect();
+            for pass in &mut held {
+                match fastrand::u8(..4) {
+                    0 => pass.began(false, Duration::from_millis(50)),
+                    1 => pass.began(false, Duration::from_secs(20)),
+                    _ => pass.began(true, Duration::from_millis(fastrand::u64(50..500))),
+                }
+            }
+        }
+        assert!(gate.view().0 >= 32, "{:?}", gate.view());
     }
 }

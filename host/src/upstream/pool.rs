@@ -327,7 +327,9 @@ mod tests {
         let pool = pool(3, None);
         assert!(shares(&pool, 300).iter().all(|share| (90..=110).contains(share)), "{:?}", shares(&pool, 300));
         for (endpoint, ms) in pool.endpoints.iter().zip([100, 100, 2_000]) {
-            endpoint.answered(Duration::from_millis(ms));
+            let began = Instant::now();
+            tokio::time::advance(Duration::from_millis(ms)).await;
+            endpoint.answered(began, true);
         }
         let shares = shares(&pool, 300);
         assert!(shares[2] < 20, "{shares:?}");
@@ -337,13 +339,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_fails_is_left_alone_and_comes_back_by_one_request() {
         let pool = pool(3, None);
-        pool.endpoints[0].failed(None);
+        pool.endpoints[0].failed(Instant::now(), None);
         assert_eq!(shares(&pool, 20)[0], 0);
         tokio::time::advance(Duration::from_secs(1)).await;
         let mut first = pool.choose(ANY).unwrap();
         assert!(Arc::ptr_eq(first.endpoint(), &pool.endpoints[0]), "probation comes first");
         assert_eq!(shares(&pool, 20)[0], 1, "and is that one request");
-        pool.endpoints[0].answered(Duration::from_millis(1));
+        pool.endpoints[0].answered(Instant::now(), true);
         first.decided();
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!((1..=30).contains(&shares(&pool, 150)[0]), "back, step by step: {:?}", shares(&pool, 150));
@@ -352,7 +354,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pool_is_never_empty_because_of_its_own_caution() {
         let pool = pool(2, None);
-        pool.endpoints.iter().for_each(|endpoint| endpoint.failed(None));
+        pool.endpoints.iter().for_each(|endpoint| endpoint.failed(Instant::now(), None));
         assert!(pool.choose(ANY).is_ok());
         let not_last = Ask { last: false, ..ANY };
         assert_eq!(pool.choose(not_last).err(), Some(Busy::Open(Duration::from_secs(1))), "where something else can be tried");

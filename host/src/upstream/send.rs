@@ -64,7 +64,9 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     let answer = match answer {
         Ok(answer) => answer,
         Err(late) => {
-            permit.pass.iter_mut().for_each(Pass::overloaded);
+            if late.blames {
+                permit.pass.iter_mut().for_each(Pass::overloaded);
+            }
             return Err(late);
         }
     };
@@ -79,12 +81,15 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
         let message =
             format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
-        return Err(Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Never, message).into());
+        let error = Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Never, message);
+        // A prompt that a firewall does not like gets this, too.
+        return Err(Failure { blames: false, ..error.into() });
     }
     if head.status.is_informational() || head.status.is_redirection() {
         let message =
             format!("{} answered {}, which is no answer to a request for one.", endpoint.authority(), head.status.as_u16());
-        return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message).into());
+        let error = Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message);
+        return Err(Failure { blames: false, ..error.into() });
     }
     if is_elsewhere(head.status) {
         if matches!(head.status.as_u16(), 429 | 503 | 529) {
@@ -111,8 +116,10 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
         _ => {}
     }
-    endpoint.answered(began.elapsed());
-    attempt.pool.begun(context.streamed, began.elapsed());
+    endpoint.answered(began, head.status.is_success());
+    if head.status.is_success() {
+        attempt.pool.begun(context.streamed, began.elapsed());
+    }
     Ok((head.status, headers, body))
 }
 
@@ -129,17 +136,19 @@ fn headers(attempt: &Attempt, context: &Context<'_>) -> HeaderMap {
 impl Clock<'_> {
     /// A phase ends at its own bound, the plan's for the first byte, or the try's, whichever is first.
     async fn bounded<T>(&self, waiting_for: &str, at_most: Duration, phase: impl Future<Output = T>) -> Result<T, Failure> {
-        let until = (Instant::now() + at_most).min(self.ends).min(self.first_byte.unwrap_or(self.ends));
         let began = Instant::now();
+        let own = (began + at_most).min(self.began + self.timeouts.total);
+        let until = own.min(self.ends).min(self.first_byte.unwrap_or(self.ends));
         timeout_at(until, phase).await.map_err(|_| {
             let waited = began.elapsed().as_secs_f32();
-            Error::upstream(
+            let error = Error::upstream(
                 Kind::UpstreamTimeout,
                 self.endpoint.authority(),
                 Retry::Elsewhere,
                 format!("{} did not send {waiting_for} within {waited:.1} s.", self.endpoint.authority()),
-            )
-            .into()
+            );
+            // A bound that the request brought along, or what earlier tries have left of its time, is not the endpoint's to keep.
+            Failure { blames: until >= own, ..error.into() }
         })
     }
 
@@ -151,7 +160,7 @@ impl Clock<'_> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, answer: None, asked: None, of: None }
+        Self { error, answer: None, asked: None, blames: true, of: None }
     }
 }
 
@@ -209,9 +218,10 @@ impl<'a> Secret<'a> {
     }
 }
 
-/// Statuses with which a server says that it cannot just now; another one may.
+/// Statuses with which a server says that it cannot just now; another one may. Those that say that it never will (501, 505) are
+/// answers.
 fn is_elsewhere(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 529)
+    matches!(status.as_u16(), 408 | 425 | 429) || (status.is_server_error() && !matches!(status.as_u16(), 501 | 505))
 }
 
 /// The server's own words are kept: if nothing better comes, the client gets them.
@@ -226,7 +236,7 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     // Who says that it is busy is not asked again at once, nor is one whose own upstream may still be at work.
     let again = if matches!(status.as_u16(), 429 | 503 | 504 | 529) { Retry::Elsewhere } else { AT_ONCE };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked, of: None }
+    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked, blames: true, of: None }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
