@@ -80,8 +80,7 @@ fn the_urgent_go_first() {
             let ask = host.ask(text).key(key);
             let ask = header.map_or(ask.clone(), |priority| ask.header("x-pointsman-priority", priority));
             let order = &order;
-            let asked = scope.spawn(move || (ask.send().status, order.fetch_add(1, Ordering::SeqCst)));
-            asked
+            scope.spawn(move || (ask.send().status, order.fetch_add(1, Ordering::SeqCst)))
         };
         let first = ask("first", "person", None);
         eventually("it runs", || (fake.count() == 1).then_some(()));
