@@ -14,11 +14,13 @@
 //! once.
 //! **Invariant:** of two endpoints that were asked at once, one answers the client; the other is cancelled.
 
+pub mod balance;
 pub mod body;
 pub mod breaker;
 pub mod connect;
 pub mod endpoint;
 pub mod hedge;
+pub mod holders;
 mod lanes;
 pub mod load;
 pub mod pool;
@@ -35,6 +37,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Retry, Source};
+use balance::Affinity;
 pub use body::UpstreamBody;
 use endpoint::{Endpoint, Permit};
 use pool::{Ask, Busy, Pool};
@@ -48,6 +51,8 @@ pub struct Attempt {
     pub pool: Arc<Pool>,
     /// The body as that upstream is to get it.
     pub body: Bytes,
+    /// Which endpoint would be best for it, beside the least loaded one.
+    pub affinity: Affinity,
     /// Time for the whole answer, where the plan says less than the pool does.
     pub total: Option<Duration>,
     /// Time until the first byte of the answer's body, where the plan says so.
@@ -156,7 +161,7 @@ impl Run<'_> {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
-            let permit = match pool.choose(Ask { avoid: &avoid, again, last }) {
+            let permit = match pool.choose(Ask { avoid: &avoid, again, last, affinity: &attempt.affinity }, Instant::now()) {
                 Ok(permit) => permit,
                 Err(busy) => {
                     self.none_chosen(attempt, busy);
@@ -194,8 +199,8 @@ impl Run<'_> {
             Either::Left((answer, _)) => return self.settle(attempt, &one, answer),
             Either::Right(((), asked)) => asked,
         };
-        let second = Ask { avoid, again: false, last: false };
-        let Some(permit) = pool.hedges.take_out().then(|| pool.choose(second).ok()).flatten() else {
+        let second = Ask { avoid, again: false, last: false, affinity: &attempt.affinity };
+        let Some(permit) = pool.hedges.take_out().then(|| pool.choose(second, Instant::now()).ok()).flatten() else {
             return self.settle(attempt, &one, asked.await);
         };
         self.hedged = true;

@@ -18,9 +18,10 @@ use crate::config::{self, Config};
 use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
+use crate::upstream::balance::Rule;
 use crate::upstream::breaker::Rules;
 use crate::upstream::hedge::After;
-use crate::upstream::pool::{self, Pool, Timeouts};
+use crate::upstream::pool::{self, Address, Pool, Timeouts};
 use crate::upstream::provider;
 
 /// A model that an upstream serves.
@@ -193,7 +194,9 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
     Ok(pool::Settings {
         name: name.to_owned(),
         provider: protocol,
-        endpoints: provider.endpoints.clone(),
+        endpoints: provider.endpoints.iter().map(Address::new).collect(),
+        zone: None,
+        affinity: Rule::None,
         key,
         headers,
         timeouts: Timeouts {

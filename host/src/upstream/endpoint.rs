@@ -11,12 +11,14 @@ use std::time::Duration;
 use http::uri::Uri;
 use tokio::time::Instant;
 
+use super::balance::{Choice, Seen};
 use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
 use super::pool::Settings;
 use super::provider::{Operation, Provider};
+use crate::dialect::prefix;
 
 /// One address of a provider.
 pub struct Endpoint {
@@ -26,12 +28,17 @@ pub struct Endpoint {
     embeddings: Uri,
     /// Those of each core: a connection stays on the runtime that made it.
     lanes: Vec<Arc<Lanes>>,
+    /// What tells it from others, the same on every gateway.
+    salt: u64,
     in_flight: AtomicU32,
+    /// Bytes of prompts whose answers have not begun, less what is cached there.
+    work: AtomicU64,
     /// The share of the last requests that failed, and their time to the first byte: for plugins and the administrator.
     pub(super) failing: Mean,
     pub(super) first_byte_ms: Mean,
-    /// What it costs to ask here.
+    /// What it costs to ask here, and what each byte of work costs.
     cost: Cost,
+    pace: Cost,
     /// May it be asked?
     pub breaker: Breaker,
 }
@@ -53,10 +60,13 @@ impl Endpoint {
             chat,
             embeddings: uri(Operation::Embeddings)?,
             lanes: (0..workers).map(|_| Lanes::new(connector.clone())).collect(),
+            salt: prefix::hash(0, base.as_bytes()),
             in_flight: AtomicU32::new(0),
+            work: AtomicU64::new(0),
             failing: Mean::default(),
             first_byte_ms: Mean::default(),
             cost: Cost::new(now),
+            pace: Cost::new(now),
             breaker: Breaker::new(settings.breaker, now),
         })
     }
@@ -83,25 +93,40 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What one request more would cost, compared with the pool's other endpoints; `usual` is for one of which nothing is known.
-    pub(super) fn load(&self, now: Instant, usual: f32) -> f32 {
-        let pending = self.in_flight() as f32 + 1.0;
-        self.cost.at(now).unwrap_or(usual).max(COST_MIN) * pending / self.breaker.share(now)
+    pub(super) fn salt(&self) -> u64 {
+        self.salt
     }
 
-    pub(super) fn cost(&self, now: Instant) -> Option<f32> {
-        self.cost.at(now)
+    /// What can be seen of it.
+    pub(super) fn seen(&self, now: Instant) -> Seen {
+        Seen {
+            pending: self.in_flight() as f32,
+            work: self.work.load(Ordering::Relaxed) as f32,
+            cost: self.cost.at(now),
+            pace: self.pace.at(now),
+            share: self.breaker.share(now),
+            kv: 0.0,
+        }
     }
 
     /// A try has failed; the endpoint may have said for how long it is to be left alone.
     pub(super) fn failed(&self, asked: Option<Duration>) {
+        self.failed_at(asked, Instant::now());
+    }
+
+    /// The same, at a time that a simulation may say.
+    pub fn failed_at(&self, asked: Option<Duration>, now: Instant) {
         self.failing.add(1.0);
-        self.breaker.failed(Instant::now(), asked);
+        self.breaker.failed(now, asked);
     }
 
     /// An answer has begun.
     pub(super) fn answered(&self, first_byte: Duration) {
-        let now = Instant::now();
+        self.answered_at(first_byte, Instant::now());
+    }
+
+    /// The same, at a time that a simulation may say.
+    pub fn answered_at(&self, first_byte: Duration, now: Instant) {
         self.failing.add(0.0);
         self.first_byte_ms.add(first_byte.as_secs_f32() * 1e3);
         self.cost.observe(first_byte, now);
@@ -117,20 +142,21 @@ impl Endpoint {
     }
 }
 
-/// Milliseconds below which endpoints are equally near: what is forgotten is no reason to crowd an endpoint.
-const COST_MIN: f32 = 1.0;
-
 /// One request at an endpoint, from the choice to the answer's last byte.
 pub struct Permit {
     endpoint: Arc<Endpoint>,
     /// It is the one request of a probation.
     probes: bool,
     place: Option<Place>,
+    /// What waits there because of it until its answer begins, and all that did when it came.
+    work: u32,
+    ahead: f32,
+    since: Instant,
 }
 
 impl Permit {
     /// None where it is at its limit, or on probation with a request under way.
-    pub(super) fn take(endpoint: &Arc<Endpoint>, limit: u32, standing: Standing) -> Option<Self> {
+    pub(super) fn take(endpoint: &Arc<Endpoint>, limit: u32, standing: Standing, choice: Choice, now: Instant) -> Option<Self> {
         let probes = standing == Standing::Probation;
         if probes && !endpoint.breaker.begin_probe() {
             return None;
@@ -142,7 +168,8 @@ impl Permit {
             }
             return None;
         }
-        Some(Self { endpoint: endpoint.clone(), probes, place: None })
+        endpoint.work.fetch_add(u64::from(choice.work), Ordering::Relaxed);
+        Some(Self { endpoint: endpoint.clone(), probes, place: None, work: choice.work, ahead: choice.ahead, since: now })
     }
 
     /// Where it is.
@@ -156,8 +183,23 @@ impl Permit {
         Some(self.place.insert(lanes.enter()).client())
     }
 
-    /// The probation's request has its answer; what follows of it decides nothing more.
+    /// Its answer has begun: what follows decides nothing more, and its prompt waits no more.
     pub(super) fn decided(&mut self) {
+        self.begun_at(Instant::now());
+    }
+
+    /// The same, at a time that a simulation may say.
+    pub fn begun_at(&mut self, now: Instant) {
+        let ahead = std::mem::take(&mut self.ahead);
+        if ahead > 0.0 {
+            let took = now.saturating_duration_since(self.since).as_secs_f32() * 1e3;
+            self.endpoint.pace.observe_ms(took / ahead, now);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.endpoint.work.fetch_sub(u64::from(std::mem::take(&mut self.work)), Ordering::Relaxed);
         if std::mem::take(&mut self.probes) {
             self.endpoint.breaker.end_probe();
         }
@@ -166,7 +208,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.decided();
+        self.settle();
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
