@@ -158,14 +158,14 @@ pub(super) fn pools(
 ) -> Result<BTreeMap<String, Arc<Pool>>, String> {
     let pools = config.providers.iter().map(|(name, provider)| {
         let before = previous.and_then(|previous| previous.get(name)).map(|pool| &**pool);
-        let pool = Pool::build(settings(name, provider)?, workers, before)
+        let pool = Pool::build(settings(name, provider, config.zone.as_deref())?, workers, before)
             .map_err(|error| format!("providers.{name}.endpoints: {error}"))?;
         Ok((name.clone(), Arc::new(pool)))
     });
     pools.collect()
 }
 
-fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, String> {
+fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Result<pool::Settings, String> {
     let kind = match provider.kind {
         config::ProviderKind::OpenAi => "openai",
     };
@@ -194,9 +194,16 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
     Ok(pool::Settings {
         name: name.to_owned(),
         provider: protocol,
-        endpoints: provider.endpoints.iter().map(Address::new).collect(),
-        zone: None,
-        affinity: Rule::None,
+        endpoints: provider.endpoints.iter().map(address).collect(),
+        zone: zone.map(str::to_owned),
+        affinity: match provider.affinity {
+            config::Affinity::None => Rule::None,
+            config::Affinity::Prefix => Rule::Prefix,
+            config::Affinity::Session => Rule::Session(
+                HeaderName::from_bytes(provider.session_header.as_bytes())
+                    .map_err(|error| format!("providers.{name}.session_header: {error}"))?,
+            ),
+        },
         key,
         headers,
         timeouts: Timeouts {
@@ -218,6 +225,10 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, S
         panic: provider.panic as f32,
         in_flight: provider.in_flight,
     })
+}
+
+fn address(endpoint: &config::Endpoint) -> Address {
+    Address { url: endpoint.url.clone(), weight: endpoint.weight as f32, zone: endpoint.zone.clone() }
 }
 
 fn rules(breaker: &config::Breaker) -> Rules {
