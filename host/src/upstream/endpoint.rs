@@ -44,7 +44,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(base: &str, settings: &Settings, workers: usize) -> Result<Self, String> {
+    pub(super) fn new(base: &str, settings: &Settings, workers: usize, now: Instant) -> Result<Self, String> {
         let provider: &Provider = settings.provider;
         let uri = |operation| -> Result<Uri, String> {
             let text = format!("{}{}", base.trim_end_matches('/'), (provider.path)(operation));
@@ -53,7 +53,6 @@ impl Endpoint {
         let chat = uri(Operation::Chat)?;
         let authority: Arc<str> = chat.authority().map_or("", |authority| authority.as_str()).into();
         let connector = Connector::new(settings.timeouts.connect, settings.timeouts.tls);
-        let now = Instant::now();
         Ok(Self {
             base: base.to_owned(),
             authority,
@@ -175,6 +174,11 @@ impl Permit {
     /// Where it is.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// What the request is sent with on this core.

@@ -159,6 +159,14 @@ impl Pool {
     /// # Errors
     /// When a base URL cannot be used.
     pub fn build(settings: Settings, workers: usize, previous: Option<&Self>) -> Result<Self, String> {
+        Self::build_at(settings, workers, previous, Instant::now())
+    }
+
+    /// The same, at a time that a simulation may say.
+    ///
+    /// # Errors
+    /// When a base URL cannot be used.
+    pub fn build_at(settings: Settings, workers: usize, previous: Option<&Self>, now: Instant) -> Result<Self, String> {
         let kept = previous.filter(|previous| {
             let (a, b) = (&previous.settings, &settings);
             (a.timeouts.connect, a.timeouts.tls) == (b.timeouts.connect, b.timeouts.tls)
@@ -171,7 +179,7 @@ impl Pool {
             .map(|Address { url, .. }| {
                 match kept.and_then(|previous| previous.endpoints.iter().find(|endpoint| endpoint.base() == url)) {
                     Some(endpoint) => Ok(endpoint.clone()),
-                    None => Endpoint::new(url, &settings, workers).map(Arc::new),
+                    None => Endpoint::new(url, &settings, workers, now).map(Arc::new),
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -194,7 +202,7 @@ impl Pool {
         });
         let (retries, hedges) = (Budget::new(settings.retry_budget, FREE_RETRIES), Budget::new(settings.hedge_budget, 0));
         let zones = standings.iter().any(|standing| standing.far);
-        let epoch = previous.map_or_else(Instant::now, |previous| previous.epoch);
+        let epoch = previous.map_or(now, |previous| previous.epoch);
         Ok(Self { settings, endpoints, standings, zones, holders, epoch, retries, hedges, begins: Default::default() })
     }
 
