@@ -19,6 +19,7 @@ pub mod body;
 pub mod breaker;
 pub mod connect;
 pub mod endpoint;
+pub mod gauges;
 pub mod hedge;
 pub mod holders;
 mod lanes;
@@ -26,6 +27,7 @@ pub mod load;
 pub mod pool;
 pub mod provider;
 pub mod retry;
+pub mod scrape;
 mod send;
 
 use std::sync::Arc;

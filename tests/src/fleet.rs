@@ -9,12 +9,13 @@
 //! **Invariant:** all policies get the same requests at the same times, and servers of the same kind.
 
 pub mod gpu;
+pub mod live;
 pub mod policy;
 pub mod trace;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use gpu::{Gpu, Job, Out, Spec};
 use policy::{Balancer, Policy};
@@ -163,7 +164,7 @@ impl Run<'_> {
                 continue;
             }
             self.figures.shares[server] += usize::from(request.at as f64 >= self.setting.from * 1e6);
-            let job = Job { id: at, chain: Rc::clone(&request.chain), prompt: request.prompt, answer: request.answer };
+            let job = Job { id: at, chain: Arc::clone(&request.chain), prompt: request.prompt, answer: request.answer };
             self.servers[server].gpu.push(job);
             if self.servers[server].out.is_none() {
                 self.begin(server);

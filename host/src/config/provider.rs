@@ -29,7 +29,8 @@ pub struct Provider {
     /// wait and run, and its KV memory. Absent: nobody asks.
     #[serde(default)]
     pub metrics: Option<String>,
-    /// How often it is asked. What is older than three times this counts no more. Default 1s, at least 100ms.
+    /// How often it is asked, and how soon it must answer. What is older than three times this counts no more. Default 1s, at least
+    /// 100ms.
     #[serde(default = "default_metrics_interval")]
     pub metrics_interval: Duration,
     /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.

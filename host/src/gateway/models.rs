@@ -21,7 +21,7 @@ use crate::record::cost::Price;
 use crate::upstream::balance::Rule;
 use crate::upstream::breaker::Rules;
 use crate::upstream::hedge::After;
-use crate::upstream::pool::{self, Address, Pool, Timeouts};
+use crate::upstream::pool::{self, Address, Metrics, Pool, Timeouts};
 use crate::upstream::provider;
 
 /// A model that an upstream serves.
@@ -195,6 +195,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
         name: name.to_owned(),
         provider: protocol,
         endpoints: provider.endpoints.iter().map(address).collect(),
+        metrics: provider.metrics.as_ref().map(|path| Metrics { path: path.clone(), interval: provider.metrics_interval.get() }),
         zone: zone.map(str::to_owned),
         affinity: match provider.affinity {
             config::Affinity::None => Rule::None,

@@ -172,7 +172,9 @@ fn named(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [O
 
 fn two(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [Option<usize>; 2] {
     if places.len() < 3 {
-        return [places.first().copied(), places.get(1).copied()];
+        // Of two that cost the same, the first named gets the request.
+        let [one, other] = [places.first().copied(), places.get(1).copied()];
+        return if random.bool() { [one, other] } else { [other, one] };
     }
     let mut draw = |not: Option<usize>| {
         let mut last = not;
@@ -315,6 +317,14 @@ mod tests {
 
     fn prompt(bytes: usize) -> Affinity {
         Affinity::Prefix(Prefix::of("m", [vec![b'x'; bytes].as_slice()]))
+    }
+
+    #[test]
+    fn who_is_alike_gets_alike() {
+        let fleet = Fleet::of(2);
+        let mut random = fastrand::Rng::with_seed(2);
+        let first = (0..1_000).filter(|_| fleet.pick(&Affinity::None, &[], &mut random) == 0).count();
+        assert!((400..600).contains(&first), "{first}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::balance::{Choice, Seen};
 use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
+use super::gauges::Gauges;
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
 use super::pool::Settings;
@@ -39,6 +40,11 @@ pub struct Endpoint {
     /// What it costs to ask here, and what each byte of work costs.
     cost: Cost,
     pace: Cost,
+    /// What it says of itself, where it is asked.
+    pub gauges: Gauges,
+    /// When it was last asked for its metrics, in milliseconds since `epoch`; 0: never.
+    asked: AtomicU64,
+    epoch: Instant,
     /// May it be asked?
     pub breaker: Breaker,
 }
@@ -66,6 +72,9 @@ impl Endpoint {
             first_byte_ms: Mean::default(),
             cost: Cost::new(now),
             pace: Cost::new(now),
+            gauges: Gauges::new(now),
+            asked: AtomicU64::new(0),
+            epoch: now,
             breaker: Breaker::new(settings.breaker, now),
         })
     }
@@ -98,14 +107,32 @@ impl Endpoint {
 
     /// What can be seen of it.
     pub(super) fn seen(&self, now: Instant) -> Seen {
+        let (others, waiting, kv) = self.gauges.others(now);
         Seen {
-            pending: self.in_flight() as f32,
-            work: self.work.load(Ordering::Relaxed) as f32,
+            pending: self.in_flight() as f32 + others,
+            work: self.work.load(Ordering::Relaxed) as f32 + waiting * USUAL_PROMPT,
             cost: self.cost.at(now),
             pace: self.pace.at(now),
             share: self.breaker.share(now),
-            kv: 0.0,
+            kv,
         }
+    }
+
+    /// Requests there, those of other gateways included where its metrics tell.
+    pub(super) fn pending(&self, now: Instant) -> f32 {
+        self.in_flight() as f32 + self.gauges.others(now).0
+    }
+
+    /// Is it time to ask for its metrics again? Whoever is told so asks.
+    pub(super) fn is_due(&self, interval: Duration, now: Instant) -> bool {
+        let ms = now.saturating_duration_since(self.epoch).as_millis() as u64 + 1;
+        let last = self.asked.load(Ordering::Relaxed);
+        // A little early is in time: rounds are not exact.
+        let due = last == 0 || ms.saturating_sub(last) + 10 >= interval.as_millis() as u64;
+        if due {
+            self.asked.store(ms, Ordering::Relaxed);
+        }
+        due
     }
 
     /// A try has failed; the endpoint may have said for how long it is to be left alone.
@@ -140,6 +167,9 @@ impl Endpoint {
         }
     }
 }
+
+/// Bytes of a prompt of which nothing is known but that it waits.
+const USUAL_PROMPT: f32 = 4_096.0;
 
 /// One request at an endpoint, from the choice to the answer's last byte.
 pub struct Permit {

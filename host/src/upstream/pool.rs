@@ -51,6 +51,15 @@ pub struct Address {
     pub zone: Option<String>,
 }
 
+/// Where endpoints say how busy they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// The path at the endpoint's host.
+    pub path: String,
+    /// How often it is asked for.
+    pub interval: Duration,
+}
+
 impl Address {
     /// One like any other.
     pub fn new(url: impl Into<String>) -> Self {
@@ -66,6 +75,8 @@ pub struct Settings {
     pub provider: &'static Provider,
     /// Where it is.
     pub endpoints: Vec<Address>,
+    /// Where endpoints say how busy they are, and how often they are asked.
+    pub metrics: Option<Metrics>,
     /// The zone that we are in ourselves.
     pub zone: Option<String>,
     /// Which requests go to the same endpoint.
@@ -324,7 +335,7 @@ impl Sight for Looking<'_> {
     }
 
     fn pending(&self, place: usize) -> f32 {
-        self.pool.endpoints[place].in_flight() as f32
+        self.pool.endpoints[place].pending(self.now)
     }
 
     fn seen(&self, place: usize) -> Seen {
@@ -358,6 +369,7 @@ mod tests {
                 name: "p".into(),
                 provider,
                 endpoints,
+                metrics: None,
                 zone: None,
                 affinity: Rule::None,
                 key: None,

@@ -11,7 +11,7 @@
 //! **Invariant:** blocks in use are never more than there are; where a sequence cannot grow, the youngest one is put back.
 
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Tokens of a block.
 pub const BLOCK: u32 = 64;
@@ -54,7 +54,7 @@ pub struct Job {
     /// Whoever asked knows it by this.
     pub id: usize,
     /// Names of the blocks of prompt and answer; each depends on all before it.
-    pub chain: Rc<[u64]>,
+    pub chain: Arc<[u64]>,
     /// Tokens of the prompt.
     pub prompt: u32,
     /// Tokens of the answer, at least one.

@@ -70,6 +70,7 @@ pub fn pool(endpoints: usize, affinity: Rule, now: Instant) -> Pool {
         name: "fleet".into(),
         provider: provider::named("openai").expect("it is spoken"),
         endpoints: (0..endpoints).map(|at| Address::new(format!("http://10.0.{}.{}:8000/v1", at / 250, at % 250))).collect(),
+        metrics: None,
         zone: None,
         affinity,
         key: None,

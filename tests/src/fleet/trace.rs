@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** the same seed and shape give the same trace.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pointsman::dialect::prefix::{self, Prefix, mix};
 
@@ -64,7 +64,7 @@ pub struct Request {
     /// When it comes, in microseconds.
     pub at: u64,
     /// Names of the server's blocks of prompt and answer.
-    pub chain: Rc<[u64]>,
+    pub chain: Arc<[u64]>,
     /// Tokens of the prompt.
     pub prompt: u32,
     /// Tokens of the answer.
