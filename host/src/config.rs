@@ -10,6 +10,7 @@
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
 mod embedder;
+mod endpoint;
 mod finding;
 mod json;
 pub mod load;
@@ -31,11 +32,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use embedder::Embedder;
+pub use endpoint::Endpoint;
 pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
-pub use provider::{Breaker, Concurrency, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
+pub use provider::{Affinity, Breaker, Concurrency, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
@@ -54,6 +56,8 @@ pub struct Config {
     /// `auth = "none"`: anyone who reaches the listener may call, from any address. Without it and without `[keys]`, only a
     /// loopback address may be listened on.
     pub auth: Option<Auth>,
+    /// The zone that this gateway stands in: endpoints that have the same `zone`, or none, are asked before others.
+    pub zone: Option<String>,
     /// Where clients connect, and what a connection may do.
     pub listen: Listen,
     /// The administrator's listener: /healthz, /readyz, /metrics and the admin API. Absent: off.

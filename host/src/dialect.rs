@@ -13,6 +13,7 @@ pub mod embeddings;
 pub mod error;
 pub mod json;
 pub mod openai_chat;
+pub mod prefix;
 pub mod sse;
 pub mod stream;
 pub mod tokens;

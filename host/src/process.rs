@@ -2,7 +2,7 @@
 //!
 //! One current-thread runtime per core, each with a listener (SO_REUSEPORT), upstream connections and plugin instances of
 //! its own; one more thread, the steward, for everything that is nobody's request: the admin listener, signals, watching
-//! files, building the next snapshot.
+//! files, building the next snapshot, asking upstreams how busy they are.
 //!
 //! What it does not do: it answers no request (`gateway`) and knows no protocol (`listen`).
 //!
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::admin;
 use crate::config::reload::Watcher;
@@ -29,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
 use crate::listen;
 use crate::listen::drain::Drain;
+use crate::upstream;
 use alarm::Alarm;
 pub use alarm::Failed;
 use signals::Signals;
@@ -258,6 +259,9 @@ impl Steward {
             let serving = admin::serve(socket, gateway, key, Box::new(move || drop(orders.send(Order::Reload))));
             self.drain.spawn_detached(serving);
         }
+        let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
+        let pools = move || gateway.state().pools.values().cloned().collect();
+        self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
         let mut signals = Signals::new();
         loop {
             let order = tokio::select! {
@@ -267,6 +271,7 @@ impl Steward {
             match order {
                 Order::Reload => {
                     self.reload().await;
+                    changed.notify_one();
                     // What is to be watched may have changed with the configuration.
                     if let Some(watcher) = &self.watcher {
                         watcher.watch(&watched(&self.loaded, &self.gateway.state().config));

@@ -14,17 +14,21 @@
 //! once.
 //! **Invariant:** of two endpoints that were asked at once, one answers the client; the other is cancelled.
 
+pub mod balance;
 pub mod body;
 pub mod breaker;
 pub mod connect;
 pub mod endpoint;
 pub mod gate;
+pub mod gauges;
 pub mod hedge;
+pub mod holders;
 mod lanes;
 pub mod load;
 pub mod pool;
 pub mod provider;
 pub mod retry;
+pub mod scrape;
 mod send;
 
 use std::sync::Arc;
@@ -37,6 +41,7 @@ use tokio::time::Instant;
 
 use crate::config::Priority;
 use crate::error::{Asked, Error, Kind, Retry, Source};
+use balance::Affinity;
 pub use body::UpstreamBody;
 use endpoint::{Endpoint, Permit};
 use pool::{Ask, Busy, Pool};
@@ -50,6 +55,8 @@ pub struct Attempt {
     pub pool: Arc<Pool>,
     /// The body as that upstream is to get it.
     pub body: Bytes,
+    /// Which endpoint would be best for it, beside the least loaded one.
+    pub affinity: Affinity,
     /// Time for the whole answer, where the plan says less than the pool does.
     pub total: Option<Duration>,
     /// Time until the first byte of the answer's body, where the plan says so.
@@ -168,7 +175,7 @@ impl Run<'_> {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
-            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last }).await {
+            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last, affinity: &attempt.affinity }).await {
                 Ok(permit) => permit,
                 Err(busy) => {
                     self.none_chosen(attempt, busy);
@@ -200,7 +207,7 @@ impl Run<'_> {
             Some(gate) => Some(gate.enter(*priority, tenant, *deadline).await.map_err(|gate::Shed(after)| Busy::Shed(after))?),
             None => None,
         };
-        let mut permit = pool.choose(ask)?;
+        let mut permit = pool.choose(ask, Instant::now())?;
         permit.pass = pass;
         Ok(permit)
     }
@@ -211,7 +218,7 @@ impl Run<'_> {
             Some(gate) => Some(gate.try_enter()?),
             None => None,
         };
-        let mut permit = pool.hedges.take_out().then(|| pool.choose(ask).ok()).flatten()?;
+        let mut permit = pool.hedges.take_out().then(|| pool.choose(ask, Instant::now()).ok()).flatten()?;
         permit.pass = pass;
         Some(permit)
     }
@@ -229,7 +236,7 @@ impl Run<'_> {
             Either::Left((answer, _)) => return self.settle(attempt, &one, began, answer),
             Either::Right(((), asked)) => asked,
         };
-        let second = Ask { avoid, again: false, last: false };
+        let second = Ask { avoid, again: false, last: false, affinity: &attempt.affinity };
         let Some(permit) = self.admitted_beside(pool, second) else {
             return self.settle(attempt, &one, began, asked.await);
         };

@@ -23,6 +23,7 @@ pub mod binary;
 pub mod client;
 pub mod deaf;
 pub mod door;
+pub mod fleet;
 pub mod front;
 pub mod guests;
 pub mod h2;

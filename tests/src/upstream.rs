@@ -10,7 +10,7 @@
 
 mod act;
 mod completion;
-mod serve;
+pub(crate) mod serve;
 mod shape;
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -14,10 +14,13 @@ use axum::Json;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Admin;
 use crate::gateway::models::Entry;
 use crate::plugin::hooks::Cause;
+use crate::upstream::breaker::Standing;
+use crate::upstream::endpoint::Endpoint;
 
 pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
@@ -71,10 +74,24 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         .iter()
         .map(|(name, pool)| {
             let view = pool.view();
-            (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms }))
+            let each: Vec<Value> = pool.endpoints().iter().map(|endpoint| self::endpoint(endpoint)).collect();
+            (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms, "each": each }))
         })
         .collect();
     Json(json!({ "models": models, "providers": pools }))
+}
+
+/// `queue`: what the endpoint says of itself, where it is asked and answers.
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let now = Instant::now();
+    let standing = match endpoint.breaker.standing(now) {
+        Standing::Closed => "closed",
+        Standing::Open(_) => "open",
+        Standing::Probation => "probation",
+    };
+    let queue = endpoint.gauges.get(now);
+    let queue = queue.map(|report| json!({ "waiting": report.waiting, "running": report.running, "kv_usage": report.kv }));
+    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue })
 }
 
 pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -2,11 +2,13 @@
 //!
 //! What it does not do: it counts nothing itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State as Shared;
 use axum::http::header;
 use axum::response::IntoResponse;
+use tokio::time::Instant;
 
 use super::Admin;
 use crate::config::Priority;
@@ -15,6 +17,8 @@ use crate::plugin::Plugin;
 use crate::plugin::hooks::Cause;
 use crate::plugin::load::Hook;
 use crate::plugin::numbers::Value;
+use crate::upstream::gauges::Report;
+use crate::upstream::pool::Pool;
 
 pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let state = admin.gateway.state();
@@ -52,6 +56,7 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
             text.counter("pointsman_upstream_shed_total", "Requests sent away because too many wait.", &labels, shed);
         }
     }
+    endpoints(&state.pools, &mut text);
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
     }
@@ -69,6 +74,33 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         text.counter("pointsman_log_lines_dropped_total", "Log lines that nobody took off in time.", &[], lines);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.finish())
+}
+
+/// What endpoints say of themselves, where they are asked.
+fn endpoints(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
+    let now = Instant::now();
+    let asked = || pools.iter().filter(|(_, pool)| pool.settings().metrics.is_some());
+    let all = || asked().flat_map(|(name, pool)| pool.endpoints().iter().map(move |endpoint| (name, endpoint)));
+    let gauges: [(&str, &str, fn(Report) -> f64); 3] = [
+        ("pointsman_endpoint_waiting", "Requests that an endpoint says wait there.", |report| report.waiting.into()),
+        ("pointsman_endpoint_running", "Requests that an endpoint says run there.", |report| report.running.into()),
+        ("pointsman_endpoint_kv_usage", "The share of its KV memory that an endpoint says is used.", |report| report.kv.into()),
+    ];
+    for (name, help, value) in gauges {
+        for (provider, endpoint) in all() {
+            if let Some(report) = endpoint.gauges.get(now) {
+                text.gauge(name, help, &[("provider", provider), ("endpoint", endpoint.authority())], value(report));
+            }
+        }
+    }
+    for (provider, endpoint) in all() {
+        text.counter(
+            "pointsman_endpoint_metrics_failures_total",
+            "Times that an endpoint's own metrics could not be read.",
+            &[("provider", provider), ("endpoint", endpoint.authority())],
+            endpoint.gauges.failures.get(),
+        );
+    }
 }
 
 fn listener(admin: &Admin, text: &mut Exposition) {

@@ -58,7 +58,11 @@ fn summary(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
         writeln!(out, "  admin      http://{}", admin.address)?;
     }
     for (name, provider) in &config.providers {
-        writeln!(out, "  provider   {name}: {}", provider.endpoints.join(", "))?;
+        writeln!(
+            out,
+            "  provider   {name}: {}",
+            provider.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        )?;
     }
     for (name, model) in &config.models {
         match model {

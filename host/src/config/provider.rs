@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::unit::Wrong;
-use super::{Duration, Map, SecretOrString, SecretRef};
+use super::{Duration, Endpoint, Map, SecretOrString, SecretRef};
 
 /// A vendor's endpoints, and how to speak to them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,8 +14,25 @@ use super::{Duration, Map, SecretOrString, SecretRef};
 pub struct Provider {
     /// The protocol that it speaks.
     pub kind: ProviderKind,
-    /// Base URLs, http or https, such as `https://api.openai.com/v1`. Requests go to the least loaded one.
-    pub endpoints: Vec<String>,
+    /// Base URLs, http or https, such as `https://api.openai.com/v1`. Requests go to the least loaded one. An endpoint that is unlike
+    /// the others is a table: `{ url = "http://10.0.0.7:8000/v1", weight = 2, zone = "a" }`. It gets requests by its `weight`
+    /// (default 1), and those of our own top-level `zone` come first, until they are twice as busy.
+    pub endpoints: Vec<Endpoint>,
+    /// Which requests go to the same endpoint, as long as that is not much busier than the others. Default none.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// The request header that names a session, for `affinity = "session"`. Where it is absent, the body's `prompt_cache_key` does, or
+    /// else its `user`. Default x-session-id.
+    #[serde(default = "default_session_header")]
+    pub session_header: String,
+    /// The path at each endpoint's host where a model server says how busy it is, such as "/metrics" of vLLM and SGLang: requests that
+    /// wait and run, and its KV memory. Absent: nobody asks.
+    #[serde(default)]
+    pub metrics: Option<String>,
+    /// How often it is asked, and how soon it must answer. What is older than three times this counts no more. Default 1s, at least
+    /// 100ms.
+    #[serde(default = "default_metrics_interval")]
+    pub metrics_interval: Duration,
     /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.
     #[serde(default)]
     pub key: Option<SecretRef>,
@@ -49,6 +66,27 @@ pub struct Provider {
     /// The most requests in flight at one endpoint. Absent: no bound.
     #[serde(default)]
     pub in_flight: Option<u32>,
+}
+
+fn default_session_header() -> String {
+    "x-session-id".to_owned()
+}
+
+fn default_metrics_interval() -> Duration {
+    Duration::from_secs(1)
+}
+
+/// Which requests go to the same endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Each goes where it costs least.
+    #[default]
+    None,
+    /// Those of a session.
+    Session,
+    /// Those whose prompts begin alike, so that a model server finds their beginning in its KV cache.
+    Prefix,
 }
 
 fn default_retries() -> u32 {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::{Document, Splice};
+use super::prefix::Prefix;
 use super::{Invalid, tokens};
 
 pub use edit::Edit;
@@ -155,6 +156,14 @@ impl ChatRequest {
     /// Tokens of the prompt, estimated from the messages' bytes without reading them one by one.
     pub fn estimated_tokens(&self) -> u32 {
         tokens::estimate(self.document.get("messages").map_or(0, str::len))
+    }
+
+    /// The prompt's beginning in blocks, as a server that calls the model `name` reads it: tools, then messages.
+    pub fn prefix(&self, name: &str) -> Prefix {
+        let tools = ["tools", "functions"].into_iter().filter_map(|field| self.document.get(field));
+        // Where the array ends, the next turn of the conversation goes on.
+        let messages = self.document.get("messages").map(|text| text.strip_suffix(']').unwrap_or(text).trim_end());
+        Prefix::of(name, tools.chain(messages).map(str::as_bytes))
     }
 
     /// The value at an RFC 6901 pointer, as JSON text.
@@ -354,6 +363,21 @@ mod tests {
         ] {
             assert!(!of(impossible).1, "{impossible}");
         }
+    }
+
+    #[test]
+    fn the_next_turn_begins_with_the_last_one() {
+        let turn = |messages: &str| request(&format!(r#"{{"messages":{messages},"model":"m","tools":[{{"x":1}}]}}"#)).prefix("m");
+        let said = format!(r#"[{{"role":"system","content":"{}"}}"#, "s".repeat(480));
+        let first = turn(&format!("{said}]"));
+        let second = turn(&format!(r#"{said},{{"role":"user","content":"{}"}}]"#, "u".repeat(600)));
+        assert_eq!((first.blocks().len(), second.blocks().len()), (1, 2));
+        assert_eq!(first.blocks()[0], second.blocks()[0]);
+        assert_ne!(
+            request(&format!(r#"{{"messages":{said}],"model":"m"}}"#)).prefix("m").blocks(),
+            first.blocks(),
+            "without tools"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::embed::{EmbedError, Embedder};
 use crate::error::{Error, Kind, Source};
 use crate::listen::RequestBody;
 use crate::record::Stage;
+use crate::upstream::balance::Affinity;
 use crate::upstream::provider::{Operation, upwards};
 use crate::upstream::{self, Attempt};
 use crate::vector::Vector;
@@ -37,7 +38,8 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
         }
         Some(Entry::Upstream(model)) => {
             let body = request.to_upstream(&model.upstream_name);
-            let attempt = Attempt { model: model.name.clone(), pool: model.pool.clone(), body, total: None, first_byte: None };
+            let (model, pool) = (model.name.clone(), model.pool.clone());
+            let attempt = Attempt { model, pool, body, affinity: Affinity::None, total: None, first_byte: None };
             from_upstream(course, attempt).await
         }
         _ => Err(models::not_found(course, request.model(), "embeddings")),

@@ -19,10 +19,11 @@ use crate::config::{self, Config, Finding};
 use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
+use crate::upstream::balance::Rule;
 use crate::upstream::breaker::Rules;
 use crate::upstream::gate;
 use crate::upstream::hedge::After;
-use crate::upstream::pool::{self, Pool, Timeouts};
+use crate::upstream::pool::{self, Address, Metrics, Pool, Timeouts};
 use crate::upstream::provider;
 
 /// A model that an upstream serves.
@@ -168,13 +169,13 @@ pub(super) fn pools(
 ) -> Result<BTreeMap<String, Arc<Pool>>, Vec<Finding>> {
     all(config.providers.iter().map(|(name, provider)| {
         let before = previous.and_then(|previous| previous.get(name)).map(|pool| &**pool);
-        let pool = Pool::build(settings(name, provider)?, workers, before)
+        let pool = Pool::build(settings(name, provider, config.zone.as_deref())?, workers, before)
             .map_err(|error| Finding::new(&["providers", name.as_str(), "endpoints"], error, "write absolute URLs"))?;
         Ok((name.clone(), Arc::new(pool)))
     }))
 }
 
-fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, Finding> {
+fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Result<pool::Settings, Finding> {
     const SENDABLE: &str = "remove line breaks and control characters";
     let wrong = |key: &[&str], wrong: Wrong| {
         let path: Vec<&str> = ["providers", name].iter().chain(key).copied().collect();
@@ -209,7 +210,17 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, F
     Ok(pool::Settings {
         name: name.to_owned(),
         provider: protocol,
-        endpoints: provider.endpoints.clone(),
+        endpoints: provider.endpoints.iter().map(address).collect(),
+        metrics: provider.metrics.as_ref().map(|path| Metrics { path: path.clone(), interval: provider.metrics_interval.get() }),
+        zone: zone.map(str::to_owned),
+        affinity: match provider.affinity {
+            config::Affinity::None => Rule::None,
+            config::Affinity::Prefix => Rule::Prefix,
+            config::Affinity::Session => Rule::Session(
+                HeaderName::from_bytes(provider.session_header.as_bytes())
+                    .map_err(|error| wrong(&["session_header"], Wrong::new(error.to_string(), "write a header's name")))?,
+            ),
+        },
         key,
         headers,
         timeouts: Timeouts {
@@ -238,6 +249,10 @@ fn settings(name: &str, provider: &config::Provider) -> Result<pool::Settings, F
         }),
         in_flight: provider.in_flight,
     })
+}
+
+fn address(endpoint: &config::Endpoint) -> Address {
+    Address { url: endpoint.url.clone(), weight: endpoint.weight as f32, zone: endpoint.zone.clone() }
 }
 
 fn rules(breaker: &config::Breaker) -> Rules {

@@ -13,11 +13,13 @@ use super::course::Course;
 use super::models::Model;
 use super::prompt::rejected;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::prefix;
 use crate::error::Error;
 use crate::plugin::bindings::routing::Decision;
 use crate::plugin::imports::Surroundings;
 use crate::plugin::load::Hook;
 use crate::upstream::Attempt;
+use crate::upstream::balance::{Affinity, Rule};
 use crate::upstream::provider::upwards;
 
 /// Ordered attempts, and the headers that they share.
@@ -48,7 +50,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
                 let models = &course.exchange.state.models;
                 let targets = plan.targets.iter().filter_map(|target| {
                     let model = models.chat(&target.model)?;
-                    Some(attempt(model, request, target.timeout_ms, target.first_byte_timeout_ms))
+                    Some(attempt(course, model, request, target.timeout_ms, target.first_byte_timeout_ms))
                 });
                 targets.collect()
             }
@@ -64,16 +66,41 @@ fn by_default(course: &Course, request: &ChatRequest) -> Vec<Attempt> {
     let Some(first) = models.choices(request.model()).first().copied() else { return Vec::new() };
     // A key that may not ask for a model is not answered by it either, unless it asks for a choice that has it.
     let fallback = first.fallback.iter().filter(|name| course.exchange.may_choose(name)).filter_map(|name| models.chat(name));
-    std::iter::once(first).chain(fallback).map(|model| attempt(model, request, None, None)).collect()
+    std::iter::once(first).chain(fallback).map(|model| attempt(course, model, request, None, None)).collect()
 }
 
-fn attempt(model: &Model, request: &ChatRequest, timeout_ms: Option<u32>, first_byte_ms: Option<u32>) -> Attempt {
+fn attempt(
+    course: &Course,
+    model: &Model,
+    request: &ChatRequest,
+    timeout_ms: Option<u32>,
+    first_byte_ms: Option<u32>,
+) -> Attempt {
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(u64::from(ms)));
     Attempt {
         model: model.name.clone(),
         pool: model.pool.clone(),
         body: request.to_upstream(&model.upstream_name),
+        affinity: affinity(course, model, request),
         total: duration(timeout_ms),
         first_byte: duration(first_byte_ms),
+    }
+}
+
+/// What the pool's owner wants to bring together: the rest of the session, or prompts that begin alike.
+fn affinity(course: &Course, model: &Model, request: &ChatRequest) -> Affinity {
+    match &model.pool.settings().affinity {
+        Rule::None => Affinity::None,
+        Rule::Prefix => Affinity::Prefix(request.prefix(&model.upstream_name)),
+        Rule::Session(header) => {
+            let named = course.exchange.headers.get(header).map(HeaderValue::as_bytes);
+            let said = || ["/prompt_cache_key", "/user"].iter().find_map(|pointer| request.pointer(pointer));
+            // Sessions of two tenants are two, whatever they call them.
+            let tenant = prefix::hash(0, course.exchange.principal.tenant.as_bytes());
+            match named.or_else(|| said().filter(|text| *text != "null").map(str::as_bytes)) {
+                Some(name) => Affinity::Session(prefix::hash(tenant, name)),
+                None => Affinity::None,
+            }
+        }
     }
 }

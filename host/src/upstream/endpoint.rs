@@ -11,13 +11,16 @@ use std::time::Duration;
 use http::uri::Uri;
 use tokio::time::Instant;
 
+use super::balance::{Choice, Seen};
 use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
 use super::gate::Pass;
+use super::gauges::Gauges;
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
 use super::pool::Settings;
 use super::provider::{Operation, Provider};
+use crate::dialect::prefix;
 
 /// One address of a provider.
 pub struct Endpoint {
@@ -27,18 +30,28 @@ pub struct Endpoint {
     embeddings: Uri,
     /// Those of each core: a connection stays on the runtime that made it.
     lanes: Vec<Arc<Lanes>>,
+    /// What tells it from others, the same on every gateway.
+    salt: u64,
     in_flight: AtomicU32,
+    /// Bytes of prompts whose answers have not begun, less what is cached there.
+    work: AtomicU64,
     /// The share of the last requests that failed, and their time to the first byte: for plugins and the administrator.
     pub(super) failing: Mean,
     pub(super) first_byte_ms: Mean,
-    /// What it costs to ask here.
+    /// What it costs to ask here, and what each byte of work costs.
     cost: Cost,
+    pace: Cost,
+    /// What it says of itself, where it is asked.
+    pub gauges: Gauges,
+    /// When it was last asked for its metrics, in milliseconds since `epoch`; 0: never.
+    asked: AtomicU64,
+    epoch: Instant,
     /// May it be asked?
     pub breaker: Breaker,
 }
 
 impl Endpoint {
-    pub(super) fn new(base: &str, settings: &Settings, workers: usize) -> Result<Self, String> {
+    pub(super) fn new(base: &str, settings: &Settings, workers: usize, now: Instant) -> Result<Self, String> {
         let provider: &Provider = settings.provider;
         let uri = |operation| -> Result<Uri, String> {
             let text = format!("{}{}", base.trim_end_matches('/'), (provider.path)(operation));
@@ -47,17 +60,22 @@ impl Endpoint {
         let chat = uri(Operation::Chat)?;
         let authority: Arc<str> = chat.authority().map_or("", |authority| authority.as_str()).into();
         let connector = Connector::new(settings.timeouts.connect, settings.timeouts.tls);
-        let now = Instant::now();
         Ok(Self {
             base: base.to_owned(),
             authority,
             chat,
             embeddings: uri(Operation::Embeddings)?,
             lanes: (0..workers).map(|_| Lanes::new(connector.clone())).collect(),
+            salt: prefix::hash(0, base.as_bytes()),
             in_flight: AtomicU32::new(0),
+            work: AtomicU64::new(0),
             failing: Mean::default(),
             first_byte_ms: Mean::default(),
             cost: Cost::new(now),
+            pace: Cost::new(now),
+            gauges: Gauges::new(now),
+            asked: AtomicU64::new(0),
+            epoch: now,
             breaker: Breaker::new(settings.breaker, now),
         })
     }
@@ -84,25 +102,58 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What one request more would cost, compared with the pool's other endpoints; `usual` is for one of which nothing is known.
-    pub(super) fn load(&self, now: Instant, usual: f32) -> f32 {
-        let pending = self.in_flight() as f32 + 1.0;
-        self.cost.at(now).unwrap_or(usual).max(COST_MIN) * pending / self.breaker.share(now)
+    pub(super) fn salt(&self) -> u64 {
+        self.salt
     }
 
-    pub(super) fn cost(&self, now: Instant) -> Option<f32> {
-        self.cost.at(now)
+    /// What can be seen of it.
+    pub(super) fn seen(&self, now: Instant) -> Seen {
+        let (others, waiting, kv) = self.gauges.others(now);
+        Seen {
+            pending: self.in_flight() as f32 + others,
+            work: self.work.load(Ordering::Relaxed) as f32 + waiting * USUAL_PROMPT,
+            cost: self.cost.at(now),
+            pace: self.pace.at(now),
+            share: self.breaker.share(now),
+            kv,
+        }
+    }
+
+    /// Requests there, those of other gateways included where its metrics tell.
+    pub(super) fn pending(&self, now: Instant) -> f32 {
+        self.in_flight() as f32 + self.gauges.others(now).0
+    }
+
+    /// Is it time to ask for its metrics again? Whoever is told so asks.
+    pub(super) fn is_due(&self, interval: Duration, now: Instant) -> bool {
+        let ms = now.saturating_duration_since(self.epoch).as_millis() as u64 + 1;
+        let last = self.asked.load(Ordering::Relaxed);
+        // A little early is in time: rounds are not exact.
+        let due = last == 0 || ms.saturating_sub(last) + 10 >= interval.as_millis() as u64;
+        if due {
+            self.asked.store(ms, Ordering::Relaxed);
+        }
+        due
     }
 
     /// A try has failed; the endpoint may have said for how long it is to be left alone.
     pub(super) fn failed(&self, began: Instant, asked: Option<Duration>) {
+        self.failed_at(began, asked, Instant::now());
+    }
+
+    /// The same, at a time that a simulation may say.
+    pub fn failed_at(&self, began: Instant, asked: Option<Duration>, now: Instant) {
         self.failing.add(1.0);
-        self.breaker.failed(Instant::now(), began, asked);
+        self.breaker.failed(now, began, asked);
     }
 
     /// An answer has begun to a request that began then. How long a refusal took says nothing about answers.
     pub(super) fn answered(&self, began: Instant, is_success: bool) {
-        let now = Instant::now();
+        self.answered_at(began, is_success, Instant::now());
+    }
+
+    /// The same, at a time that a simulation may say.
+    pub fn answered_at(&self, began: Instant, is_success: bool, now: Instant) {
         self.failing.add(0.0);
         if is_success {
             let first_byte = now.saturating_duration_since(began);
@@ -121,23 +172,26 @@ impl Endpoint {
     }
 }
 
-/// Milliseconds below which endpoints are equally near: what is forgotten is no reason to crowd an endpoint.
-const COST_MIN: f32 = 1.0;
+/// Bytes of a prompt of which nothing is known but that it waits.
+const USUAL_PROMPT: f32 = 4_096.0;
 
 /// One request at an endpoint, from the choice to the answer's last byte.
 pub struct Permit {
     endpoint: Arc<Endpoint>,
-    began: Instant,
     /// It is the one request of a probation.
     probes: bool,
     place: Option<Place>,
     /// Leave to be at work in the pool, where that is bounded.
     pub(super) pass: Option<Pass>,
+    /// What waits there because of it until its answer begins, and all that did when it came.
+    work: u32,
+    ahead: f32,
+    since: Instant,
 }
 
 impl Permit {
     /// None where it is at its limit, or on probation with a request under way.
-    pub(super) fn take(endpoint: &Arc<Endpoint>, limit: u32, standing: Standing) -> Option<Self> {
+    pub(super) fn take(endpoint: &Arc<Endpoint>, limit: u32, standing: Standing, choice: Choice, now: Instant) -> Option<Self> {
         let probes = standing == Standing::Probation;
         if probes && !endpoint.breaker.begin_probe() {
             return None;
@@ -149,7 +203,8 @@ impl Permit {
             }
             return None;
         }
-        Some(Self { endpoint: endpoint.clone(), began: Instant::now(), probes, place: None, pass: None })
+        endpoint.work.fetch_add(u64::from(choice.work), Ordering::Relaxed);
+        Some(Self { endpoint: endpoint.clone(), probes, place: None, pass: None, work: choice.work, ahead: choice.ahead, since: now })
     }
 
     /// Where it is.
@@ -159,7 +214,12 @@ impl Permit {
 
     /// Its answer has broken off: too late for this request, but not for the next.
     pub(super) fn broke(self) {
-        self.endpoint.failed(self.began, None);
+        self.endpoint.failed(self.since, None);
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// What the request is sent with on this core.
@@ -174,8 +234,23 @@ impl Permit {
         self.pass.iter_mut().for_each(|pass| pass.began(streamed, after));
     }
 
-    /// The probation's request has its answer; what follows of it decides nothing more.
+    /// Its answer has begun: what follows decides nothing more, and its prompt waits no more.
     pub(super) fn decided(&mut self) {
+        self.begun_at(Instant::now());
+    }
+
+    /// The same, at a time that a simulation may say.
+    pub fn begun_at(&mut self, now: Instant) {
+        let ahead = std::mem::take(&mut self.ahead);
+        if ahead > 0.0 {
+            let took = now.saturating_duration_since(self.since).as_secs_f32() * 1e3;
+            self.endpoint.pace.observe_ms(took / ahead, now);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.endpoint.work.fetch_sub(u64::from(std::mem::take(&mut self.work)), Ordering::Relaxed);
         if std::mem::take(&mut self.probes) {
             self.endpoint.breaker.end_probe();
         }
@@ -184,9 +259,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.probes {
+        if std::mem::take(&mut self.probes) {
             self.endpoint.breaker.give_up_probe(Instant::now());
         }
+        self.settle();
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

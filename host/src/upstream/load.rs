@@ -27,7 +27,12 @@ impl Cost {
 
     /// An answer has begun after so long, or has not begun for so long. Two cores at once may lose one of two values.
     pub fn observe(&self, took: Duration, now: Instant) {
-        let took = (took.as_secs_f32() * 1e3).max(f32::MIN_POSITIVE);
+        self.observe_ms(took.as_secs_f32() * 1e3, now);
+    }
+
+    /// The same, in milliseconds, or in milliseconds for each of whatever.
+    pub(super) fn observe_ms(&self, took: f32, now: Instant) {
+        let took = took.max(f32::MIN_POSITIVE);
         let (then, cost) = self.parts();
         let next = if took < cost && self.is_known(now) {
             let weight = self.faded(then, now);

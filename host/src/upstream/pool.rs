@@ -1,8 +1,7 @@
 //! A provider's endpoints: who gets the next request.
 //!
-//! Of two endpoints that chance names, the one where a request more costs less: the time in which its answers begin, times the
-//! requests that wait there. Comparing two is nearly as good as comparing all, and does not send every core and every node to the
-//! same one. An endpoint whose breaker is open is left alone; one on probation gets the next request, and one at a time.
+//! Who may be asked is decided here: an endpoint whose breaker is open is left alone; one on probation gets the next request, and
+//! one at a time. Among those that may, `balance` chooses.
 //!
 //! What it does not do: it sends nothing, probes nothing and scrapes nothing.
 //!
@@ -16,10 +15,12 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::balance::{self, Affinity, Rule, Seen, Sight};
 use super::breaker::{Rules, Standing};
 use super::endpoint::{Endpoint, Permit};
 use super::gate::{self, Gate};
 use super::hedge::{After, Begins};
+use super::holders::Holders;
 use super::provider::Provider;
 use super::retry::Budget;
 
@@ -40,14 +41,47 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
+/// What the owner has written about an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Address {
+    /// The base URL.
+    pub url: String,
+    /// How many requests it gets, compared with the others.
+    pub weight: f32,
+    /// Where it stands.
+    pub zone: Option<String>,
+}
+
+/// Where endpoints say how busy they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// The path at the endpoint's host.
+    pub path: String,
+    /// How often it is asked for.
+    pub interval: Duration,
+}
+
+impl Address {
+    /// One like any other.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), weight: 1.0, zone: None }
+    }
+}
+
 /// What the owner has written about a provider.
 pub struct Settings {
     /// Its name in the configuration.
     pub name: String,
     /// Its protocol.
     pub provider: &'static Provider,
-    /// Base URLs.
-    pub endpoints: Vec<String>,
+    /// Where it is.
+    pub endpoints: Vec<Address>,
+    /// Where endpoints say how busy they are, and how often they are asked.
+    pub metrics: Option<Metrics>,
+    /// The zone that we are in ourselves.
+    pub zone: Option<String>,
+    /// Which requests go to the same endpoint.
+    pub affinity: Rule,
     /// The header that carries the key.
     pub key: Option<(HeaderName, HeaderValue)>,
     /// Headers that are sent with every request.
@@ -78,6 +112,12 @@ pub struct Pool {
     endpoints: Vec<Arc<Endpoint>>,
     /// Who may ask at all, where that is bounded.
     pub gate: Option<Arc<Gate>>,
+    /// What each is from the beginning, in the same order.
+    standings: Vec<balance::Standing>,
+    zones: bool,
+    /// Who holds which prefix; none where nobody asks.
+    holders: Option<Arc<Holders>>,
+    epoch: Instant,
     /// What may be tried again.
     pub(super) retries: Budget,
     /// What may be asked of two endpoints at once.
@@ -108,6 +148,8 @@ pub struct Ask<'a> {
     pub again: bool,
     /// Nothing can be tried after this pool: better an endpoint that is left alone than none.
     pub last: bool,
+    /// Where the request would like to go.
+    pub affinity: &'a Affinity,
 }
 
 /// What plugins and the administrator see of a pool.
@@ -135,6 +177,14 @@ impl Pool {
     /// # Errors
     /// When a base URL cannot be used.
     pub fn build(settings: Settings, workers: usize, previous: Option<&Self>) -> Result<Self, String> {
+        Self::build_at(settings, workers, previous, Instant::now())
+    }
+
+    /// The same, at a time that a simulation may say.
+    ///
+    /// # Errors
+    /// When a base URL cannot be used.
+    pub fn build_at(settings: Settings, workers: usize, previous: Option<&Self>, now: Instant) -> Result<Self, String> {
         let kept = previous.filter(|previous| {
             let (a, b) = (&previous.settings, &settings);
             (a.timeouts.connect, a.timeouts.tls) == (b.timeouts.connect, b.timeouts.tls)
@@ -144,17 +194,38 @@ impl Pool {
         let endpoints = settings
             .endpoints
             .iter()
-            .map(|base| match kept.and_then(|previous| previous.endpoints.iter().find(|endpoint| endpoint.base() == base)) {
-                Some(endpoint) => Ok(endpoint.clone()),
-                None => Endpoint::new(base, &settings, workers).map(Arc::new),
+            .map(|Address { url, .. }| {
+                match kept.and_then(|previous| previous.endpoints.iter().find(|endpoint| endpoint.base() == url)) {
+                    Some(endpoint) => Ok(endpoint.clone()),
+                    None => Endpoint::new(url, &settings, workers, now).map(Arc::new),
+                }
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let most = settings.endpoints.iter().map(|address| address.weight).fold(f32::MIN_POSITIVE, f32::max);
+        let is_far = |zone: &Option<String>| zone.is_some() && settings.zone.is_some() && *zone != settings.zone;
+        let standings: Vec<_> = endpoints
+            .iter()
+            .zip(&settings.endpoints)
+            .map(|(endpoint, Address { weight, zone, .. })| balance::Standing {
+                salt: endpoint.salt(),
+                weight: weight / most,
+                far: is_far(zone),
+            })
+            .collect();
+        // Endpoints are known by their places: a list that was added to at its end keeps what is known.
+        let same = |previous: &&Self| previous.endpoints.iter().zip(&endpoints).all(|(a, b)| a.base() == b.base());
+        let holders = (settings.affinity == Rule::Prefix).then(|| {
+            let known = previous.filter(same).and_then(|previous| previous.holders.clone());
+            known.unwrap_or_else(|| Arc::new(Holders::new(endpoints.len())))
+        });
         let (retries, hedges) = (Budget::new(settings.retry_budget, FREE_RETRIES), Budget::new(settings.hedge_budget, 0));
         let gate = settings.concurrency.map(|wanted| {
             let kept = previous.and_then(|previous| previous.gate.as_ref()).filter(|gate| *gate.settings() == wanted);
             kept.cloned().unwrap_or_else(|| Gate::new(wanted))
         });
-        Ok(Self { settings, endpoints, gate, retries, hedges, begins: Default::default() })
+        let zones = standings.iter().any(|standing| standing.far);
+        let epoch = previous.map_or(now, |previous| previous.epoch);
+        Ok(Self { settings, endpoints, standings, zones, holders, epoch, gate, retries, hedges, begins: Default::default() })
     }
 
     /// The endpoints, in the configuration's order.
@@ -176,13 +247,7 @@ impl Pool {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn choose(&self, ask: Ask<'_>) -> Result<Permit, Busy> {
-        let now = Instant::now();
-        if let ([only], []) = (&self.endpoints[..], ask.avoid)
-            && only.breaker.standing(now) == Standing::Closed
-        {
-            return Permit::take(only, self.settings.in_flight.unwrap_or(u32::MAX), Standing::Closed).ok_or(Busy::Full);
-        }
+    pub fn choose(&self, ask: Ask<'_>, now: Instant) -> Result<Permit, Busy> {
         let fresh = |endpoint: &Endpoint| !ask.avoid.iter().any(|avoided| std::ptr::eq(&**avoided, endpoint));
         let standings: Vec<Standing> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
         let in_service = standings.iter().filter(|standing| **standing == Standing::Closed).count();
@@ -191,7 +256,7 @@ impl Pool {
             (0..standings.len()).filter(|place| standing(&standings[*place]) && fresh(&self.endpoints[*place])).collect()
         };
         let on_probation = others(|standing| *standing == Standing::Probation);
-        if let Some(permit) = self.take(on_probation, Standing::Probation, now) {
+        if let Some(permit) = self.take(on_probation, Standing::Probation, &ask, now) {
             return Ok(permit);
         }
         let any: fn(&Standing) -> bool = |_| true;
@@ -210,34 +275,31 @@ impl Pool {
             });
             return Err(soonest.min().map_or(Busy::NoOther, Busy::Open));
         }
-        self.take(usable, Standing::Closed, now).ok_or(Busy::Full)
+        self.take(usable, Standing::Closed, &ask, now).ok_or(Busy::Full)
     }
 
-    /// A permit at the better of two of these places, or at any of them that has room.
-    fn take(&self, mut places: Vec<usize>, standing: Standing, now: Instant) -> Option<Permit> {
+    /// A permit at the best of these places, or at any of them that has room.
+    fn take(&self, mut places: Vec<usize>, standing: Standing, ask: &Ask<'_>, now: Instant) -> Option<Permit> {
         let limit = self.settings.in_flight.unwrap_or(u32::MAX);
-        while !places.is_empty() {
-            let one = fastrand::usize(..places.len());
-            let other = (one + fastrand::usize(1..places.len().max(2))) % places.len();
-            let usual = self.usual_cost(now);
-            let load = |at: usize| self.endpoints[places[at]].load(now, usual);
-            let better = if load(other) < load(one) { other } else { one };
-            if let Some(permit) = Permit::take(&self.endpoints[places[better]], limit, standing) {
+        let mut held = Vec::new();
+        let known = match (ask.affinity, &self.holders) {
+            (Affinity::Prefix(prefix), Some(holders)) if !places.is_empty() => Some((prefix, holders)),
+            _ => None,
+        };
+        if let Some((prefix, holders)) = known {
+            holders.find(prefix, &mut held);
+        }
+        let mut random = fastrand::Rng::new();
+        while let Some(choice) = balance::choose(&places, &Looking { pool: self, now }, ask.affinity, &held, &mut random) {
+            if let Some(permit) = Permit::take(&self.endpoints[choice.place], limit, standing, choice, now) {
+                if let Some((prefix, holders)) = known {
+                    holders.note(prefix, choice.place, now.saturating_duration_since(self.epoch).as_secs());
+                }
                 return Some(permit);
             }
-            places.swap_remove(better);
+            places.retain(|place| *place != choice.place);
         }
         None
-    }
-
-    /// What an endpoint costs of which nothing is known yet: as much as the others.
-    fn usual_cost(&self, now: Instant) -> f32 {
-        let (sum, known) = self
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.cost(now))
-            .fold((0.0, 0.0), |(sum, known), cost| (sum + cost, known + 1.0));
-        if known > 0.0 { sum / known } else { 1.0 }
     }
 
     /// An answer has begun after so long.
@@ -272,6 +334,30 @@ impl Pool {
     }
 }
 
+/// A pool at a moment.
+struct Looking<'a> {
+    pool: &'a Pool,
+    now: Instant,
+}
+
+impl Sight for Looking<'_> {
+    fn standing(&self, place: usize) -> balance::Standing {
+        self.pool.standings[place]
+    }
+
+    fn pending(&self, place: usize) -> f32 {
+        self.pool.endpoints[place].pending(self.now)
+    }
+
+    fn seen(&self, place: usize) -> Seen {
+        self.pool.endpoints[place].seen(self.now)
+    }
+
+    fn zones(&self) -> bool {
+        self.pool.zones
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,13 +373,16 @@ mod tests {
             between_tokens: second,
             total: second,
         };
-        let endpoints = (0..endpoints).map(|port| format!("http://127.0.0.1:{}/v1", 9000 + port)).collect();
+        let endpoints = (0..endpoints).map(|port| Address::new(format!("http://127.0.0.1:{}/v1", 9000 + port))).collect();
         let provider = provider::named("openai").unwrap();
         Pool::build(
             Settings {
                 name: "p".into(),
                 provider,
                 endpoints,
+                metrics: None,
+                zone: None,
+                affinity: Rule::None,
                 key: None,
                 headers: HeaderMap::new(),
                 timeouts,
@@ -312,11 +401,15 @@ mod tests {
         .unwrap()
     }
 
-    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true };
+    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true, affinity: &Affinity::None };
+
+    fn choose(pool: &Pool, ask: Ask<'_>) -> Result<Permit, Busy> {
+        pool.choose(ask, Instant::now())
+    }
 
     /// How many of so many requests at once each endpoint gets, by its place.
     fn shares(pool: &Pool, count: usize) -> Vec<u32> {
-        let held: Vec<_> = (0..count).filter_map(|_| pool.choose(ANY).ok()).collect();
+        let held: Vec<_> = (0..count).filter_map(|_| choose(pool, ANY).ok()).collect();
         let shares = pool.endpoints.iter().map(|endpoint| endpoint.in_flight()).collect();
         drop(held);
         shares
@@ -342,7 +435,7 @@ mod tests {
         pool.endpoints[0].failed(Instant::now(), None);
         assert_eq!(shares(&pool, 20)[0], 0);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let mut first = pool.choose(ANY).unwrap();
+        let mut first = choose(&pool, ANY).unwrap();
         assert!(Arc::ptr_eq(first.endpoint(), &pool.endpoints[0]), "probation comes first");
         assert_eq!(shares(&pool, 20)[0], 1, "and is that one request");
         pool.endpoints[0].answered(Instant::now(), true);
@@ -355,21 +448,21 @@ mod tests {
     async fn a_pool_is_never_empty_because_of_its_own_caution() {
         let pool = pool(2, None);
         pool.endpoints.iter().for_each(|endpoint| endpoint.failed(Instant::now(), None));
-        assert!(pool.choose(ANY).is_ok());
+        assert!(choose(&pool, ANY).is_ok());
         let not_last = Ask { last: false, ..ANY };
-        assert_eq!(pool.choose(not_last).err(), Some(Busy::Open(Duration::from_secs(1))), "where something else can be tried");
+        assert_eq!(choose(&pool, not_last).err(), Some(Busy::Open(Duration::from_secs(1))), "where something else can be tried");
     }
 
     #[tokio::test]
     async fn a_limit_holds_and_a_retry_goes_elsewhere() {
         let pool = pool(2, Some(1));
-        let first = pool.choose(ANY).unwrap();
+        let first = choose(&pool, ANY).unwrap();
         let tried = [first.endpoint().clone()];
-        let second = pool.choose(Ask { avoid: &tried, ..ANY }).unwrap();
+        let second = choose(&pool, Ask { avoid: &tried, ..ANY }).unwrap();
         assert!(!Arc::ptr_eq(first.endpoint(), second.endpoint()));
-        assert_eq!(pool.choose(ANY).err(), Some(Busy::Full));
+        assert_eq!(choose(&pool, ANY).err(), Some(Busy::Full));
         drop(first);
-        assert!(pool.choose(ANY).is_ok());
-        assert_eq!(pool.choose(Ask { avoid: &pool.endpoints, ..ANY }).err(), Some(Busy::NoOther));
+        assert!(choose(&pool, ANY).is_ok());
+        assert_eq!(choose(&pool, Ask { avoid: &pool.endpoints, ..ANY }).err(), Some(Busy::NoOther));
     }
 }

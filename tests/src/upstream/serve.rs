@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) stopped: AtomicBool,
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -184,7 +184,7 @@ impl Shared {
 }
 
 /// Reads one request. None: the client closed before another began.
-fn read(reader: &mut impl BufRead) -> io::Result<Option<Seen>> {
+pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Option<Seen>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);

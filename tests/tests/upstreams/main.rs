@@ -1,8 +1,9 @@
-//! Connections to upstreams: TLS and whom it trusts, HTTP/2 and what it has that HTTP/1.1 has not, and each phase's bound on
+//! Upstreams: which endpoint is asked, TLS and whom it trusts, HTTP/2 and what it has that HTTP/1.1 has not, and each phase's bound on
 //! time.
 //!
 //! What becomes of an exchange whose upstream fails over plain HTTP/1.1 is told in `life_of_a_request/failures.rs`.
 
+mod balance;
 mod gates;
 mod hedges;
 mod http_2;

@@ -6,7 +6,7 @@ use http::Uri;
 
 use super::Check;
 use crate::config::unit::Wrong;
-use crate::config::{BUILT_IN, ConcreteModel, Model, ModelKind, Provider, SecretOrString};
+use crate::config::{Affinity, BUILT_IN, ConcreteModel, Duration, Endpoint, Model, ModelKind, Provider, SecretOrString};
 
 /// Headers whose value is a credential: it is referred to, like every secret.
 const CREDENTIALS: [&str; 7] =
@@ -24,6 +24,7 @@ impl Check<'_> {
                 self.name_error(&path, "this name stands for the embedder inside pointsman", "choose another name");
             }
             self.endpoints(name, provider);
+            self.balance(name, provider);
             if let Some(Err(wrong)) = provider.key.as_ref().map(|key| key.resolve().map(drop)) {
                 self.error(&["providers", name, "key"], wrong.reason, wrong.remedy);
             }
@@ -89,11 +90,15 @@ impl Check<'_> {
         }
         for (index, endpoint) in provider.endpoints.iter().enumerate() {
             let element = format!("[{index}]");
-            let path = ["providers", name, "endpoints", &element];
-            match url(endpoint) {
+            let mut path = vec!["providers", name, "endpoints", &element];
+            self.weight_and_zone(&path, endpoint);
+            if self.document.has(&[&path[..], &["url"]].concat()) {
+                path.push("url");
+            }
+            match url(&endpoint.url) {
                 Err(wrong) => self.error(&path, wrong.reason, wrong.remedy),
                 Ok(uri) => {
-                    if provider.endpoints[..index].contains(endpoint) {
+                    if provider.endpoints[..index].iter().any(|known| known.url == endpoint.url) {
                         self.error(&path, "this endpoint is already in the list", "remove one of the two");
                     }
                     if provider.key.is_some() && in_the_clear(&uri) {
@@ -105,6 +110,46 @@ impl Check<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn weight_and_zone(&mut self, path: &[&str], endpoint: &Endpoint) {
+        if !(endpoint.weight > 0.0 && endpoint.weight <= 1_000.0) {
+            self.error(
+                &[path, &["weight"]].concat(),
+                "a weight is above 0 and at most 1000",
+                "write how many requests it gets compared with the others, such as 2, or remove the endpoint",
+            );
+        }
+        if let Some(zone) = &endpoint.zone {
+            let path = [path, &["zone"]].concat();
+            if zone.trim().is_empty() {
+                self.error(&path, "a zone has a name", "write one such as \"a\", or remove it");
+            } else if !self.document.has(&["zone"]) {
+                self.warning(
+                    &path,
+                    "this has no effect, since our own zone is unknown",
+                    "write `zone = \"…\"` before all sections",
+                );
+            }
+        }
+    }
+
+    /// Affinity and metrics.
+    fn balance(&mut self, name: &str, provider: &Provider) {
+        let path = |field| ["providers", name, field];
+        if http::HeaderName::from_bytes(provider.session_header.as_bytes()).is_err() {
+            self.error(&path("session_header"), "this is not a header's name", "use letters, digits and -");
+        } else if self.document.has(&path("session_header")) && provider.affinity != Affinity::Session {
+            self.warning(&path("session_header"), "nobody asks for sessions", "write `affinity = \"session\"`, or remove it");
+        }
+        if let Some(metrics) = &provider.metrics
+            && (!metrics.starts_with('/') || metrics.parse::<http::uri::PathAndQuery>().is_err())
+        {
+            self.error(&path("metrics"), "this is no path", "write a path at the endpoint's host, such as \"/metrics\"");
+        }
+        if provider.metrics_interval < Duration::from_millis(100) {
+            self.error(&path("metrics_interval"), "a server is asked at most ten times a second", "write at least \"100ms\"");
         }
     }
 
