@@ -81,18 +81,16 @@ fn endpoints(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
     let now = Instant::now();
     let asked = || pools.iter().filter(|(_, pool)| pool.settings().metrics.is_some());
     let all = || asked().flat_map(|(name, pool)| pool.endpoints().iter().map(move |endpoint| (name, endpoint)));
-    let gauges: [(&str, &str, fn(Report) -> f64); 3] = [
-        ("pointsman_endpoint_waiting", "Requests that an endpoint says wait there.", |report| report.waiting.into()),
-        ("pointsman_endpoint_running", "Requests that an endpoint says run there.", |report| report.running.into()),
-        ("pointsman_endpoint_kv_usage", "The share of its KV memory that an endpoint says is used.", |report| report.kv.into()),
-    ];
-    for (name, help, value) in gauges {
+    let mut gauge = |name: &str, help: &str, value: fn(Report) -> f64| {
         for (provider, endpoint) in all() {
             if let Some(report) = endpoint.gauges.get(now) {
                 text.gauge(name, help, &[("provider", provider), ("endpoint", endpoint.authority())], value(report));
             }
         }
-    }
+    };
+    gauge("pointsman_endpoint_waiting", "Requests that an endpoint says wait there.", |report| report.waiting.into());
+    gauge("pointsman_endpoint_running", "Requests that an endpoint says run there.", |report| report.running.into());
+    gauge("pointsman_endpoint_kv_usage", "The share of its KV memory that an endpoint says is used.", |report| report.kv.into());
     for (provider, endpoint) in all() {
         text.counter(
             "pointsman_endpoint_metrics_failures_total",

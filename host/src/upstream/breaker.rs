@@ -100,11 +100,13 @@ impl Breaker {
 
     /// What may be sent there now.
     pub fn standing(&self, now: Instant) -> Standing {
-        let (until, now) = (self.open_until.load(Ordering::Relaxed), self.ms(now));
-        match until {
+        match self.open_until.load(Ordering::Relaxed) {
+            // Asked of every endpoint for every request: the clock is read only where it matters.
             0 => Standing::Closed,
-            until if now < until => Standing::Open(Duration::from_millis(until - now)),
-            _ => Standing::Probation,
+            until => match until.saturating_sub(self.ms(now)) {
+                0 => Standing::Probation,
+                left => Standing::Open(Duration::from_millis(left)),
+            },
         }
     }
 

@@ -204,7 +204,15 @@ impl Permit {
             return None;
         }
         endpoint.work.fetch_add(u64::from(choice.work), Ordering::Relaxed);
-        Some(Self { endpoint: endpoint.clone(), probes, place: None, pass: None, work: choice.work, ahead: choice.ahead, since: now })
+        Some(Self {
+            endpoint: endpoint.clone(),
+            probes,
+            place: None,
+            pass: None,
+            work: choice.work,
+            ahead: choice.ahead,
+            since: now,
+        })
     }
 
     /// Where it is.

@@ -98,7 +98,8 @@ impl Gauges {
 
     /// The last reading, while it counts.
     pub fn get(&self, now: Instant) -> Option<Report> {
-        (self.ms(now) < self.until.load(Ordering::Relaxed)).then(|| Report {
+        let until = self.until.load(Ordering::Relaxed);
+        (until != 0 && self.ms(now) < until).then(|| Report {
             waiting: self.waiting.load(Ordering::Relaxed),
             running: self.running.load(Ordering::Relaxed),
             kv: f32::from_bits(self.kv.load(Ordering::Relaxed)),

@@ -9,6 +9,7 @@
 //! **Invariant:** a pool does not change but for its counters; a reload builds another one and takes over the endpoints
 //! that stay.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct Pool {
     pub gate: Option<Arc<Gate>>,
     /// What each is from the beginning, in the same order.
     standings: Vec<balance::Standing>,
+    /// All places.
+    places: Vec<usize>,
     zones: bool,
     /// Who holds which prefix; none where nobody asks.
     holders: Option<Arc<Holders>>,
@@ -224,8 +227,21 @@ impl Pool {
             kept.cloned().unwrap_or_else(|| Gate::new(wanted))
         });
         let zones = standings.iter().any(|standing| standing.far);
+        let places = (0..endpoints.len()).collect();
         let epoch = previous.map_or(now, |previous| previous.epoch);
-        Ok(Self { settings, endpoints, standings, zones, holders, epoch, gate, retries, hedges, begins: Default::default() })
+        Ok(Self {
+            settings,
+            endpoints,
+            standings,
+            places,
+            zones,
+            holders,
+            epoch,
+            gate,
+            retries,
+            hedges,
+            begins: Default::default(),
+        })
     }
 
     /// The endpoints, in the configuration's order.
@@ -248,6 +264,10 @@ impl Pool {
     /// # Errors
     /// Why there is none.
     pub fn choose(&self, ask: Ask<'_>, now: Instant) -> Result<Permit, Busy> {
+        let is_closed = |endpoint: &Arc<Endpoint>| endpoint.breaker.standing(now) == Standing::Closed;
+        if ask.avoid.is_empty() && self.endpoints.iter().all(is_closed) {
+            return self.take(Cow::Borrowed(&self.places), Standing::Closed, &ask, now).ok_or(Busy::Full);
+        }
         let fresh = |endpoint: &Endpoint| !ask.avoid.iter().any(|avoided| std::ptr::eq(&**avoided, endpoint));
         let standings: Vec<Standing> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
         let in_service = standings.iter().filter(|standing| **standing == Standing::Closed).count();
@@ -256,7 +276,7 @@ impl Pool {
             (0..standings.len()).filter(|place| standing(&standings[*place]) && fresh(&self.endpoints[*place])).collect()
         };
         let on_probation = others(|standing| *standing == Standing::Probation);
-        if let Some(permit) = self.take(on_probation, Standing::Probation, &ask, now) {
+        if let Some(permit) = self.take(Cow::Owned(on_probation), Standing::Probation, &ask, now) {
             return Ok(permit);
         }
         let any: fn(&Standing) -> bool = |_| true;
@@ -275,11 +295,11 @@ impl Pool {
             });
             return Err(soonest.min().map_or(Busy::NoOther, Busy::Open));
         }
-        self.take(usable, Standing::Closed, &ask, now).ok_or(Busy::Full)
+        self.take(Cow::Owned(usable), Standing::Closed, &ask, now).ok_or(Busy::Full)
     }
 
     /// A permit at the best of these places, or at any of them that has room.
-    fn take(&self, mut places: Vec<usize>, standing: Standing, ask: &Ask<'_>, now: Instant) -> Option<Permit> {
+    fn take(&self, mut places: Cow<'_, [usize]>, standing: Standing, ask: &Ask<'_>, now: Instant) -> Option<Permit> {
         let limit = self.settings.in_flight.unwrap_or(u32::MAX);
         let mut held = Vec::new();
         let known = match (ask.affinity, &self.holders) {
@@ -297,7 +317,7 @@ impl Pool {
                 }
                 return Some(permit);
             }
-            places.retain(|place| *place != choice.place);
+            places.to_mut().retain(|place| *place != choice.place);
         }
         None
     }

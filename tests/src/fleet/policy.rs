@@ -89,6 +89,7 @@ pub fn pool(endpoints: usize, affinity: Rule, now: Instant) -> Pool {
         hedge_budget: 0.0,
         breaker: Rules::default(),
         panic: 0.25,
+        concurrency: None,
         in_flight: None,
     };
     Pool::build_at(settings, 1, None, now).expect("the addresses are URLs")
