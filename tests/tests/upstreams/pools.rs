@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::link::Weather;
-use tests::{Act, Connection, FakeUpstream, FaultLink, Host, Running, eventually};
+use tests::{Act, Connection, FakeUpstream, FaultLink, Host, Running, eventually, within};
 
 /// What an endpoint does that does nothing bad.
 fn good() -> Act {
@@ -74,7 +74,9 @@ fn check(what: &str, turn_bad: impl FnOnce(&Three), turn_good: impl FnOnce(&Thre
         let share = three.share_of_the_first(2 * WINDOW);
         assert!(share < 0.05, "{what}: {share}");
         turn_good(&three);
-        eventually(&format!("{what}: it comes back"), || (three.share_of_the_first(WINDOW) > 0.2).then_some(()));
+        // What it cost is forgotten after ten seconds; on a busy machine what it costs then may be measured badly once.
+        let back = within(Duration::from_secs(45), || (three.share_of_the_first(WINDOW) > 0.1).then_some(()));
+        assert!(back.is_some(), "{what}: it does not come back");
     });
     println!("{what}: {failed} of {asked} requests failed");
     assert!(failed * 1_000 <= asked, "{what}: {failed} of {asked}");

@@ -49,7 +49,7 @@ fn is_told_in_the_stream(door: &Door, why: &str) {
 /// The upstream was told of each request that was given up, and none is counted as running.
 fn nothing_is_left(host: &Running, fake: &FakeUpstream) {
     fake.wait_for_departures(fake.count());
-    assert_eq!((fake.active(), fake.open()), (0, 0));
+    eventually("nothing is left upstream", || ((fake.active(), fake.open()) == (0, 0)).then_some(()));
     assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
 }
 
