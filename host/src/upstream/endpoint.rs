@@ -238,6 +238,10 @@ impl Permit {
 
     /// Its answer has begun.
     pub(super) fn begun(&mut self, streamed: bool, after: Duration) {
+        if !streamed {
+            // A plain answer begins when all of it is said, which is no measure of the prompts before it.
+            self.ahead = 0.0;
+        }
         self.decided();
         self.pass.iter_mut().for_each(|pass| pass.began(streamed, after));
     }

@@ -381,6 +381,7 @@ impl Sight for Looking<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::prefix::Prefix;
     use crate::upstream::provider;
 
     fn pool(endpoints: usize, in_flight: Option<u32>) -> Pool {
@@ -471,6 +472,21 @@ mod tests {
         assert!(choose(&pool, ANY).is_ok());
         let not_last = Ask { last: false, ..ANY };
         assert_eq!(choose(&pool, not_last).err(), Some(Busy::Open(Duration::from_secs(1))), "where something else can be tried");
+    }
+
+    /// Plain answers, which begin when all is said, made an endpoint look slow to prompts that look for their cache.
+    #[tokio::test(start_paused = true)]
+    async fn only_streams_say_how_quickly_prompts_are_read() {
+        let pool = pool(1, None);
+        let affinity = Affinity::Prefix(Prefix::of("m", [&[b'x'; 2_000][..]]));
+        for (streamed, known) in [(false, false), (true, true)] {
+            let mut permit = choose(&pool, Ask { affinity: &affinity, ..ANY }).unwrap();
+            assert!(pool.endpoints[0].seen(Instant::now()).work > 0.0, "it waits to be read");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            permit.begun(streamed, Duration::from_secs(1));
+            let seen = pool.endpoints[0].seen(Instant::now());
+            assert_eq!((seen.pace.is_some(), seen.work, seen.pending), (known, 0.0, 1.0), "{streamed}");
+        }
     }
 
     #[tokio::test]
