@@ -9,15 +9,13 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
-use std::time::Duration;
 
 use benches::schedule::Random;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use pointsman::dialect::prefix::Prefix;
 use pointsman::upstream::balance::{Affinity, Rule};
-use pointsman::upstream::breaker::Rules;
 use pointsman::upstream::endpoint::Permit;
-use pointsman::upstream::pool::{Address, Ask, Pool, Settings, Timeouts};
+use pointsman::upstream::pool::{Address, Ask, Pool, Settings};
 use pointsman::upstream::provider;
 use tokio::time::Instant;
 
@@ -27,33 +25,8 @@ criterion_main!(balance);
 const TALKS: usize = 10_000;
 
 fn pool(endpoints: usize, affinity: Rule) -> Pool {
-    let minute = Duration::from_secs(60);
-    let settings = Settings {
-        name: "fleet".into(),
-        provider: provider::named("openai").expect("it is spoken"),
-        endpoints: (0..endpoints).map(|at| Address::new(format!("http://10.0.{}.{}:8000/v1", at / 250, at % 250))).collect(),
-        metrics: None,
-        zone: None,
-        affinity,
-        key: None,
-        headers: http::HeaderMap::new(),
-        timeouts: Timeouts {
-            connect: minute,
-            tls: minute,
-            headers: minute,
-            first_token: minute,
-            between_tokens: minute,
-            total: minute,
-        },
-        retries: 1,
-        retry_budget: 0.2,
-        hedge: None,
-        hedge_budget: 0.0,
-        breaker: Rules::default(),
-        panic: 0.25,
-        concurrency: None,
-        in_flight: None,
-    };
+    let addresses = (0..endpoints).map(|at| Address::new(format!("http://10.0.{}.{}:8000/v1", at / 250, at % 250))).collect();
+    let settings = Settings { affinity, ..Settings::new("fleet", provider::named("openai").expect("it is spoken"), addresses) };
     Pool::build(settings, 1, None).expect("the addresses are URLs")
 }
 

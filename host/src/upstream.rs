@@ -83,15 +83,6 @@ pub struct Context<'a> {
     pub headers: HeaderMap,
 }
 
-/// One try, for the record.
-#[derive(Clone, Debug)]
-pub struct Try {
-    /// The endpoint's authority.
-    pub endpoint: Arc<str>,
-    /// What became of it.
-    pub outcome: String,
-}
-
 /// An answer that has begun. Its status and first bytes are here; nobody can start over.
 pub struct Reply {
     /// The upstream's status.
@@ -102,8 +93,8 @@ pub struct Reply {
     pub model: Arc<str>,
     /// The endpoint's authority.
     pub endpoint: Arc<str>,
-    /// What was tried before, and this one.
-    pub tries: Vec<Try>,
+    /// Tries that were made, with this one.
+    pub tries: u32,
     /// An endpoint was asked beside another one.
     pub hedged: bool,
     /// The body.
@@ -137,7 +128,8 @@ struct Failure {
 /// When no attempt got an answer; the message names models and providers, the detail what became of each try. Where an upstream
 /// said itself that it cannot (429, 5xx), its answer is the reply.
 pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error> {
-    let mut run = Run { context, tries: Vec::with_capacity(2), reasons: Vec::new(), hedged: false, last: None };
+    let mut run =
+        Run { context, tries: 0, asked: Vec::new(), reasons: Vec::new(), detail: Vec::new(), hedged: false, last: None };
     for (place, attempt) in plan.iter().enumerate() {
         if let Some(reply) = run.attempt(attempt, place + 1 == plan.len()).await {
             return Ok(reply);
@@ -152,9 +144,12 @@ pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error
 /// A plan on its way.
 struct Run<'a> {
     context: &'a Context<'a>,
-    tries: Vec<Try>,
-    /// What became of each try that failed, in words for the client.
+    tries: u32,
+    /// Endpoints that gave no answer, and pools none of whose could be asked.
+    asked: Vec<Arc<str>>,
+    /// What became of each, in words for the client, and for the log.
     reasons: Vec<String>,
+    detail: Vec<String>,
     hedged: bool,
     /// The failure that the client is told of, if nothing better comes.
     last: Option<Failure>,
@@ -226,9 +221,8 @@ impl Run<'_> {
     /// Asks an endpoint, and where its answer is late a second one beside it.
     async fn ask(&mut self, attempt: &Attempt, first: Permit, avoid: &mut Vec<Arc<Endpoint>>) -> Result<Reply, Retry> {
         let pool = &attempt.pool;
-        let one = first.endpoint().clone();
+        let (one, began) = (first.endpoint().clone(), first.since());
         avoid.push(one.clone());
-        let began = Instant::now();
         let asked = std::pin::pin!(send::send(attempt, first, self.context));
         let wait = pool.hedge_after(self.context.streamed).filter(|_| pool.has_other(avoid));
         let Some(wait) = wait else { return self.settle(attempt, &one, began, asked.await) };
@@ -241,9 +235,8 @@ impl Run<'_> {
             return self.settle(attempt, &one, began, asked.await);
         };
         self.hedged = true;
-        let other = permit.endpoint().clone();
+        let (other, also_began) = (permit.endpoint().clone(), permit.since());
         avoid.push(other.clone());
-        let also_began = Instant::now();
         let also_asked = std::pin::pin!(send::send(attempt, permit, self.context));
         match select(asked, also_asked).await {
             Either::Left((Ok(answer), _)) => {
@@ -269,8 +262,8 @@ impl Run<'_> {
     fn lost(&mut self, endpoint: &Endpoint, began: Instant) {
         let waited = began.elapsed();
         endpoint.kept_waiting(waited);
-        let outcome = format!("{} had not begun after {} ms, when another did.", endpoint.authority(), waited.as_millis());
-        self.tries.push(Try { endpoint: endpoint.authority().clone(), outcome });
+        self.tries += 1;
+        self.detail.push(format!("{} had not begun after {} ms, when another did", endpoint.authority(), waited.as_millis()));
     }
 
     fn settle(
@@ -281,11 +274,11 @@ impl Run<'_> {
         asked: Result<send::Answer, Failure>,
     ) -> Result<Reply, Retry> {
         let authority = endpoint.authority().clone();
+        self.tries += 1;
         match asked {
             Ok((status, headers, body)) => {
-                self.tries.push(Try { endpoint: authority.clone(), outcome: status.as_u16().to_string() });
-                let (model, tries) = (attempt.model.clone(), std::mem::take(&mut self.tries));
-                Ok(Reply { status, headers, model, endpoint: authority, tries, hedged: self.hedged, body })
+                let model = attempt.model.clone();
+                Ok(Reply { status, headers, model, endpoint: authority, tries: self.tries, hedged: self.hedged, body })
             }
             Err(mut failure) => {
                 if failure.blames {
@@ -295,7 +288,8 @@ impl Run<'_> {
                 }
                 failure.of = Some((attempt.model.clone(), authority.clone()));
                 tracing::debug!(exchange = self.context.id, endpoint = &*authority, error = %failure.error, "a try failed");
-                self.tries.push(Try { endpoint: authority, outcome: failure.error.message().to_owned() });
+                self.asked.push(authority);
+                self.detail.push(failure.error.message().trim_end_matches('.').to_owned());
                 self.reasons.push(told(&failure.error, endpoint.authority(), &attempt.model, attempt.pool.name()));
                 let retry = failure.error.retry();
                 self.keep(failure);
@@ -316,14 +310,15 @@ impl Run<'_> {
         let (outcome, after) = match busy {
             // The failure that led here says more.
             Busy::NoOther => return,
-            Busy::Shed(after) => (format!("`{name}` has as many requests as it bears, and as many wait."), after),
-            Busy::Full => (format!("Every endpoint of `{name}` is at its limit."), Duration::from_secs(1)),
+            Busy::Shed(after) => (format!("`{name}` has as many requests as it bears, and as many wait"), after),
+            Busy::Full => (format!("Every endpoint of `{name}` is at its limit"), Duration::from_secs(1)),
             Busy::Open(pause) => (
-                format!("Every endpoint of `{name}` is left alone after failures, the first for {} ms.", pause.as_millis()),
+                format!("Every endpoint of `{name}` is left alone after failures, the first for {} ms", pause.as_millis()),
                 pause,
             ),
         };
-        self.tries.push(Try { endpoint: name.into(), outcome: outcome.clone() });
+        self.asked.push(name.into());
+        self.detail.push(outcome.clone());
         let error = Error::upstream(Kind::Overloaded, name, Retry::Elsewhere, String::new()).retry_after(after);
         let reason = told(&error, name, &attempt.model, name);
         self.reasons.push(reason.clone());
@@ -334,7 +329,7 @@ impl Run<'_> {
 
     /// Nothing worked: the upstream's own words where there are any, else ours.
     fn conclude(self) -> Result<Reply, Error> {
-        let Self { tries, mut reasons, hedged, last, .. } = self;
+        let Self { tries, asked, mut reasons, detail, hedged, last, .. } = self;
         let Some(failure) = last else {
             return Err(Error::internal("a plan without attempts"));
         };
@@ -343,10 +338,8 @@ impl Run<'_> {
         if let Some((status, headers, body)) = failure.answer {
             return Ok(Reply { status, headers, model, endpoint, tries, hedged, body: Body::Whole(body) });
         }
-        let one_asked = tries.iter().all(|tried| tried.endpoint == tries[0].endpoint);
-        let detail: Vec<&str> = tries.iter().map(|tried| tried.outcome.trim_end_matches('.')).collect();
+        let one_asked = asked.windows(2).all(|pair| pair[0] == pair[1]);
         let detail = detail.join("; ");
-        let asked = Asked { model, endpoint, tries: tries.len() as u32 };
         reasons.dedup();
         let message = reasons.join(" ");
         let again = failure.error.comes_back_after();
@@ -359,7 +352,7 @@ impl Run<'_> {
             Some(after) => error.retry_after(after),
             None => error,
         }
-        .having_asked(asked))
+        .having_asked(Asked { model, endpoint, tries }))
     }
 }
 

@@ -114,7 +114,7 @@ impl Course {
     /// An upstream has begun to answer, or none has.
     pub(super) fn answered(&mut self, answer: &Result<upstream::Reply, Error>) {
         let (model, endpoint, tries) = match answer {
-            Ok(answer) => (&answer.model, &answer.endpoint, answer.tries.len() as u32),
+            Ok(answer) => (&answer.model, &answer.endpoint, answer.tries),
             Err(error) => match error.asked() {
                 Some(asked) => (&asked.model, &asked.endpoint, asked.tries),
                 None => return,

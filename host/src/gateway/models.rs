@@ -20,10 +20,9 @@ use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
 use crate::upstream::balance::Rule;
-use crate::upstream::breaker::Rules;
 use crate::upstream::gate;
 use crate::upstream::hedge::After;
-use crate::upstream::pool::{self, Address, Metrics, Pool, Timeouts};
+use crate::upstream::pool::{self, Address, Metrics, Pool};
 use crate::upstream::provider;
 
 /// A model that an upstream serves.
@@ -206,7 +205,6 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
             .map_err(|error| wrong(Wrong::new(error.to_string(), "use letters, digits and -")))?;
         headers.insert(header, value);
     }
-    let times = &provider.timeouts;
     Ok(pool::Settings {
         name: name.to_owned(),
         provider: protocol,
@@ -223,14 +221,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
         },
         key,
         headers,
-        timeouts: Timeouts {
-            connect: times.connect.get(),
-            tls: times.tls.get(),
-            headers: times.headers.get(),
-            first_token: times.first_token.get(),
-            between_tokens: times.between_tokens.get(),
-            total: times.total.get(),
-        },
+        timeouts: (&provider.timeouts).into(),
         retries: provider.retries,
         retry_budget: provider.retry_budget as f32,
         hedge: provider.hedge.map(|hedge| match hedge.after {
@@ -238,7 +229,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
             config::HedgeAfter::Time(time) => After::Fixed(time.get()),
         }),
         hedge_budget: provider.hedge.map_or(0.0, |hedge| hedge.budget as f32),
-        breaker: rules(&provider.breaker),
+        breaker: (&provider.breaker).into(),
         panic: provider.panic as f32,
         concurrency: provider.concurrency.map(|concurrency| gate::Settings {
             start: concurrency.start,
@@ -253,18 +244,6 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
 
 fn address(endpoint: &config::Endpoint) -> Address {
     Address { url: endpoint.url.clone(), weight: endpoint.weight as f32, zone: endpoint.zone.clone() }
-}
-
-fn rules(breaker: &config::Breaker) -> Rules {
-    Rules {
-        failures: breaker.failures,
-        success_rate: breaker.success_rate as f32,
-        min_requests: breaker.min_requests,
-        window: breaker.window.get(),
-        open: breaker.open.get(),
-        open_max: breaker.open_max.get(),
-        slow_start: breaker.slow_start.get(),
-    }
 }
 
 /// `GET /v1/models`: what this client may ask for.

@@ -41,12 +41,11 @@ impl UpstreamBody {
     pub(super) fn new(
         first: Bytes,
         rest: Incoming,
-        mut permit: Permit,
+        permit: Permit,
         endpoint: Arc<str>,
         between: Duration,
         ends: Instant,
     ) -> Self {
-        permit.decided();
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
         Self { first: Some(first), rest, endpoint, between, ends, said_all: false, last: now, timer, permit: Some(permit) }

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config;
+
 /// When it opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
@@ -35,16 +37,16 @@ pub struct Rules {
     pub slow_start: Duration,
 }
 
-impl Default for Rules {
-    fn default() -> Self {
+impl From<&config::Breaker> for Rules {
+    fn from(breaker: &config::Breaker) -> Self {
         Self {
-            failures: 5,
-            success_rate: 0.5,
-            min_requests: 20,
-            window: Duration::from_secs(10),
-            open: Duration::from_secs(1),
-            open_max: Duration::from_secs(60),
-            slow_start: Duration::from_secs(10),
+            failures: breaker.failures,
+            success_rate: breaker.success_rate as f32,
+            min_requests: breaker.min_requests,
+            window: breaker.window.get(),
+            open: breaker.open.get(),
+            open_max: breaker.open_max.get(),
+            slow_start: breaker.slow_start.get(),
         }
     }
 }

@@ -53,8 +53,8 @@ struct State {
     waiting: u32,
     lanes: [VecDeque<Tenant>; 3],
     next: u64,
-    /// Requests a second that come to their end, of late.
-    rate: f32,
+    /// Seconds between two ends of requests, of late.
+    gap: f32,
     last_end: Instant,
 }
 
@@ -72,7 +72,7 @@ impl Gate {
             waiting: 0,
             lanes: Default::default(),
             next: 0,
-            rate: 0.0,
+            gap: 1.0,
             last_end: Instant::now(),
         };
         Arc::new(Self { settings, state: Mutex::new(state), shed: Default::default() })
@@ -209,10 +209,10 @@ impl State {
 
     fn ended(&mut self, sample: Sample) {
         let now = Instant::now();
-        let gap = now.saturating_duration_since(self.last_end).as_secs_f32().max(1e-4);
+        let gap = now.saturating_duration_since(self.last_end).as_secs_f32();
         self.last_end = now;
-        // Each end counts a twentieth.
-        self.rate += (1.0 / gap - self.rate) * 0.05;
+        // Each counts a twentieth.
+        self.gap += (gap - self.gap) * 0.05;
         self.limit.observe(sample, self.running);
         self.running -= 1;
         self.call();
@@ -220,8 +220,7 @@ impl State {
 
     /// When what waits now will have gone through.
     fn comes_back(&self) -> Duration {
-        let seconds = self.waiting as f32 / self.rate.max(0.1);
-        Duration::from_secs_f32(seconds.clamp(1.0, 30.0).ceil())
+        Duration::from_secs_f32((self.waiting as f32 * self.gap).clamp(1.0, 30.0).ceil())
     }
 }
 

@@ -24,6 +24,7 @@ use super::hedge::{After, Begins};
 use super::holders::Holders;
 use super::provider::Provider;
 use super::retry::Budget;
+use crate::config;
 
 /// How long each phase may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,19 @@ pub struct Timeouts {
     pub between_tokens: Duration,
     /// The whole try.
     pub total: Duration,
+}
+
+impl From<&config::Timeouts> for Timeouts {
+    fn from(times: &config::Timeouts) -> Self {
+        Self {
+            connect: times.connect.get(),
+            tls: times.tls.get(),
+            headers: times.headers.get(),
+            first_token: times.first_token.get(),
+            between_tokens: times.between_tokens.get(),
+            total: times.total.get(),
+        }
+    }
 }
 
 /// What the owner has written about an endpoint.
@@ -105,6 +119,31 @@ pub struct Settings {
     pub concurrency: Option<gate::Settings>,
     /// Requests that one endpoint may have at a time.
     pub in_flight: Option<u32>,
+}
+
+impl Settings {
+    /// Of an owner who has written no more than this.
+    pub fn new(name: &str, provider: &'static Provider, endpoints: Vec<Address>) -> Self {
+        Self {
+            name: name.to_owned(),
+            provider,
+            endpoints,
+            metrics: None,
+            zone: None,
+            affinity: Rule::None,
+            key: None,
+            headers: HeaderMap::new(),
+            timeouts: (&config::Timeouts::default()).into(),
+            retries: 1,
+            retry_budget: 0.2,
+            hedge: None,
+            hedge_budget: 0.0,
+            breaker: (&config::Breaker::default()).into(),
+            panic: 0.25,
+            concurrency: None,
+            in_flight: None,
+        }
+    }
 }
 
 /// The endpoints of one provider.
@@ -385,41 +424,10 @@ mod tests {
     use crate::upstream::provider;
 
     fn pool(endpoints: usize, in_flight: Option<u32>) -> Pool {
-        let second = Duration::from_secs(1);
-        let timeouts = Timeouts {
-            connect: second,
-            tls: second,
-            headers: second,
-            first_token: second,
-            between_tokens: second,
-            total: second,
-        };
         let endpoints = (0..endpoints).map(|port| Address::new(format!("http://127.0.0.1:{}/v1", 9000 + port))).collect();
-        let provider = provider::named("openai").unwrap();
-        Pool::build(
-            Settings {
-                name: "p".into(),
-                provider,
-                endpoints,
-                metrics: None,
-                zone: None,
-                affinity: Rule::None,
-                key: None,
-                headers: HeaderMap::new(),
-                timeouts,
-                retries: 1,
-                retry_budget: 0.2,
-                hedge: None,
-                hedge_budget: 0.05,
-                breaker: Rules { failures: 1, ..Rules::default() },
-                panic: 0.25,
-                concurrency: None,
-                in_flight,
-            },
-            1,
-            None,
-        )
-        .unwrap()
+        let settings = Settings::new("p", provider::named("openai").unwrap(), endpoints);
+        let breaker = Rules { failures: 1, ..settings.breaker };
+        Pool::build(Settings { breaker, in_flight, ..settings }, 1, None).unwrap()
     }
 
     const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true, affinity: &Affinity::None };

@@ -284,21 +284,20 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, mut permit: Permit) 
 /// All of a plain answer.
 async fn whole(clock: &Clock<'_>, body: Incoming, mut permit: Permit) -> Result<Body, Failure> {
     // A plain answer comes when the model has said everything, so its bytes follow closely on one another.
-    match clock.bounded("its whole answer", clock.timeouts.first_token.max(clock.timeouts.between_tokens), collect(body)).await? {
-        Ok(Collected::Whole(bytes)) => {
-            permit.begun(false, clock.began.elapsed());
-            Ok(Body::Whole(bytes))
-        }
-        Ok(Collected::Large(first, rest)) => Ok(Body::Stream(Box::new(UpstreamBody::new(
+    let at_most = clock.timeouts.first_token.max(clock.timeouts.between_tokens);
+    let collected = clock.bounded("its whole answer", at_most, collect(body)).await?.map_err(|error| clock.broken(&error))?;
+    permit.begun(false, clock.began.elapsed());
+    Ok(match collected {
+        Collected::Whole(bytes) => Body::Whole(bytes),
+        Collected::Large(first, rest) => Body::Stream(Box::new(UpstreamBody::new(
             first,
             rest,
             permit,
             clock.endpoint.authority().clone(),
             clock.timeouts.between_tokens,
             clock.ends,
-        )))),
-        Err(error) => Err(clock.broken(&error)),
-    }
+        ))),
+    })
 }
 
 enum Collected {
