@@ -74,7 +74,7 @@ fn requests(criterion: &mut Criterion) {
             bencher.iter_batched_ref(fresh, |request| request.messages().len(), BatchSize::SmallInput);
         });
         group.bench_with_input(BenchmarkId::new("splice the model", name), &request, |bencher, request| {
-            bencher.iter(|| request.to_upstream(black_box("llama-3.1-8b-instruct")));
+            bencher.iter(|| request.to_upstream(black_box("llama-3.1-8b-instruct"), false));
         });
         let document = Document::parse(body).expect("a document");
         group.bench_with_input(BenchmarkId::new("splice four fields", name), &document, |bencher, document| {

@@ -9,6 +9,7 @@
 //! **Invariant:** maps keep the order of the file: plugins run in that order.
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
+mod cascade;
 mod embedder;
 mod endpoint;
 mod finding;
@@ -31,13 +32,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cascade::{Cascade, SelfCheck};
 pub use embedder::Embedder;
 pub use endpoint::Endpoint;
 pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
-pub use provider::{Affinity, Breaker, Concurrency, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
+pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};

@@ -12,6 +12,7 @@ pub mod answer;
 pub mod embeddings;
 pub mod error;
 pub mod json;
+pub mod logprobs;
 pub mod openai_chat;
 pub mod prefix;
 pub mod sse;

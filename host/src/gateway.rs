@@ -11,6 +11,7 @@
 //! **Invariant:** every exchange is recorded once, however it ends; one whose client leaves is dropped where it stands.
 
 mod body;
+mod continuation;
 mod course;
 mod embeddings;
 mod exchange;
@@ -20,6 +21,7 @@ pub mod models;
 mod plan;
 mod prompt;
 mod reply;
+mod run;
 pub mod state;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,12 +39,12 @@ use crate::identity::{AuthError, Principal};
 use crate::listen::drain::Drain;
 use crate::listen::{BodyError, Counters, Handler, Peer, RequestBody};
 use crate::record::{CacheOutcome, Numbers, Stage};
-use crate::upstream;
 pub use body::ReplyBody;
 use course::Course;
 pub use exchange::Exchange;
 use key::Keys;
 use reply::Reply;
+use run::Answered;
 use state::State;
 
 /// What answers requests.
@@ -163,9 +165,9 @@ impl Gateway {
             return Ok(hit);
         }
         let plan = self.plan(course, &request).await?;
-        let answer = self.run(course, &plan).await?;
+        let answer = self.run(course, &request, plan).await?;
         // What takes the place of an answer is not kept as one.
-        let keys = keys.filter(|_| plan.attempts.first().is_some_and(|first| first.model == answer.model));
+        let keys = keys.filter(|_| answer.storable);
         self.reply(course, &request, keys, answer).await
     }
 
@@ -232,24 +234,9 @@ impl Gateway {
         Ok(plan)
     }
 
-    /// Until the first byte of an answer has come: the commit point.
-    async fn run(&self, course: &mut Course, plan: &plan::Plan) -> Result<upstream::Reply, Error> {
-        // A model may take minutes; instances that nobody asks again do not wait with it.
-        if let Some(session) = &mut course.session {
-            session.shed();
-        }
-        let context = upstream::Context {
-            id: &course.exchange.id,
-            worker: course.exchange.worker,
-            deadline: course.exchange.deadline,
-            operation: upstream::provider::Operation::Chat,
-            streamed: course.record.streamed,
-            tenant: course.exchange.principal.tenant.clone(),
-            priority: course.priority,
-            headers: plan.headers.clone(),
-        };
-        let answer = upstream::run(&plan.attempts, &context).await;
-        course.answered(&answer);
+    /// Until an answer that may go to the client has begun: the commit point.
+    async fn run(&self, course: &mut Course, request: &Arc<ChatRequest>, plan: plan::Plan) -> Result<Answered, Error> {
+        let answer = run::stage(course, request, plan).await;
         course.done(Stage::Run);
         answer
     }
@@ -260,12 +247,12 @@ impl Gateway {
         course: &mut Course,
         request: &Arc<ChatRequest>,
         keys: Option<Keys>,
-        answer: upstream::Reply,
+        Answered { reply, strip, continuation, .. }: Answered,
     ) -> Result<Reply, Error> {
         let fill = keys
-            .filter(|keys| keys.store && answer.status == StatusCode::OK && !answer.headers.contains_key(CONTENT_ENCODING))
-            .and_then(|keys| fill::Fill::new(course, request, keys, answer.model.clone()));
-        reply::upstream(course, fill, answer).await
+            .filter(|keys| keys.store && reply.status == StatusCode::OK && !reply.headers.contains_key(CONTENT_ENCODING))
+            .and_then(|keys| fill::Fill::new(course, request, keys, reply.model.clone()));
+        reply::upstream(course, fill, reply, strip, continuation).await
     }
 }
 

@@ -18,5 +18,6 @@ pub mod plugin;
 pub mod process;
 pub mod prompt;
 pub mod record;
+pub mod route;
 pub mod upstream;
 pub mod vector;

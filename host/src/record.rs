@@ -8,7 +8,8 @@
 pub mod cost;
 pub mod stages;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use crate::error::Kind;
 use crate::numbers::{Count, Exposition, Times};
@@ -119,14 +120,28 @@ pub struct Record {
     pub hedged: bool,
     /// Tokens of the prompt and of the answer, as the upstream counted them.
     pub tokens: Option<(u64, u64)>,
-    /// Micro-US-dollars that the upstream will charge.
+    /// Micro-US-dollars that the upstream will charge for the answer.
     pub cost: Option<u64>,
+    /// Micro-US-dollars for what the client did not get: answers that were not good enough, questions about them, endpoints that
+    /// another one was quicker than. Partly estimated.
+    pub discarded: u64,
+    /// How often another endpoint went on with it after it had broken off.
+    pub continued: u32,
+    /// What was doubted of answers that were dropped, in their order; last `kept` if one of them went to the client after all.
+    pub escalated: Vec<&'static str>,
     /// Time spent in each stage.
     pub stages: Stages,
     /// Microseconds until the first byte of the answer's body.
     pub first_byte_us: Option<u64>,
     /// Microseconds until the end.
     pub total_us: u64,
+}
+
+impl Record {
+    /// What the exchange has cost, all in all.
+    pub fn spent(&self) -> Option<u64> {
+        if self.discarded > 0 { Some(self.cost.unwrap_or(0) + self.discarded) } else { self.cost }
+    }
 }
 
 /// The numbers of all exchanges.
@@ -144,6 +159,10 @@ pub struct Numbers {
     prompt_tokens: Count,
     completion_tokens: Count,
     cost_micros: Count,
+    discarded_micros: Count,
+    continuations: Count,
+    /// By reason; whoever judges knows them all.
+    escalations: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Numbers {
@@ -168,7 +187,14 @@ impl Numbers {
             self.prompt_tokens.add(prompt);
             self.completion_tokens.add(completion);
         }
-        self.cost_micros.add(record.cost.unwrap_or(0));
+        self.cost_micros.add(record.spent().unwrap_or(0));
+        self.discarded_micros.add(record.discarded);
+        self.continuations.add(u64::from(record.continued));
+        if !record.escalated.is_empty()
+            && let Ok(mut escalations) = self.escalations.lock()
+        {
+            record.escalated.iter().for_each(|reason| *escalations.entry(reason).or_default() += 1);
+        }
         line(record);
     }
 
@@ -220,6 +246,12 @@ impl Numbers {
             &self.first_byte,
         );
         text.counter("pointsman_retries_total", "Tries upstream beyond the first of an exchange.", &[], self.retries.get());
+        text.counter(
+            "pointsman_continuations_total",
+            "Streams that broke off after the commit point and were gone on with by another endpoint.",
+            &[],
+            self.continuations.get(),
+        );
         text.counter("pointsman_hedges_total", "Exchanges for which two endpoints were asked at once.", &[], self.hedges.get());
         text.counter(
             "pointsman_tokens_total",
@@ -239,6 +271,20 @@ impl Numbers {
             &[],
             self.cost_micros.get(),
         );
+        text.counter(
+            "pointsman_discarded_cost_micro_usd_total",
+            "The part of it for answers that no client got: doubted ones, questions about them, hedges that were not needed.",
+            &[],
+            self.discarded_micros.get(),
+        );
+        for (reason, count) in self.escalations.lock().iter().flat_map(|escalations| escalations.iter()) {
+            text.counter(
+                "pointsman_escalations_total",
+                "Answers that were not good enough, by what was doubted; `kept`: nothing better came, and the client got it.",
+                &[("reason", reason)],
+                *count,
+            );
+        }
     }
 }
 
@@ -268,7 +314,10 @@ fn line(record: &Record) {
         hedged = record.hedged,
         prompt_tokens = record.tokens.map(|tokens| tokens.0),
         completion_tokens = record.tokens.map(|tokens| tokens.1),
-        cost_micro_usd = record.cost,
+        cost_micro_usd = record.spent(),
+        discarded_micro_usd = (record.discarded > 0).then_some(record.discarded),
+        continued = (record.continued > 0).then_some(record.continued),
+        escalated = (!record.escalated.is_empty()).then(|| record.escalated.join(",")),
         first_byte_us = record.first_byte_us,
         total_us = record.total_us,
         "exchange"

@@ -1,10 +1,10 @@
-//! Upstreams: from an ordered plan to an answer whose first byte has arrived.
+//! Upstreams: from an attempt of a plan to an answer whose first byte has arrived.
 //!
-//! Per attempt of the plan: an endpoint of the pool (`pool`), and, where that fails before the commit point in a way that another
+//! Per attempt: an endpoint of the pool (`pool`), and, where that fails before the commit point in a way that another
 //! try can mend, further ones within `retries` and the pool's budget, elsewhere if there is another endpoint. One that is busy or
 //! silent is not asked again: it may still be at work on the first request. Where the pool hedges, an answer that is late is asked
-//! of a second endpoint too. Then the next attempt. The commit point is a type: what `run` gives back is a [`Reply`] that nobody
-//! can start over.
+//! of a second endpoint too. What follows an attempt, `gateway/run` says. The commit point is a type: nobody starts over what an
+//! attempt gives back, a [`Reply`]; who does not want it asks another model, before a byte of it has gone to the client.
 //!
 //! What it does not do: it chooses no model (`gateway` has the plan) and translates nothing.
 //!
@@ -48,6 +48,7 @@ use pool::{Ask, Busy, Pool};
 use provider::Operation;
 
 /// One entry of a plan.
+#[derive(Clone)]
 pub struct Attempt {
     /// The model's name in the configuration.
     pub model: Arc<str>,
@@ -61,6 +62,8 @@ pub struct Attempt {
     pub total: Option<Duration>,
     /// Time until the first byte of the answer's body, where the plan says so.
     pub first_byte: Option<Duration>,
+    /// The endpoint that has failed at it already: it is asked only where there is no other.
+    pub after: Option<Arc<str>>,
 }
 
 /// What all attempts of an exchange have in common.
@@ -97,6 +100,8 @@ pub struct Reply {
     pub tries: u32,
     /// An endpoint was asked beside another one.
     pub hedged: bool,
+    /// One that was asked for nothing: it was cancelled when another had begun.
+    pub cancelled: bool,
     /// The body.
     pub body: Body,
 }
@@ -122,27 +127,20 @@ struct Failure {
     of: Option<(Arc<str>, Arc<str>)>,
 }
 
-/// Runs a plan.
+/// Runs one attempt, where there is no other.
 ///
 /// # Errors
-/// When no attempt got an answer; the message names models and providers, the detail what became of each try. Where an upstream
-/// said itself that it cannot (429, 5xx), its answer is the reply.
-pub async fn run(plan: &[Attempt], context: &Context<'_>) -> Result<Reply, Error> {
-    let mut run =
-        Run { context, tries: 0, asked: Vec::new(), reasons: Vec::new(), detail: Vec::new(), hedged: false, last: None };
-    for (place, attempt) in plan.iter().enumerate() {
-        if let Some(reply) = run.attempt(attempt, place + 1 == plan.len()).await {
-            return Ok(reply);
-        }
-        if Instant::now() >= context.deadline {
-            break;
-        }
+/// As [`Run::conclude`].
+pub async fn run(attempt: &Attempt, context: &Context<'_>) -> Result<Reply, Error> {
+    let mut run = Run::new(context);
+    match run.attempt(attempt, true).await {
+        Some(reply) => Ok(reply),
+        None => run.conclude(),
     }
-    run.conclude()
 }
 
 /// A plan on its way.
-struct Run<'a> {
+pub struct Run<'a> {
     context: &'a Context<'a>,
     tries: u32,
     /// Endpoints that gave no answer, and pools none of whose could be asked.
@@ -151,20 +149,53 @@ struct Run<'a> {
     reasons: Vec<String>,
     detail: Vec<String>,
     hedged: bool,
+    /// An endpoint that was asked beside another one was cancelled.
+    cancelled: bool,
     /// The failure that the client is told of, if nothing better comes.
     last: Option<Failure>,
+    /// What the newest attempt failed of.
+    why: Option<Why>,
 }
 
-impl Run<'_> {
-    /// One entry of the plan.
-    async fn attempt(&mut self, attempt: &Attempt, last: bool) -> Option<Reply> {
+/// Why an attempt has no answer, in short.
+#[derive(Clone, Copy, Debug)]
+pub struct Why {
+    /// The kind of its last failure.
+    pub kind: Kind,
+    /// The upstream's status, where it answered.
+    pub status: Option<StatusCode>,
+    /// How long it asks to be left alone.
+    pub after: Option<Duration>,
+}
+
+impl<'a> Run<'a> {
+    /// Nothing has been tried yet.
+    pub fn new(context: &'a Context<'a>) -> Self {
+        let (asked, reasons, detail) = Default::default();
+        Self { context, tries: 0, asked, reasons, detail, hedged: false, cancelled: false, last: None, why: None }
+    }
+
+    /// An answer has broken off after it had begun, and before the client got any of it.
+    pub fn broke(&mut self, attempt: &Attempt, endpoint: &Arc<str>, error: Error) {
+        self.noted(attempt, endpoint, Failure::from(error));
+    }
+
+    /// Why the newest attempt has no answer.
+    pub fn why(&self) -> Option<Why> {
+        self.why
+    }
+
+    /// One entry of the plan; none where it gave no answer. `last`: no other will follow.
+    pub async fn attempt(&mut self, attempt: &Attempt, last: bool) -> Option<Reply> {
         let pool = &attempt.pool;
+        self.why = None;
         pool.retries.pay_in();
         if pool.settings().hedge.is_some() {
             pool.hedges.pay_in();
         }
-        let mut avoid: Vec<Arc<Endpoint>> = Vec::new();
-        let mut again = false;
+        let has_failed = |endpoint: &&Arc<Endpoint>| attempt.after.as_ref() == Some(endpoint.authority());
+        let mut avoid: Vec<Arc<Endpoint>> = pool.endpoints().iter().filter(has_failed).cloned().collect();
+        let mut again = !avoid.is_empty();
         for turn in 0..=pool.settings().retries {
             if turn > 0 && !pool.retries.take_out() {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
@@ -262,6 +293,7 @@ impl Run<'_> {
     fn lost(&mut self, endpoint: &Endpoint, began: Instant) {
         let waited = began.elapsed();
         endpoint.kept_waiting(waited);
+        self.cancelled = true;
         self.tries += 1;
         self.detail.push(format!("{} had not begun after {} ms, when another did", endpoint.authority(), waited.as_millis()));
     }
@@ -278,24 +310,31 @@ impl Run<'_> {
         match asked {
             Ok((status, headers, body)) => {
                 let model = attempt.model.clone();
-                Ok(Reply { status, headers, model, endpoint: authority, tries: self.tries, hedged: self.hedged, body })
+                let (tries, hedged, cancelled) = (self.tries, self.hedged, std::mem::take(&mut self.cancelled));
+                Ok(Reply { status, headers, model, endpoint: authority, tries, hedged, cancelled, body })
             }
-            Err(mut failure) => {
+            Err(failure) => {
                 if failure.blames {
                     endpoint.failed(began, failure.asked);
                 } else {
                     endpoint.kept_waiting(began.elapsed());
                 }
-                failure.of = Some((attempt.model.clone(), authority.clone()));
-                tracing::debug!(exchange = self.context.id, endpoint = &*authority, error = %failure.error, "a try failed");
-                self.asked.push(authority);
-                self.detail.push(failure.error.message().trim_end_matches('.').to_owned());
-                self.reasons.push(told(&failure.error, endpoint.authority(), &attempt.model, attempt.pool.name()));
                 let retry = failure.error.retry();
-                self.keep(failure);
+                self.noted(attempt, &authority, failure);
                 Err(retry)
             }
         }
+    }
+
+    fn noted(&mut self, attempt: &Attempt, endpoint: &Arc<str>, mut failure: Failure) {
+        failure.of = Some((attempt.model.clone(), endpoint.clone()));
+        tracing::debug!(exchange = self.context.id, endpoint = &**endpoint, error = %failure.error, "a try failed");
+        self.asked.push(endpoint.clone());
+        self.detail.push(failure.error.message().trim_end_matches('.').to_owned());
+        self.reasons.push(told(&failure.error, endpoint, &attempt.model, attempt.pool.name()));
+        let status = failure.answer.as_ref().map(|(status, ..)| *status);
+        self.why = Some(Why { kind: failure.error.kind(), status, after: failure.asked });
+        self.keep(failure);
     }
 
     /// A later "unreachable" does not hide an earlier answer.
@@ -320,6 +359,7 @@ impl Run<'_> {
         self.asked.push(name.into());
         self.detail.push(outcome.clone());
         let error = Error::upstream(Kind::Overloaded, name, Retry::Elsewhere, String::new()).retry_after(after);
+        self.why = Some(Why { kind: Kind::Overloaded, status: None, after: Some(after) });
         let reason = told(&error, name, &attempt.model, name);
         self.reasons.push(reason.clone());
         if self.last.is_none() {
@@ -327,8 +367,11 @@ impl Run<'_> {
         }
     }
 
-    /// Nothing worked: the upstream's own words where there are any, else ours.
-    fn conclude(self) -> Result<Reply, Error> {
+    /// Nothing worked: the upstream's own words where there are any (429, 5xx), else ours.
+    ///
+    /// # Errors
+    /// The message names models and providers, the detail what became of each try.
+    pub fn conclude(self) -> Result<Reply, Error> {
         let Self { tries, asked, mut reasons, detail, hedged, last, .. } = self;
         let Some(failure) = last else {
             return Err(Error::internal("a plan without attempts"));
@@ -336,7 +379,7 @@ impl Run<'_> {
         // Nobody could be asked.
         let Some((model, endpoint)) = failure.of else { return Err(failure.error) };
         if let Some((status, headers, body)) = failure.answer {
-            return Ok(Reply { status, headers, model, endpoint, tries, hedged, body: Body::Whole(body) });
+            return Ok(Reply { status, headers, model, endpoint, tries, hedged, cancelled: false, body: Body::Whole(body) });
         }
         let one_asked = asked.windows(2).all(|pair| pair[0] == pair[1]);
         let detail = detail.join("; ");

@@ -64,7 +64,7 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
             let what = match entry {
                 Entry::Upstream(model) => json!({ "provider": &*model.provider, "name": &*model.upstream_name }),
                 Entry::BuiltIn => json!({ "provider": "built-in" }),
-                Entry::Choice(names) => json!({ "choose": names.iter().map(|name| &**name).collect::<Vec<_>>() }),
+                Entry::Choice(choice) => json!({ "choose": choice.among.iter().map(|name| &**name).collect::<Vec<_>>() }),
             };
             (name.to_owned(), what)
         })

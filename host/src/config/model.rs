@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::BUILT_IN;
+use super::cascade::Cascade;
 use super::unit::Wrong;
 
 /// What a client may ask for.
@@ -42,10 +43,12 @@ impl ConcreteModel {
 }
 
 /// A name for several models.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VirtualModel {
     /// Concrete models, at least one. Without a routing plugin's choice the first.
     pub choose: Vec<String>,
+    /// Without a plugin's choice they answer in this order until one answers well enough.
+    pub cascade: Option<Cascade>,
 }
 
 /// USD per million tokens.
@@ -114,6 +117,10 @@ struct ModelTable {
     /// A virtual model: the concrete models that routing plugins choose among. Without a choice the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     choose: Option<Vec<String>>,
+    /// Of a virtual model: without a plugin's choice its models are asked in the order of `choose`, and an answer that these rules
+    /// doubt is dropped for the next one's. The last one's is not judged. Absent: the first one answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cascade: Option<Cascade>,
 }
 
 impl TryFrom<ModelTable> for Model {
@@ -121,12 +128,16 @@ impl TryFrom<ModelTable> for Model {
 
     fn try_from(table: ModelTable) -> Result<Self, Wrong> {
         match table {
-            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None, fallback: None } => {
-                Ok(Self::Virtual(VirtualModel { choose }))
+            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None, fallback: None, cascade } => {
+                Ok(Self::Virtual(VirtualModel { choose, cascade }))
             }
             ModelTable { choose: Some(_), .. } => Err(Wrong::new(
-                "a model that has `choose` is virtual and has nothing else",
-                "leave only `choose`, or remove it and keep `provider` and `name`",
+                "a model that has `choose` is virtual and has nothing else but a `cascade`",
+                "leave only `choose` and `cascade`, or remove them and keep `provider` and `name`",
+            )),
+            ModelTable { cascade: Some(_), .. } => Err(Wrong::new(
+                "`cascade` is for a virtual model",
+                "move it to one that has `choose`, first the small model, last the large one",
             )),
             ModelTable { provider: Some(provider), name, price, kind, fallback, .. } => {
                 let built_in = provider == BUILT_IN;
@@ -157,9 +168,9 @@ impl From<Model> for ModelTable {
                 price,
                 kind: Some(kind),
                 fallback: (!fallback.is_empty()).then_some(fallback),
-                choose: None,
+                ..Self::default()
             },
-            Model::Virtual(VirtualModel { choose }) => Self { choose: Some(choose), ..Self::default() },
+            Model::Virtual(VirtualModel { choose, cascade }) => Self { choose: Some(choose), cascade, ..Self::default() },
         }
     }
 }

@@ -50,6 +50,11 @@ pub struct Provider {
     /// 1; three tries a second are free. Default 0.2.
     #[serde(default = "default_retry_budget")]
     pub retry_budget: f64,
+    /// How the provider's servers go on with an answer that was begun elsewhere: "vllm" (its `continue_final_message`, of SGLang too), or
+    /// "prefill" (an assistant's message at the end is the beginning of the answer). A stream of text that breaks off after the commit
+    /// point is then gone on with by another endpoint, within `retries` and their budget. Absent: it ends in an error event.
+    #[serde(default)]
+    pub continuation: Option<Continuation>,
     /// Asks a second endpoint too where the first is late. Absent: never.
     #[serde(default)]
     pub hedge: Option<Hedge>,
@@ -66,6 +71,16 @@ pub struct Provider {
     /// The most requests in flight at one endpoint. Absent: no bound.
     #[serde(default)]
     pub in_flight: Option<u32>,
+}
+
+/// How a server is made to go on with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Continuation {
+    /// `continue_final_message` and no `add_generation_prompt`.
+    Vllm,
+    /// The last message is the assistant's.
+    Prefill,
 }
 
 fn default_session_header() -> String {

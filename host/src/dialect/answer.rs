@@ -51,14 +51,33 @@ struct Choice<'a> {
     finish_reason: Option<String>,
     #[serde(borrow, default)]
     message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    logprobs: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Message<'a> {
     #[serde(default)]
     content: Option<String>,
     #[serde(borrow, default)]
     tool_calls: Option<&'a RawValue>,
+    #[serde(default)]
+    refusal: Option<String>,
+}
+
+/// What a judge looks at, of the first choice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sense {
+    /// Its text.
+    pub text: String,
+    /// The mean log-probability of its tokens; none where the model did not say.
+    pub mean_logprob: Option<f32>,
+    /// It refuses, as the model itself says.
+    pub refused: bool,
+    /// It calls tools.
+    pub calls: bool,
+    /// Why it ended; none for the beginning of one.
+    pub finish_reason: Option<String>,
 }
 
 /// A whole answer.
@@ -88,6 +107,19 @@ impl Answer {
         self.choices()?.into_iter().next()?.message?.content
     }
 
+    /// What a judge looks at; none where there is no choice.
+    pub fn sense(&self) -> Option<Sense> {
+        let Choice { finish_reason, message, logprobs } = self.choices()?.into_iter().next()?;
+        let message = message.unwrap_or_default();
+        Some(Sense {
+            text: message.content.unwrap_or_default(),
+            mean_logprob: logprobs.and_then(|logprobs| mean_logprob(logprobs.get())),
+            refused: message.refusal.is_some_and(|refusal| !refusal.is_empty()),
+            calls: !matches!(message.tool_calls.map_or("null", RawValue::get), "null" | "[]"),
+            finish_reason: finish_reason.filter(|reason| !reason.is_empty()),
+        })
+    }
+
     /// The value at an RFC 6901 pointer, as JSON text.
     pub fn pointer(&self, pointer: &str) -> Option<&str> {
         self.document.pointer(pointer)
@@ -107,6 +139,20 @@ impl Answer {
     fn choices(&self) -> Option<Vec<Choice<'_>>> {
         serde_json::from_str(self.document.get("choices")?).ok()
     }
+}
+
+fn mean_logprob(json: &str) -> Option<f32> {
+    #[derive(Deserialize)]
+    struct Logprobs {
+        #[serde(default)]
+        content: Option<Vec<Token>>,
+    }
+    #[derive(Deserialize)]
+    struct Token {
+        logprob: f32,
+    }
+    let tokens = serde_json::from_str::<Logprobs>(json).ok()?.content.filter(|tokens| !tokens.is_empty())?;
+    Some(tokens.iter().map(|token| token.logprob).sum::<f32>() / tokens.len() as f32)
 }
 
 #[cfg(test)]
@@ -136,6 +182,20 @@ mod tests {
             assert_eq!(answer.is_storable(text.matches("finish_reason").count()), expect, "{text}");
             assert!(!answer.is_storable(3), "a choice is missing: {text}");
         }
+    }
+
+    #[test]
+    fn what_a_judge_looks_at() {
+        let sense = |text: &str| Answer::read(Bytes::copy_from_slice(text.as_bytes())).unwrap().sense();
+        let whole = sense(
+            r#"{"choices":[{"finish_reason":"stop","message":{"content":"Hi"},"logprobs":{"content":[{"token":"H","logprob":-1.0},{"logprob":-2,"top_logprobs":[]}]}}]}"#,
+        );
+        let expect =
+            Sense { text: "Hi".into(), mean_logprob: Some(-1.5), finish_reason: Some("stop".into()), ..Sense::default() };
+        assert_eq!(whole, Some(expect));
+        let refusal = sense(r#"{"choices":[{"message":{"refusal":"No.","tool_calls":[{}]},"logprobs":{"content":null}}]}"#);
+        assert_eq!(refusal, Some(Sense { refused: true, calls: true, ..Sense::default() }));
+        assert_eq!(sense("{}"), None);
     }
 
     #[test]

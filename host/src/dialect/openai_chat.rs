@@ -193,10 +193,35 @@ impl ChatRequest {
         Ok(edited)
     }
 
-    /// The bytes for an upstream that calls the model `name`.
-    pub fn to_upstream(&self, name: &str) -> Bytes {
+    /// The bytes for an upstream that calls the model `name`; with `logprobs` it is asked for them.
+    pub fn to_upstream(&self, name: &str, logprobs: bool) -> Bytes {
         let model = serde_json::Value::from(name).to_string();
-        self.document.splice(&[Splice::Set("model", model.into()), Splice::Remove("prompt")])
+        let (model, prompt) = (Splice::Set("model", model.into()), Splice::Remove("prompt"));
+        if logprobs {
+            self.document.splice(&[model, prompt, Splice::Set("logprobs", "true".into())])
+        } else {
+            self.document.splice(&[model, prompt])
+        }
+    }
+
+    /// Does the client want to see how probable each token was?
+    pub fn wants_logprobs(&self) -> bool {
+        self.document.get("logprobs") == Some("true")
+    }
+
+    /// Will the answer be text, one and no more, of no prescribed form?
+    pub fn is_plain_text(&self) -> bool {
+        let is_absent = |name| matches!(self.document.get(name), None | Some("null"));
+        self.choices() == 1
+            && !self.has_tools()
+            && !self.wants_logprobs()
+            && is_absent("response_format")
+            && is_absent("modalities")
+    }
+
+    /// Must the answer's text be JSON?
+    pub fn wants_json(&self) -> bool {
+        matches!(self.document.pointer("/response_format/type"), Some("\"json_object\"" | "\"json_schema\""))
     }
 
     /// Feeds a hasher with every field that reaches the provider, in an order that does not depend on the client's.
@@ -383,6 +408,6 @@ mod tests {
     #[test]
     fn only_the_model_changes_on_the_way_up() {
         let request = request(r#"{ "model" : "auto", "x":[1, 2], "prompt":{"id":"p"}, "messages":[] }"#);
-        assert_eq!(request.to_upstream("m\"1"), r#"{ "model" : "m\"1", "x":[1, 2], "messages":[] }"#);
+        assert_eq!(request.to_upstream("m\"1", false), r#"{ "model" : "m\"1", "x":[1, 2], "messages":[] }"#);
     }
 }

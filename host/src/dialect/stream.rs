@@ -7,6 +7,7 @@
 
 mod assemble;
 mod replay;
+pub mod said;
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -16,6 +17,7 @@ use super::sse::Reader;
 
 pub use assemble::assemble;
 pub use replay::replay;
+use said::Said;
 
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Tap {
     copy: Option<Vec<Vec<u8>>>,
     copied: usize,
     limit: usize,
+    /// Its text, where somebody may have to go on with it.
+    said: Option<Said>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +49,7 @@ struct Seen {
     finished: bool,
     error: bool,
     usage: Option<Usage>,
+    events: u32,
 }
 
 impl Tap {
@@ -53,10 +58,33 @@ impl Tap {
         Self { copy: (limit > 0).then(Vec::new), limit, ..Self::default() }
     }
 
+    /// With its text remembered, so that it can be gone on with.
+    #[must_use]
+    pub fn listening(mut self, wanted: bool) -> Self {
+        self.said = wanted.then(Said::default);
+        self
+    }
+
+    /// What was said, if it is remembered.
+    pub fn said(&self) -> Option<&Said> {
+        self.said.as_ref()
+    }
+
+    /// Another stream goes on with what this one has said.
+    pub fn goes_on(&mut self) {
+        (self.reader, self.copy) = (Reader::default(), None);
+        self.seen.error = false;
+    }
+
     /// Looks at the next portion. Gives back how many of its bytes are complete events.
     pub fn feed(&mut self, portion: &Bytes) -> usize {
-        let seen = &mut self.seen;
-        let complete = self.reader.feed(portion, &mut |data| seen.event(data));
+        let (seen, said) = (&mut self.seen, &mut self.said);
+        let complete = self.reader.feed(portion, &mut |data| {
+            seen.event(data);
+            if let Some(said) = said.as_mut().filter(|_| !seen.done && !seen.error) {
+                said.event(data);
+            }
+        });
         self.keep(portion);
         complete
     }
@@ -79,6 +107,11 @@ impl Tap {
     /// Has `[DONE]` come? Nothing of the answer follows it.
     pub fn is_done(&self) -> bool {
         self.seen.done
+    }
+
+    /// How many events have come, `[DONE]` not among them.
+    pub fn events(&self) -> u32 {
+        self.seen.events
     }
 
     /// How it ended, when its bytes have ended.
@@ -108,6 +141,7 @@ impl Seen {
         if self.done {
             return;
         }
+        self.events += 1;
         if memmem::find_iter(data, b"\"finish_reason\"").any(|at| !value_at(data, at).starts_with(b"null")) {
             #[derive(serde::Deserialize)]
             struct Chunk<'a> {

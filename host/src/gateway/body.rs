@@ -18,13 +18,17 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 
+use super::continuation::{Asked, Continuation, GoesOn};
 use super::course::Course;
 use super::fill::Fill;
 use crate::dialect;
+use crate::dialect::logprobs::Strip;
 use crate::dialect::sse::MAX_EVENT;
+use crate::dialect::stream::said::{self, Said};
 use crate::dialect::stream::{End, Tap};
 use crate::error::{Error, Kind, Retry};
 use crate::record::Ending;
+use crate::record::cost::Tokens;
 use crate::upstream::UpstreamBody;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -47,6 +51,8 @@ pub(super) struct Stream {
     endpoint: Arc<str>,
     /// None for an answer that is no stream of events, but too large to be held.
     tap: Option<Tap>,
+    /// Takes out what only we asked for.
+    strip: Option<Strip>,
     /// The beginning of an event.
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -56,22 +62,38 @@ pub(super) struct Stream {
     ready: VecDeque<Bytes>,
     fill: Option<Fill>,
     filling: Option<BoxFuture<'static, ()>>,
+    continuation: Option<Box<Continuation>>,
+    /// It broke off of this, and another endpoint is asked to go on.
+    asked: Option<(Asked, Error)>,
+    /// Another endpoint goes on.
+    seam: Option<said::GoesOn>,
     over: bool,
 }
 
 impl Stream {
-    pub(super) fn new(upstream: Box<UpstreamBody>, is_events: bool, fill: Option<Fill>, endpoint: Arc<str>) -> Self {
-        let tap = is_events.then(|| Tap::new(fill.as_ref().map_or(0, Fill::limit)));
+    pub(super) fn new(
+        upstream: Box<UpstreamBody>,
+        is_events: bool,
+        fill: Option<Fill>,
+        endpoint: Arc<str>,
+        strip: bool,
+        continuation: Option<Box<Continuation>>,
+    ) -> Self {
+        let tap = is_events.then(|| Tap::new(fill.as_ref().map_or(0, Fill::limit)).listening(continuation.is_some()));
         Self {
             upstream,
             endpoint,
             tap,
+            strip: (strip && is_events).then(Strip::default),
             held: Vec::new(),
             held_bytes: 0,
             split: false,
             ready: VecDeque::new(),
             fill,
             filling: None,
+            continuation,
+            asked: None,
+            seam: None,
             over: false,
         }
     }
@@ -86,11 +108,23 @@ impl Stream {
                 course.first_byte();
                 return Poll::Ready(Some(Ok(bytes)));
             }
+            if let Some((asked, _)) = &mut self.asked {
+                let answer = ready!(asked.as_mut().poll(context));
+                self.goes_on(course, answer);
+                continue;
+            }
             if self.over {
                 return Poll::Ready(None);
             }
             match ready!(self.upstream.poll_piece(context)) {
-                Some(Ok(piece)) => self.pass(course, piece),
+                Some(Ok(piece)) => {
+                    let piece = match (&mut self.strip, &mut self.seam) {
+                        (Some(strip), _) => strip.feed(&piece),
+                        (None, Some(seam)) => seam.feed(&piece),
+                        (None, None) => piece,
+                    };
+                    self.pass(course, piece);
+                }
                 Some(Err(error)) => {
                     if self.tap.is_none() {
                         // Bytes of no known form: only the connection's end can say that they are not all.
@@ -98,9 +132,15 @@ impl Stream {
                         note(course, &error);
                         return Poll::Ready(Some(Err(error.message().into())));
                     }
-                    self.broke(course, &error);
+                    self.broke(course, error);
                 }
-                None => self.ended(course),
+                None => {
+                    let strip = self.strip.as_mut().map(Strip::rest);
+                    if let Some(rest) = strip.or_else(|| self.seam.as_mut().map(said::GoesOn::rest)) {
+                        self.pass(course, rest);
+                    }
+                    self.ended(course);
+                }
             }
         }
     }
@@ -170,15 +210,47 @@ impl Stream {
             }
             Some(End::Cut) => {
                 let message = format!("{} ended its stream before the answer was finished.", self.endpoint);
-                self.broke(course, &Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message));
+                self.broke(course, Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message));
             }
         }
     }
 
-    /// The upstream has broken off: whole events have gone on, and one follows that says so.
-    fn broke(&mut self, course: &mut Course, error: &Error) {
-        self.over = true;
+    /// The upstream has broken off: whole events have gone on. Another endpoint goes on with it, or an event follows that says so.
+    fn broke(&mut self, course: &mut Course, error: Error) {
         self.held.clear();
+        self.held_bytes = 0;
+        let said = self.tap.as_ref().filter(|_| !self.split).and_then(Tap::said);
+        let asked = match (said.and_then(Said::so_far), &mut self.continuation) {
+            (Some((text, events)), Some(continuation)) => continuation.ask(text, events, &self.endpoint),
+            _ => None,
+        };
+        match asked {
+            Some(asked) => self.asked = Some((asked, error)),
+            None => self.broke_for_good(course, &error),
+        }
+    }
+
+    /// Another endpoint was asked to go on.
+    fn goes_on(&mut self, course: &mut Course, answer: Result<GoesOn, Error>) {
+        let Some((_, error)) = self.asked.take() else { return };
+        match (answer, &mut self.tap) {
+            (Ok(GoesOn { body, endpoint, tries, prompt }), Some(tap)) => {
+                tracing::info!(exchange = course.exchange.id, "after the commit point: {error} {endpoint} goes on");
+                let completion = tap.said().and_then(Said::so_far).map_or(0, |(_, events)| events);
+                course.goes_on(&endpoint, tries, Tokens { prompt, completion: u64::from(completion), cached: 0 });
+                self.ready.extend(tap.said().map(Said::seam));
+                tap.goes_on();
+                (self.upstream, self.endpoint) = (body, endpoint);
+                self.seam = Some(said::GoesOn::default());
+                // Two halves are no answer that others should get.
+                self.fill = None;
+            }
+            _ => self.broke_for_good(course, &error),
+        }
+    }
+
+    fn broke_for_good(&mut self, course: &mut Course, error: &Error) {
+        self.over = true;
         if self.split {
             self.ready.push_back(Bytes::from_static(b"\n\n"));
         }

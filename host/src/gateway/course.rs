@@ -112,7 +112,7 @@ impl Course {
     }
 
     /// An upstream has begun to answer, or none has.
-    pub(super) fn answered(&mut self, answer: &Result<upstream::Reply, Error>) {
+    pub(super) fn answered(&mut self, answer: Result<&upstream::Reply, &Error>) {
         let (model, endpoint, tries) = match answer {
             Ok(answer) => (&answer.model, &answer.endpoint, answer.tries),
             Err(error) => match error.asked() {
@@ -123,7 +123,7 @@ impl Course {
         self.record.model = Some(model.clone());
         self.record.endpoint = Some(endpoint.to_string());
         self.record.tries = tries;
-        self.record.hedged = answer.as_ref().is_ok_and(|answer| answer.hedged);
+        self.record.hedged = answer.is_ok_and(|answer| answer.hedged);
     }
 
     /// An error that the exchange ends in. Addresses of upstreams go no further than this.
@@ -132,6 +132,16 @@ impl Course {
         self.record.kind = Some(error.kind());
         if error.asked().is_some() || matches!(error.source(), Source::Upstream(_)) {
             self.record.detail = Some(error.detail().to_owned());
+        }
+    }
+
+    /// Another endpoint goes on with an answer that broke off, after so much of it.
+    pub(super) fn goes_on(&mut self, endpoint: &str, tries: u32, said: Tokens) {
+        self.record.endpoint = Some(endpoint.to_owned());
+        self.record.tries += tries;
+        self.record.continued += 1;
+        if let Some(model) = self.record.model.clone() {
+            self.discard(&model, said);
         }
     }
 
@@ -149,15 +159,25 @@ impl Course {
     /// What the upstream has counted, and what it costs.
     pub(super) fn used(&mut self, usage: Usage) {
         self.record.tokens = Some((usage.prompt_tokens, usage.completion_tokens));
-        let tokens = Tokens { prompt: usage.prompt_tokens, completion: usage.completion_tokens, cached: usage.cached_tokens() };
         let price = self.record.model.as_ref().and_then(|model| self.exchange.state.models.price(model));
-        self.record.cost = price.map(|price| price.of(tokens));
+        self.record.cost = price.map(|price| price.of(usage.into()));
+    }
+
+    /// What a model has done for nothing is paid for all the same.
+    pub(super) fn discard(&mut self, model: &str, tokens: Tokens) {
+        self.record.discarded += self.exchange.state.models.price(model).map_or(0, |price| price.of(tokens));
     }
 
     /// The first byte of the answer's body goes to the client.
     pub(super) fn first_byte(&mut self) {
         let since = self.exchange.started.elapsed().as_micros() as u64;
         self.record.first_byte_us.get_or_insert(since);
+    }
+}
+
+impl From<Usage> for Tokens {
+    fn from(usage: Usage) -> Self {
+        Self { prompt: usage.prompt_tokens, completion: usage.completion_tokens, cached: usage.cached_tokens() }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
         Some(Entry::Upstream(model)) => {
             let body = request.to_upstream(&model.upstream_name);
             let (model, pool) = (model.name.clone(), model.pool.clone());
-            let attempt = Attempt { model, pool, body, affinity: Affinity::None, total: None, first_byte: None };
+            let attempt = Attempt { model, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
             from_upstream(course, attempt).await
         }
         _ => Err(models::not_found(course, request.model(), "embeddings")),
@@ -58,10 +58,10 @@ async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, E
         priority: course.priority,
         headers: upwards(&exchange.headers),
     };
-    let answer = upstream::run(&[attempt], &context).await;
-    course.answered(&answer);
+    let answer = upstream::run(&attempt, &context).await;
+    course.answered(answer.as_ref());
     course.done(Stage::Run);
-    reply::upstream(course, None, answer?).await
+    reply::upstream(course, None, answer?, false, None).await
 }
 
 async fn built_in(course: &mut Course, request: &EmbeddingRequest, embedder: &dyn Embedder) -> Result<Reply, Error> {

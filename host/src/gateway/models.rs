@@ -19,6 +19,7 @@ use crate::config::{self, Config, Finding};
 use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
+use crate::route::judge::Rules;
 use crate::upstream::balance::Rule;
 use crate::upstream::gate;
 use crate::upstream::hedge::After;
@@ -50,7 +51,25 @@ pub enum Entry {
     /// Served by the built-in embedder.
     BuiltIn,
     /// A choice among others.
-    Choice(Vec<Arc<str>>),
+    Choice(Choice),
+}
+
+/// A name that stands for several models.
+pub struct Choice {
+    /// The models.
+    pub among: Vec<Arc<str>>,
+    /// Without a plugin's choice they answer in this order until one answers well enough.
+    pub cascade: Option<Arc<Cascade>>,
+}
+
+/// What is demanded of a small model's answer.
+pub struct Cascade {
+    /// What the answer itself shows.
+    pub rules: Rules,
+    /// The model that is asked about it, and what.
+    pub self_check: Option<config::SelfCheck>,
+    /// Events of a stream after which the rules judge.
+    pub tokens: u32,
 }
 
 /// `[models]`.
@@ -64,7 +83,8 @@ impl Models {
             let name: Arc<str> = name.as_str().into();
             let entry = match model {
                 config::Model::Virtual(model) => {
-                    Entry::Choice(model.choose.iter().map(|choice| choice.as_str().into()).collect())
+                    let among = model.choose.iter().map(|choice| choice.as_str().into()).collect();
+                    Entry::Choice(Choice { among, cascade: model.cascade.as_ref().map(|cascade| Arc::new(cascade.into())) })
                 }
                 config::Model::Concrete(model) if model.is_built_in() => Entry::BuiltIn,
                 config::Model::Concrete(model) => Entry::Upstream(upstream(&name, model, pools)?),
@@ -99,9 +119,17 @@ impl Models {
     /// The models among which a client leaves the choice by asking for `name`.
     pub fn choices(&self, name: &str) -> Vec<&Model> {
         match self.0.get(name) {
-            Some(Entry::Choice(names)) => names.iter().filter_map(|name| self.chat(name)).collect(),
+            Some(Entry::Choice(choice)) => choice.among.iter().filter_map(|name| self.chat(name)).collect(),
             Some(Entry::Upstream(_)) => self.chat(name).into_iter().collect(),
             Some(Entry::BuiltIn) | None => Vec::new(),
+        }
+    }
+
+    /// How the models that `name` stands for take turns, where its owner says so.
+    pub fn cascade(&self, name: &str) -> Option<&Arc<Cascade>> {
+        match self.0.get(name) {
+            Some(Entry::Choice(choice)) => choice.cascade.as_ref(),
+            _ => None,
         }
     }
 
@@ -124,12 +152,20 @@ impl Models {
 
     /// Is `model` one of the choices of the virtual model `name`?
     pub fn is_choice(&self, name: &str, model: &str) -> bool {
-        matches!(self.0.get(name), Some(Entry::Choice(names)) if names.iter().any(|choice| &**choice == model))
+        matches!(self.0.get(name), Some(Entry::Choice(choice)) if choice.among.iter().any(|choice| &**choice == model))
     }
 
     /// All names, in the configuration's order.
     pub fn names(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(name, entry)| (&**name, entry))
+    }
+}
+
+impl From<&config::Cascade> for Cascade {
+    fn from(cascade: &config::Cascade) -> Self {
+        let config::Cascade { min_logprob, min_chars, refusals, json, ref self_check, tokens } = *cascade;
+        let min_logprob = min_logprob.map(|least| least as f32);
+        Self { rules: Rules { min_logprob, min_chars, refusals, json }, self_check: self_check.clone(), tokens }
     }
 }
 
@@ -211,6 +247,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
         endpoints: provider.endpoints.iter().map(address).collect(),
         metrics: provider.metrics.as_ref().map(|path| Metrics { path: path.clone(), interval: provider.metrics_interval.get() }),
         zone: zone.map(str::to_owned),
+        continuation: provider.continuation,
         affinity: match provider.affinity {
             config::Affinity::None => Rule::None,
             config::Affinity::Prefix => Rule::Prefix,

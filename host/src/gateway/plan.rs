@@ -7,25 +7,56 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::course::Course;
-use super::models::Model;
+use super::models::{Cascade, Model};
 use super::prompt::rejected;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::prefix;
 use crate::error::Error;
-use crate::plugin::bindings::routing::Decision;
+use crate::plugin::Plugin;
+use crate::plugin::bindings::routing::{Decision, Review};
+use crate::plugin::bindings::types::Target;
 use crate::plugin::imports::Surroundings;
 use crate::plugin::load::Hook;
 use crate::upstream::Attempt;
 use crate::upstream::balance::{Affinity, Rule};
 use crate::upstream::provider::upwards;
 
-/// Ordered attempts, and the headers that they share.
+/// Ordered attempts, the headers that they share, and who says what follows one.
 pub(super) struct Plan {
-    pub(super) attempts: Vec<Attempt>,
+    pub(super) turns: Vec<Turn>,
     pub(super) headers: HeaderMap,
+    pub(super) judge: Option<Judge>,
+}
+
+/// One attempt.
+pub(super) struct Turn {
+    pub(super) attempt: Attempt,
+    /// The cascade judges its answer.
+    pub(super) judged: bool,
+    /// The body as the client wants it, where we ask for log-probabilities beside.
+    pub(super) plain: Option<Bytes>,
+}
+
+/// Who says what follows an attempt.
+#[derive(Clone)]
+pub(super) enum Judge {
+    /// The configuration.
+    Cascade(Arc<Cascade>),
+    /// The plugin that has made the plan.
+    Plugin { by: Arc<Plugin>, review: Review },
+}
+
+impl Judge {
+    fn wants_logprobs(&self) -> bool {
+        match self {
+            Self::Cascade(cascade) => cascade.rules.min_logprob.is_some(),
+            Self::Plugin { review, .. } => review.logprobs,
+        }
+    }
 }
 
 pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Result<Plan, Error> {
@@ -34,7 +65,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         _ => None,
     };
     let mut headers = upwards(&course.exchange.headers);
-    let attempts = match said {
+    let (turns, judge) = match said {
         Some(said) => match said.what {
             Decision::Reject(rejection) => return Err(rejected(&said.by, rejection)),
             Decision::Pass => by_default(course, request),
@@ -47,44 +78,59 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
                 }
                 course.record.reason = Some(plan.reason);
                 course.decided(&said.by, plan.labels);
-                let models = &course.exchange.state.models;
-                let targets = plan.targets.iter().filter_map(|target| {
-                    let model = models.chat(&target.model)?;
-                    Some(attempt(course, model, request, target.timeout_ms, target.first_byte_timeout_ms))
-                });
-                targets.collect()
+                let judge = plan.review.map(|review| Judge::Plugin { by: said.by, review });
+                let turns = plan.targets.iter().filter_map(|said| target(course, request, said, judge.as_ref())).collect();
+                (turns, judge)
             }
         },
         None => by_default(course, request),
     };
-    Ok(Plan { attempts, headers })
+    Ok(Plan { turns, headers, judge })
 }
 
-/// Without an opinion: the model that was asked for, or the first of a virtual one's choices; then those that take its place.
-fn by_default(course: &Course, request: &ChatRequest) -> Vec<Attempt> {
+/// Without an opinion: the model that was asked for, or of a virtual one's choices the first, or all of them in a cascade; then those
+/// that take the place of the last.
+fn by_default(course: &Course, request: &ChatRequest) -> (Vec<Turn>, Option<Judge>) {
     let models = &course.exchange.state.models;
-    let Some(first) = models.choices(request.model()).first().copied() else { return Vec::new() };
+    let judge = models.cascade(request.model()).cloned().map(Judge::Cascade);
+    let mut choices = models.choices(request.model());
+    choices.truncate(if judge.is_some() { usize::MAX } else { 1 });
+    let Some(last) = choices.last().copied() else { return (Vec::new(), None) };
+    let mut turns: Vec<_> =
+        choices.iter().map(|model| turn(course, model, request, judge.as_ref().filter(|_| model.name != last.name))).collect();
     // A key that may not ask for a model is not answered by it either, unless it asks for a choice that has it.
-    let fallback = first.fallback.iter().filter(|name| course.exchange.may_choose(name)).filter_map(|name| models.chat(name));
-    std::iter::once(first).chain(fallback).map(|model| attempt(course, model, request, None, None)).collect()
+    let fallback = last.fallback.iter().filter(|name| course.exchange.may_choose(name)).filter_map(|name| models.chat(name));
+    turns.extend(
+        fallback
+            .filter(|model| choices.iter().all(|choice| choice.name != model.name))
+            .map(|model| turn(course, model, request, None)),
+    );
+    (turns, judge)
 }
 
-fn attempt(
-    course: &Course,
-    model: &Model,
-    request: &ChatRequest,
-    timeout_ms: Option<u32>,
-    first_byte_ms: Option<u32>,
-) -> Attempt {
+/// A plugin's choice; none if there is no such model.
+pub(super) fn target(course: &Course, request: &ChatRequest, target: &Target, judge: Option<&Judge>) -> Option<Turn> {
+    let model = course.exchange.state.models.chat(&target.model)?;
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(u64::from(ms)));
-    Attempt {
+    let mut turn = turn(course, model, request, judge);
+    turn.attempt.total = duration(target.timeout_ms);
+    turn.attempt.first_byte = duration(target.first_byte_timeout_ms);
+    Some(turn)
+}
+
+/// A model's turn; its answer is judged where there is a judge.
+fn turn(course: &Course, model: &Model, request: &ChatRequest, judge: Option<&Judge>) -> Turn {
+    let asks = judge.is_some_and(Judge::wants_logprobs) && !request.wants_logprobs();
+    let attempt = Attempt {
         model: model.name.clone(),
         pool: model.pool.clone(),
-        body: request.to_upstream(&model.upstream_name),
+        body: request.to_upstream(&model.upstream_name, asks),
         affinity: affinity(course, model, request),
-        total: duration(timeout_ms),
-        first_byte: duration(first_byte_ms),
-    }
+        total: None,
+        first_byte: None,
+        after: None,
+    };
+    Turn { attempt, judged: judge.is_some(), plain: asks.then(|| request.to_upstream(&model.upstream_name, false)) }
 }
 
 /// What the pool's owner wants to bring together: the rest of the session, or prompts that begin alike.

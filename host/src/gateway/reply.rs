@@ -12,11 +12,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{ReplyBody, Stream};
+use super::continuation::Continuation;
 use super::course::Course;
 use super::fill::Fill;
 use crate::cache::Entry;
 use crate::dialect;
 use crate::dialect::answer::Answer;
+use crate::dialect::logprobs;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::sse;
 use crate::dialect::stream::replay;
@@ -47,11 +49,18 @@ pub(super) fn json(body: Bytes) -> Reply {
     Reply { status: StatusCode::OK, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]), body: Content::Whole(body) }
 }
 
-/// An upstream's answer.
-pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: upstream::Reply) -> Result<Reply, Error> {
+/// An upstream's answer. `strip`: without log-probabilities, which nobody but us has asked for.
+pub(super) async fn upstream(
+    course: &mut Course,
+    fill: Option<Fill>,
+    answer: upstream::Reply,
+    strip: bool,
+    continuation: Option<Box<Continuation>>,
+) -> Result<Reply, Error> {
     let upstream::Reply { status, headers, endpoint, body, .. } = answer;
     let body = match body {
         Body::Whole(bytes) => {
+            let bytes = if strip { logprobs::strip(&bytes) } else { bytes };
             if status.is_success()
                 && let Some(answer) = Answer::read(bytes.clone())
             {
@@ -67,7 +76,7 @@ pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: up
         }
         Body::Stream(body) => {
             let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
-            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint)))
+            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint, strip, continuation)))
         }
     };
     Ok(Reply { status, headers, body })
@@ -162,6 +171,9 @@ fn describe(course: &Course, headers: &mut HeaderMap) {
     }
     if !record.plugins.is_empty() {
         set(headers, "x-pointsman-plugin", &record.plugins.join(", "));
+    }
+    if !record.escalated.is_empty() {
+        set(headers, "x-pointsman-escalated", &record.escalated.join(", "));
     }
     if let Some(reason) = record.reason.as_deref().filter(|reason| !reason.is_empty()) {
         set(headers, "x-pointsman-reason", reason);

@@ -22,6 +22,7 @@ use super::load::Hook;
 type Ask<'a> = (&'a RequestHead, Resource<RequestHandle>);
 type Confirm<'a> = (&'a RequestHead, Resource<RequestHandle>, &'a caching::Candidate);
 type Admit<'a> = (&'a RequestHead, Resource<RequestHandle>, Resource<ResponseHandle>);
+type After<'a> = (&'a RequestHead, Resource<RequestHandle>, &'a routing::Attempt, Option<Resource<ResponseHandle>>);
 type Answer<T> = (Result<T, PluginError>,);
 /// What a call comes to: it may not come to its end, and a guest may say that it cannot answer.
 type Called<T> = wasmtime::Result<Result<T, PluginError>>;
@@ -40,6 +41,7 @@ pub(super) struct Exports {
     confirm: Option<ComponentExportIndex>,
     admit: Option<ComponentExportIndex>,
     route: Option<ComponentExportIndex>,
+    after_attempt: Option<ComponentExportIndex>,
 }
 
 impl Exports {
@@ -59,7 +61,10 @@ impl Exports {
                     found.confirm = function("confirm")?;
                     found.admit = function("admit")?;
                 }
-                Hook::Routing => found.route = function("route")?,
+                Hook::Routing => {
+                    found.route = function("route")?;
+                    found.after_attempt = function("after-attempt")?;
+                }
             }
         }
         Ok(found)
@@ -67,12 +72,13 @@ impl Exports {
 
     /// Are the functions of the types that they will be called with?
     pub(super) fn check(&self, live: &mut Live) -> wasmtime::Result<()> {
-        let Self { select, key, confirm, admit, route } = *self;
+        let Self { select, key, confirm, admit, route, after_attempt } = *self;
         typed::<Ask<'_>, Answer<prompting::Outcome>>(live, select)?;
         typed::<Ask<'_>, Answer<caching::Directive>>(live, key)?;
         typed::<Confirm<'_>, Answer<caching::Verdict>>(live, confirm)?;
         typed::<Admit<'_>, Answer<Option<u32>>>(live, admit)?;
         typed::<Ask<'_>, Answer<routing::Decision>>(live, route)?;
+        typed::<After<'_>, Answer<routing::NextStep>>(live, after_attempt)?;
         Ok(())
     }
 
@@ -99,6 +105,16 @@ impl Exports {
 
     pub(super) async fn route(&self, live: &mut Live, head: &RequestHead) -> Called<routing::Decision> {
         call(live, self.route, (head, request())).await
+    }
+
+    pub(super) async fn after_attempt(
+        &self,
+        live: &mut Live,
+        head: &RequestHead,
+        last: &routing::Attempt,
+    ) -> Called<routing::NextStep> {
+        let answer = live.store.data().answer.is_some().then(|| Resource::<ResponseHandle>::new_borrow(0));
+        call(live, self.after_attempt, (head, request(), last, answer)).await
     }
 }
 

@@ -28,6 +28,8 @@ use crate::error::Error;
 
 const MAX_TARGETS: usize = 8;
 const MAX_HEADERS: usize = 16;
+/// Events of a stream that a review may hold back.
+const MAX_REVIEWED: u32 = 4_096;
 
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,15 @@ pub struct Said<T> {
     pub by: Arc<Plugin>,
     /// What it said.
     pub what: T,
+}
+
+/// What `after_attempt` is shown of an answer.
+#[derive(Debug)]
+pub struct Reviewed {
+    /// It, or what has come of it, put together.
+    pub answer: Arc<Answer>,
+    /// Nothing of it is still to come.
+    pub whole: bool,
 }
 
 /// A failure of one call.
@@ -215,6 +226,31 @@ impl Session {
         Ok(None)
     }
 
+    /// What follows an attempt, in the words of the plugin that planned it; a fresh instance says it. None where it cannot.
+    ///
+    /// # Errors
+    /// As [`Session::select`].
+    pub async fn after_attempt(
+        &mut self,
+        by: &Arc<Plugin>,
+        request: &Arc<ChatRequest>,
+        last: &routing::Attempt,
+        answer: Option<&Reviewed>,
+    ) -> Result<Option<routing::NextStep>, Error> {
+        let Some(index) = self.set.place(by) else { return Ok(None) };
+        let began = Instant::now();
+        let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { return Ok(None) };
+        let state = live.store.data_mut();
+        (state.answer, state.partial) = (answer.map(|seen| seen.answer.clone()), answer.is_some_and(|seen| !seen.whole));
+        let asked = async { Ok::<_, Failed>(plugin.exports.after_attempt(&mut live, &self.head, last).await??) };
+        let step = patiently(&plugin, asked).await.and_then(|step| match step {
+            routing::NextStep::Reject(rejection) => checked_rejection(rejection).map(routing::NextStep::Reject),
+            routing::NextStep::Escalate(target) => self.checked_target(&target).map(|()| routing::NextStep::Escalate(target)),
+            other => Ok(other),
+        });
+        self.leave(index, &plugin, Hook::Routing, live, false, began, step)
+    }
+
     /// Drops all instances, before a long wait for the upstream begins.
     pub fn shed(&mut self) {
         self.live.retain(|(_, live)| live.is_none());
@@ -238,11 +274,11 @@ impl Session {
                 if plan.targets.is_empty() || plan.targets.len() > MAX_TARGETS {
                     return Err(bad_output(format!("a plan has 1 to {MAX_TARGETS} targets, not {}", plan.targets.len())));
                 }
-                if let Some(target) = plan.targets.iter().find(|target| !self.around.may_choose(&target.model)) {
-                    return Err(bad_output(format!(
-                        "`{:.64}` is not a model that may answer `{:.64}`",
-                        target.model, self.head.model
-                    )));
+                plan.targets.iter().try_for_each(|target| self.checked_target(target))?;
+                if let Some(tokens) = plan.review.and_then(|review| review.tokens)
+                    && !(1..=MAX_REVIEWED).contains(&tokens)
+                {
+                    return Err(bad_output(format!("a review looks at 1 to {MAX_REVIEWED} tokens, not {tokens}")));
                 }
                 if plan.headers.len() > MAX_HEADERS {
                     return Err(bad_output(format!("a plan has at most {MAX_HEADERS} headers")));
@@ -253,6 +289,13 @@ impl Session {
                 Ok(routing::Decision::Plan(plan))
             }
         }
+    }
+
+    fn checked_target(&self, target: &types::Target) -> Result<(), Failed> {
+        if self.around.may_choose(&target.model) {
+            return Ok(());
+        }
+        Err(bad_output(format!("`{:.64}` is not a model that may answer `{:.64}`", target.model, self.head.model)))
     }
 
     /// An instance of the plugin, ready for one call; `None` where the call falls through.

@@ -68,6 +68,8 @@ pub struct State {
     pub(super) around: Option<Arc<dyn Surroundings>>,
     pub(super) request: Option<Arc<ChatRequest>>,
     pub(super) answer: Option<Arc<Answer>>,
+    /// More of the answer is to come.
+    pub(super) partial: bool,
     pub(super) limits: StoreLimits,
     pub(super) budget: Budget,
     pub(super) log_lines: u8,

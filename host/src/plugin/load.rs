@@ -174,6 +174,7 @@ impl Plugin {
             around: None,
             request: None,
             answer: None,
+            partial: false,
             limits: limits::of_store(self.settings.memory),
             budget: Budget::of(self.settings.deadline),
             log_lines: 0,

@@ -5,6 +5,7 @@
 //! **Invariant:** dropping it cancels the upstream at once: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
 //! **Invariant:** its permit is held until it ends or is dropped.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,8 @@ const LINGERS: Duration = Duration::from_secs(1);
 
 /// Pieces of an answer, as they come.
 pub struct UpstreamBody {
-    first: Option<Bytes>,
+    /// Pieces that have been read, and not been given.
+    first: VecDeque<Bytes>,
     rest: Incoming,
     endpoint: Arc<str>,
     between: Duration,
@@ -48,7 +50,27 @@ impl UpstreamBody {
     ) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
-        Self { first: Some(first), rest, endpoint, between, ends, said_all: false, last: now, timer, permit: Some(permit) }
+        Self {
+            first: VecDeque::from([first]),
+            rest,
+            endpoint,
+            between,
+            ends,
+            said_all: false,
+            last: now,
+            timer,
+            permit: Some(permit),
+        }
+    }
+
+    /// The next piece, as [`UpstreamBody::poll_piece`].
+    pub async fn piece(&mut self) -> Option<Result<Bytes, Error>> {
+        std::future::poll_fn(|context| self.poll_piece(context)).await
+    }
+
+    /// Pieces that somebody has looked at come again.
+    pub fn put_back(&mut self, pieces: impl DoubleEndedIterator<Item = Bytes>) {
+        pieces.rev().for_each(|piece| self.first.push_front(piece));
     }
 
     /// What comes now is of no use but for the body's end, which is waited for a moment. That it does not come, or comes badly, is no
@@ -62,7 +84,7 @@ impl UpstreamBody {
 
     /// The next piece; none at the end of what the upstream sent, which need not be the end of what it had to say.
     pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.first.pop_front() {
             return Poll::Ready(Some(Ok(first)));
         }
         if self.permit.is_none() {

@@ -107,6 +107,8 @@ pub struct Settings {
     pub retries: u32,
     /// Further tries per request, over all requests.
     pub retry_budget: f32,
+    /// How its servers go on with an answer; none: they do not.
+    pub continuation: Option<config::Continuation>,
     /// When a second endpoint is asked as well; none: never.
     pub hedge: Option<After>,
     /// Requests asked of a second endpoint, per request.
@@ -136,6 +138,7 @@ impl Settings {
             timeouts: (&config::Timeouts::default()).into(),
             retries: 1,
             retry_budget: 0.2,
+            continuation: None,
             hedge: None,
             hedge_budget: 0.0,
             breaker: (&config::Breaker::default()).into(),
@@ -369,6 +372,11 @@ impl Pool {
     /// How long to wait for an answer's beginning before a second endpoint is asked; none where none is.
     pub(super) fn hedge_after(&self, streamed: bool) -> Option<Duration> {
         self.begins[usize::from(streamed)].wait(self.settings.hedge?)
+    }
+
+    /// Is a further try within the budget?
+    pub fn may_try_again(&self) -> bool {
+        self.retries.take_out()
     }
 
     /// Is there an endpoint that is not one of these?

@@ -4,7 +4,7 @@
 //!
 //! | hook | it decides | trait |
 //! |---|---|---|
-//! | `routing` | which model answers | [`Routing`] |
+//! | `routing` | which model answers, and whether its answer is good enough | [`Routing`] |
 //! | `prompting` | which version of which prompt, and what else changes in the request | [`Prompting`] |
 //! | `caching` | which requests may share an answer | [`Caching`] |
 //!
@@ -37,7 +37,7 @@
 //! # What to know
 //!
 //! - One instance serves one exchange up to the model's answer: what a `static` holds is gone with it, and no other exchange sees
-//!   it. [`Caching::admit`] comes after the answer, to an instance of its own.
+//!   it. [`Routing::after_attempt`] and [`Caching::admit`] come after an answer, each to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
 //!   `on_failure = "fail"`. The host's log has what it panicked with, and where.
 //! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
@@ -77,4 +77,9 @@ pub use imports::{clock, embeddings, metrics, random, upstreams};
 #[doc(no_inline)]
 pub use prompting::{Edit, Outcome, PromptChoice, Prompting, Rewrite};
 #[doc(no_inline)]
-pub use routing::{Decision, Plan, Routing};
+pub use routing::{Attempt, Decision, NextStep, Plan, Review, Routing};
+
+/// The project's pages hold examples of plugins; here they are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/cascades.md")]
+struct Cascades;

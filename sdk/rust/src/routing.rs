@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::bindings::routing::exports::pointsman::plugin::routing::Guest;
 use crate::error::milliseconds;
 use crate::export::Exported;
-use crate::{PluginError, Rejection, Request, RequestHead, Result, Target, last_words};
+use crate::{PluginError, Rejection, Request, RequestHead, Response, Result, Target, last_words};
 
 #[doc(inline)]
-pub use crate::bindings::routing::exports::pointsman::plugin::routing::{Decision, Plan};
+pub use crate::bindings::routing::exports::pointsman::plugin::routing::{Attempt, Decision, Failure, NextStep, Plan, Review};
 
 /// A plugin that chooses models.
 pub trait Routing {
@@ -26,6 +26,16 @@ pub trait Routing {
     /// # Errors
     /// Counted, logged, and handled as the plugin's owner wrote in `on_failure`.
     fn route(head: &RequestHead, request: &Request) -> Result<Decision>;
+
+    /// What follows an attempt of a plan that wants to be asked ([`Plan::reviewed`], [`Plan::watched`]): `answer` is the answer, or
+    /// what of a stream has come; none if the attempt has failed. Without code of its own an answer is accepted, and a failure is
+    /// followed by the next target.
+    ///
+    /// # Errors
+    /// Counted, logged, and handled as the plugin's owner wrote in `on_failure`.
+    fn after_attempt(_: &RequestHead, _: &Request, last: &Attempt, _answer: Option<&Response>) -> Result<NextStep> {
+        Ok(if last.failure.is_some() { NextStep::FallBack } else { NextStep::Accept })
+    }
 }
 
 impl Plan {
@@ -41,7 +51,36 @@ impl Plan {
     /// assert_eq!(plan.reason, "short");
     /// ```
     pub fn to(model: impl Into<String>) -> Self {
-        Self { targets: vec![target(model)], headers: Vec::new(), reason: String::new(), labels: Vec::new() }
+        Self { targets: vec![target(model)], headers: Vec::new(), reason: String::new(), labels: Vec::new(), review: None }
+    }
+
+    /// [`Routing::after_attempt`] is asked about each attempt: about answers before the client gets any of them, and about
+    /// failures. A stream is held back until so many tokens have come; 1 to 4096.
+    ///
+    /// ```
+    /// use pointsman_plugin::Plan;
+    ///
+    /// let plan = Plan::to("small").then("large").reviewed(32).with_logprobs();
+    /// let review = plan.review.unwrap();
+    /// assert_eq!((review.answers, review.logprobs, review.tokens), (true, true, Some(32)));
+    /// ```
+    pub fn reviewed(mut self, tokens: u32) -> Self {
+        let logprobs = self.review.is_some_and(|review| review.logprobs);
+        self.review = Some(Review { answers: true, logprobs, tokens: Some(tokens) });
+        self
+    }
+
+    /// [`Routing::after_attempt`] is asked about attempts that have failed.
+    pub fn watched(mut self) -> Self {
+        self.review = Some(self.review.unwrap_or(Review { answers: false, logprobs: false, tokens: None }));
+        self
+    }
+
+    /// Models say how probable each token was, where they can ([`Response::mean_logprob`]).
+    pub fn with_logprobs(mut self) -> Self {
+        self.review =
+            Some(Review { logprobs: true, ..self.review.unwrap_or(Review { answers: true, logprobs: true, tokens: None }) });
+        self
     }
 
     /// This one is tried when those before it have failed. A plan has at most 8.
@@ -105,5 +144,22 @@ impl<T: Routing> Guest for Exported<T> {
     fn route(head: RequestHead, request: &Request) -> core::result::Result<Decision, PluginError> {
         last_words::listen();
         T::route(&head, request)
+    }
+
+    fn after_attempt(
+        head: RequestHead,
+        request: &Request,
+        last: Attempt,
+        answer: Option<&Response>,
+    ) -> core::result::Result<NextStep, PluginError> {
+        last_words::listen();
+        T::after_attempt(&head, request, &last, answer)
+    }
+}
+
+impl NextStep {
+    /// This model is asked next.
+    pub fn escalate_to(model: impl Into<String>) -> Self {
+        Self::Escalate(target(model))
     }
 }

@@ -101,7 +101,17 @@ impl routing::Guest for Asker {
             headers: vec![],
             reason: ask(what),
             labels: vec![],
+            review: None,
         }))
+    }
+
+    fn after_attempt(
+        _: RequestHead,
+        _: &routing::Request,
+        _: routing::Attempt,
+        _: Option<&routing::Response>,
+    ) -> Result<routing::NextStep, PluginError> {
+        Ok(routing::NextStep::Accept)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use guests::puppet::{Admit, Directive, Route, Select, Sight, Verdict};
+use guests::puppet::{Admit, Directive, Next, Route, Select, Sight, Verdict};
 use guests::types::{PluginError, RequestHead, Target};
 use guests::{caching, info, lifecycle, orders, prompting, routing};
 
@@ -46,9 +46,10 @@ impl routing::Guest for Puppet {
         let target = |model: String| Target { model, timeout_ms: None, first_byte_timeout_ms: None };
         Ok(match orders::<Route>(request, "route")? {
             None | Some(Route::Pass) => routing::Decision::Pass,
-            Some(Route::Plan { targets, headers, reason, labels, first_byte_timeout_ms, timeout_ms }) => {
+            Some(Route::Plan { targets, headers, reason, labels, first_byte_timeout_ms, timeout_ms, review }) => {
                 let targets = targets.into_iter().map(|model| Target { model, timeout_ms, first_byte_timeout_ms }).collect();
-                routing::Decision::Plan(routing::Plan { targets, headers, reason, labels })
+                let review = review.map(Into::into);
+                routing::Decision::Plan(routing::Plan { targets, headers, reason, labels, review })
             }
             Some(Route::Tell(what)) => {
                 let reason = sight(what, &head, request);
@@ -57,10 +58,41 @@ impl routing::Guest for Puppet {
                     headers: vec![],
                     reason,
                     labels: vec![],
+                    review: None,
                 })
             }
             Some(Route::Reject(refusal)) => routing::Decision::Reject(refusal.into()),
             Some(Route::Misdeed(misdeed)) => return misdeed.commit(),
+        })
+    }
+
+    fn after_attempt(
+        _: RequestHead,
+        request: &routing::Request,
+        last: routing::Attempt,
+        answer: Option<&routing::Response>,
+    ) -> Result<routing::NextStep, PluginError> {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        let mut orders = orders::<Vec<Next>>(request, "after")?.unwrap_or_default();
+        let place = last.number as usize - 1;
+        if place >= orders.len() {
+            return Ok(if last.failure.is_some() { routing::NextStep::FallBack } else { routing::NextStep::Accept });
+        }
+        Ok(match orders.swap_remove(place) {
+            Next::Accept => routing::NextStep::Accept,
+            Next::FallBack => routing::NextStep::FallBack,
+            Next::Again(ms) => routing::NextStep::Again(ms),
+            Next::Escalate(model) => {
+                routing::NextStep::Escalate(Target { model, timeout_ms: None, first_byte_timeout_ms: None })
+            }
+            Next::Reject(refusal) => routing::NextStep::Reject(refusal.into()),
+            Next::Tell => {
+                let seen = answer.map(|answer| (answer.text(64), answer.mean_logprob(), answer.is_whole()));
+                let calls = CALLS.load(Ordering::Relaxed);
+                let message = format!("{last:?} {seen:?} calls {calls}");
+                routing::NextStep::Reject(guests::types::Rejection { status: 422, code: "told".into(), message, retry_after_ms: None })
+            }
+            Next::Misdeed(misdeed) => return misdeed.commit(),
         })
     }
 }

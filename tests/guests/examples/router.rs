@@ -32,7 +32,17 @@ impl routing::Guest for Router {
             headers: vec![],
             reason: String::from_utf8_lossy(revision).into_owned(),
             labels: vec![],
+            review: None,
         }))
+    }
+
+    fn after_attempt(
+        _: RequestHead,
+        _: &routing::Request,
+        _: routing::Attempt,
+        _: Option<&routing::Response>,
+    ) -> Result<routing::NextStep, PluginError> {
+        Ok(routing::NextStep::Accept)
     }
 }
 

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::types::{Message, PluginError, PromptRef, Rejection, Role};
-use crate::{caching, prompting};
+use crate::{caching, prompting, routing};
 
 /// Names and values.
 pub type Pairs = Vec<(String, String)>;
@@ -43,6 +43,36 @@ impl From<Refusal> for Rejection {
 }
 
 #[derive(Deserialize)]
+pub struct Review {
+    #[serde(default)]
+    answers: bool,
+    #[serde(default)]
+    logprobs: bool,
+    tokens: Option<u32>,
+}
+
+impl From<Review> for routing::Review {
+    fn from(review: Review) -> Self {
+        let Review { answers, logprobs, tokens } = review;
+        Self { answers, logprobs, tokens }
+    }
+}
+
+/// What follows an attempt, by its number.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Next {
+    Accept,
+    FallBack,
+    Again(u32),
+    Escalate(String),
+    Reject(Refusal),
+    /// A refusal whose message is what the guest has been told.
+    Tell,
+    Misdeed(Misdeed),
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Route {
     Pass,
@@ -56,6 +86,8 @@ pub enum Route {
         labels: Pairs,
         timeout_ms: Option<u32>,
         first_byte_timeout_ms: Option<u32>,
+        /// Of answers too, with log-probabilities, after so many tokens.
+        review: Option<Review>,
     },
     /// A plan for the model that was asked for, with what the guest sees as its reason.
     Tell(Sight),

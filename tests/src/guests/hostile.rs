@@ -2,7 +2,7 @@
 //!
 //! Core modules by hand, since no compiler would make them, wrapped into components of the real contract. Layouts follow the
 //! canonical ABI: a function gets one pointer to its arguments (the request's handle lies at 104, behind the head, and an
-//! answer's at 108), and a result of zeros is "ok, no opinion".
+//! answer's at 108, or behind the attempt at 188), and a result of zeros is "ok, no opinion".
 //!
 //! **Invariant:** but for its one deed a guest keeps the contract: it would load, and would be asked.
 
@@ -34,6 +34,8 @@ pub struct Hostile {
 pub enum At {
     /// Of the `routing` hook.
     Route,
+    /// What follows an attempt? Asked only because such a guest's `route` says so.
+    After,
     /// Of the `prompting` hook.
     Select,
     /// Of the `caching` hook, as the two below. They are asked only because such a guest's `key` says so.
@@ -148,15 +150,17 @@ impl Hostile {
     pub fn component(&self, at: At) -> Vec<u8> {
         let Self { imports, fields, .. } = self;
         let deed = |function: At| if function == at { self.deed } else { "" };
-        let (route, select, key, confirm, admit) =
-            (deed(At::Route), deed(At::Select), deed(At::Key), deed(At::Confirm), deed(At::Admit));
+        let (route, after, select, key, confirm, admit) =
+            (deed(At::Route), deed(At::After), deed(At::Select), deed(At::Key), deed(At::Confirm), deed(At::Admit));
+        // A plan for one target, `small`, with a `review` of answers.
+        let plan = if at == At::After { "(i32.store8 (i32.const 3204) (i32.const 1))" } else { "" };
         // A `directive.key` without parts, with a `semantic` part that wants to `confirm`, or one that wants to `admit`.
         let directive = match at {
             At::Confirm => {
                 "(i32.store8 (i32.const 3076) (i32.const 2)) (i32.store8 (i32.const 3104) (i32.const 1)) (i32.store8 (i32.const 3136) (i32.const 1))"
             }
             At::Admit => "(i32.store8 (i32.const 3076) (i32.const 2)) (i32.store8 (i32.const 3160) (i32.const 1))",
-            At::Route | At::Select | At::Key => "",
+            At::Route | At::After | At::Select | At::Key => "",
         };
         let text = format!(
             r#"(module
@@ -181,7 +185,18 @@ impl Hostile {
               (func (export "pointsman:plugin/lifecycle@0.1.0#check") (result i32) (i32.const 1024))
               (func (export "pointsman:plugin/routing@0.1.0#route") (param $arguments i32) (result i32)
                 {route}
+                {plan}
                 (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (i32.const 3200))
+              (data (i32.const 3208) "\48\0d\00\00\01")
+              (data (i32.const 3240) "\01\00\00\00\01")
+              (data (i32.const 3400) "\ac\0d\00\00\05")
+              (data (i32.const 3500) "small")
+              (func (export "pointsman:plugin/routing@0.1.0#after-attempt") (param $arguments i32) (result i32)
+                {after}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (if (i32.load8_u offset=184 (local.get $arguments))
+                  (then (call $give_back_answer (i32.load offset=188 (local.get $arguments)))))
                 (i32.const 1024))
               (func (export "pointsman:plugin/prompting@0.1.0#select") (param $arguments i32) (result i32)
                 {select}

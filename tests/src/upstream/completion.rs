@@ -10,16 +10,24 @@ pub(super) fn of(request: &Value, number: usize, text: Option<&str>) -> Value {
     let question = question(request);
     let text = text.map_or_else(|| format!("Answer {number} of {model} to: {question}"), str::to_owned);
     let words = text.split(' ').count();
+    let logprobs = (request["logprobs"] == true).then(|| logprobs(&text));
     json!({
         "id": format!("chatcmpl-{number}"),
         "object": "chat.completion",
         "created": 1_750_000_000,
         "model": model,
         "system_fingerprint": "fp_fake",
-        "choices": [{ "index": 0, "message": { "role": "assistant", "content": text, "refusal": null }, "logprobs": null, "finish_reason": "stop" }],
+        "choices": [{ "index": 0, "message": { "role": "assistant", "content": text, "refusal": null }, "logprobs": logprobs, "finish_reason": "stop" }],
         "usage": { "prompt_tokens": 7, "completion_tokens": words, "total_tokens": 7 + words },
         "x_unknown": { "kept": [1, 2.50, null] }
     })
+}
+
+/// How sure the model is: of words with a question mark it is not.
+fn logprobs(text: &str) -> Value {
+    let sure = |word: &str| if word.contains('?') { -2.0 } else { -0.1 };
+    let content: Vec<_> = text.split_inclusive(' ').map(|word| json!({ "token": word, "logprob": sure(word) })).collect();
+    json!({ "content": content, "refusal": null })
 }
 
 /// The text of the last user message.
@@ -34,7 +42,14 @@ pub(super) fn stream(completion: &Value, include_usage: bool) -> Vec<String> {
     let message = &completion["choices"][0]["message"];
     let mut chunks = vec![chunk(completion, json!({ "role": "assistant", "content": "" }), Value::Null)];
     let text = message["content"].as_str().unwrap_or_default();
-    chunks.extend(text.split_inclusive(' ').map(|word| chunk(completion, json!({ "content": word }), Value::Null)));
+    let tokens = completion["choices"][0]["logprobs"]["content"].as_array();
+    chunks.extend(text.split_inclusive(' ').enumerate().map(|(index, word)| {
+        let mut chunk = chunk(completion, json!({ "content": word }), Value::Null);
+        if let Some(token) = tokens.and_then(|tokens| tokens.get(index)) {
+            chunk["choices"][0]["logprobs"] = json!({ "content": [token] });
+        }
+        chunk
+    }));
     for (index, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
         let mut call = call.clone();
         call["index"] = index.into();

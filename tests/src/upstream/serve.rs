@@ -83,7 +83,7 @@ impl Shared {
     /// What is to be done with a request: what was said of it, then what is next, then what is usual.
     fn order(&self, request: &Seen) -> Act {
         let is_meant = |mark: &str| request.body.windows(mark.len()).any(|window| window == mark.as_bytes());
-        let marked = lock(&self.marked).iter().find(|(mark, _)| is_meant(mark)).map(|(_, act)| act.clone());
+        let marked = lock(&self.marked).iter().rev().find(|(mark, _)| is_meant(mark)).map(|(_, act)| act.clone());
         marked.or_else(|| lock(&self.orders).pop_front()).or_else(|| lock(&self.always).clone()).unwrap_or_default()
     }
 

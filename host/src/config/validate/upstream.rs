@@ -6,7 +6,9 @@ use http::Uri;
 
 use super::Check;
 use crate::config::unit::Wrong;
-use crate::config::{Affinity, BUILT_IN, ConcreteModel, Duration, Endpoint, Model, ModelKind, Provider, SecretOrString};
+use crate::config::{
+    Affinity, BUILT_IN, Cascade, ConcreteModel, Duration, Endpoint, Model, ModelKind, Provider, SecretOrString, VirtualModel,
+};
 
 /// Headers whose value is a credential: it is referred to, like every secret.
 const CREDENTIALS: [&str; 7] =
@@ -189,7 +191,10 @@ impl Check<'_> {
             self.printable(&["models", name], name);
             match model {
                 Model::Concrete(model) => self.concrete(name, model),
-                Model::Virtual(model) => self.choices(name, &model.choose),
+                Model::Virtual(model) => {
+                    self.choices(name, &model.choose);
+                    self.cascade(name, model);
+                }
             }
         }
     }
@@ -282,6 +287,50 @@ impl Check<'_> {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// What an owner demands of an answer.
+impl Check<'_> {
+    fn cascade(&mut self, name: &str, model: &VirtualModel) {
+        let Some(cascade) = &model.cascade else { return };
+        let path = |field| ["models", name, "cascade", field];
+        if model.choose.len() < 2 {
+            self.error(
+                &["models", name, "cascade"],
+                "the last model's answer is not judged, and there is only one",
+                "name a larger model after it in `choose`",
+            );
+        }
+        let Cascade { min_logprob, min_chars, refusals, json, self_check, tokens } = cascade;
+        if min_logprob.is_none() && *min_chars == 0 && !refusals && !json && self_check.is_none() {
+            self.error(
+                &["models", name, "cascade"],
+                "nothing is demanded of an answer",
+                "write a rule, such as `min_logprob = -0.5` or `refusals = true`",
+            );
+        }
+        if min_logprob.is_some_and(|least| !(least.is_finite() && least < 0.0)) {
+            self.error(&path("min_logprob"), "the logarithm of a probability is below 0", "write one such as -0.5");
+        }
+        if !(1..=4_096).contains(tokens) {
+            self.error(&path("tokens"), "a stream is held back for 1 to 4096 events", "write a number such as 64");
+        }
+        let Some(check) = self_check else { return };
+        let place = ["models", name, "cascade", "self_check", "model"];
+        if self.exists("models", &check.model, &place) {
+            let asked = self.config.models.get(&check.model).and_then(Model::concrete);
+            if asked.is_none_or(|asked| asked.kind != ModelKind::Chat || asked.is_built_in()) {
+                self.error(&place, "only a concrete chat model can be asked", "name a chat model that has a `provider`");
+            }
+        }
+        if !check.ask.contains("{answer}") {
+            self.error(
+                &["models", name, "cascade", "self_check", "ask"],
+                "the answer is not in it",
+                "write `{answer}` where it is to stand",
+            );
         }
     }
 }

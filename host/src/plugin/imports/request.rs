@@ -86,6 +86,14 @@ impl HostResponse for State {
         Ok(self.answer.as_ref().and_then(|answer| answer.pointer(&pointer).map(str::to_owned)))
     }
 
+    fn mean_logprob(&mut self, _: Resource<ResponseHandle>) -> Result<Option<f32>> {
+        Ok(self.answer.as_ref().and_then(|answer| answer.sense()?.mean_logprob))
+    }
+
+    fn is_whole(&mut self, _: Resource<ResponseHandle>) -> Result<bool> {
+        Ok(!self.partial)
+    }
+
     fn drop(&mut self, _: Resource<ResponseHandle>) -> Result<()> {
         Ok(())
     }

@@ -300,7 +300,7 @@ pub mod pointsman {
                     }
                 }
             }
-            /// A finished answer.
+            /// An answer: a finished one, or, in `after-attempt`, what of a stream has come.
             #[derive(Debug)]
             #[repr(transparent)]
             pub struct Response {
@@ -951,6 +951,70 @@ pub mod pointsman {
                             _ => _rt::invalid_enum_discriminant(),
                         };
                         result7
+                    }
+                }
+            }
+            impl Response {
+                #[allow(unused_unsafe, clippy::all)]
+                /// the mean log-probability of the first choice's tokens; none where the model did not say
+                #[allow(async_fn_in_trait)]
+                pub fn mean_logprob(&self) -> Option<f32> {
+                    unsafe {
+                        #[repr(align(4))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 8]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 8],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(
+                            wasm_import_module = "pointsman:plugin/request-data@0.1.0"
+                        )]
+                        unsafe extern "C" {
+                            #[link_name = "[method]response.mean-logprob"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result4 = match l2 {
+                            0 => None,
+                            1 => {
+                                let e = {
+                                    let l3 = *ptr0.add(4).cast::<f32>();
+                                    l3
+                                };
+                                Some(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result4
+                    }
+                }
+            }
+            impl Response {
+                #[allow(unused_unsafe, clippy::all)]
+                /// nothing of it is still to come
+                #[allow(async_fn_in_trait)]
+                pub fn is_whole(&self) -> bool {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(
+                            wasm_import_module = "pointsman:plugin/request-data@0.1.0"
+                        )]
+                        unsafe extern "C" {
+                            #[link_name = "[method]response.is-whole"]
+                            fn wit_import0(_: i32) -> i32;
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
+                            unreachable!()
+                        }
+                        let ret = wit_import0((self).handle() as i32);
+                        _rt::bool_lift(ret as u8)
                     }
                 }
             }
@@ -2494,8 +2558,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2501] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xaa\x12\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2590] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x83\x13\x01A\x02\x01\
 A\x16\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
@@ -2508,48 +2572,49 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B\x1e\x02\x03\x02\x01\x01\x04\0\x07\
-message\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01k\
-s\x01@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01\
-ps\x01p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.hea\
-ders\x01\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\
-\x0a\x01@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\
-\x01\x01@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\
-\x01@\x02\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\
-\x0e\x01@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\
-\x01@\x02\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01\
-h\x03\x01@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\
-\x01@\x02\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x03\
-\0#pointsman:plugin/request-data@0.1.0\x05\x02\x01B\x05\x01ks\x01@\x01\x03keys\0\
-\0\x04\0\x03get\x01\x01\x01@\0\0s\x04\0\x08document\x01\x02\x03\0\x1dpointsman:p\
-lugin/config@0.1.0\x05\x03\x01B\x08\x01m\x05\x05trace\x05debug\x04info\x04warn\x05\
-error\x04\0\x05level\x03\0\0\x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\
-\x01o\x02ss\x01p\x03\x01@\x03\x05level\x01\x07messages\x06fields\x04\x01\0\x04\0\
-\x03log\x01\x05\x03\0\x1apointsman:plugin/log@0.1.0\x05\x04\x02\x03\0\0\x06label\
-s\x01B\x07\x02\x03\x02\x01\x05\x04\0\x06labels\x03\0\0\x01@\x03\x04names\x05delt\
-aw\x06labels\x01\x01\0\x04\0\x09increment\x01\x02\x01@\x03\x04names\x05valueu\x06\
-labels\x01\x01\0\x04\0\x05gauge\x01\x03\x04\0\x07observe\x01\x03\x03\0\x1epoints\
-man:plugin/metrics@0.1.0\x05\x06\x02\x03\0\0\x0amicros-usd\x01B\x11\x02\x03\x02\x01\
-\x07\x04\0\x0amicros-usd\x03\0\0\x01r\x02\x05input\x01\x06output\x01\x04\0\x05pr\
-ice\x03\0\x02\x01k\x03\x01ky\x01r\x07\x05models\x08providers\x05price\x04\x09end\
-pointsy\x09in-flighty\x07failingv\x0dfirst-byte-ms\x05\x04\0\x08upstream\x03\0\x06\
-\x01p\x07\x01@\0\0\x08\x04\0\x0acandidates\x01\x09\x01k\x07\x01@\x01\x05models\0\
-\x0a\x04\0\x03get\x01\x0b\x01k\x01\x01@\x03\x05models\x0dprompt-tokensy\x11compl\
-etion-tokensy\0\x0c\x04\0\x08estimate\x01\x0d\x03\0\x20pointsman:plugin/upstream\
-s@0.1.0\x05\x08\x01B\x11\x01q\x03\x0bunavailable\0\0\x04busy\0\0\x05empty\0\0\x04\
-\0\x0bembed-error\x03\0\0\x01r\x02\x05labels\x05scorev\x04\0\x05match\x03\0\x02\x01\
-p\x03\x01j\x01\x04\x01\x01\x01@\x02\x08exampless\x01ky\0\x05\x04\0\x08classify\x01\
-\x06\x01j\x01v\x01\x01\x01@\x02\x01as\x01bs\0\x07\x04\0\x0asimilarity\x01\x08\x01\
-pv\x01j\x01\x09\x01\x01\x01@\0\0\x0a\x04\0\x10prompt-embedding\x01\x0b\x01@\x01\x04\
-texts\0\x0a\x04\0\x05embed\x01\x0c\x03\0!pointsman:plugin/embeddings@0.1.0\x05\x09\
-\x02\x03\0\0\x0ctimestamp-ms\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x0ctimestamp-ms\x03\
-\0\0\x01@\0\0\x01\x04\0\x03now\x01\x02\x01@\0\0w\x04\0\x0aelapsed-us\x01\x03\x03\
-\0\x1cpointsman:plugin/clock@0.1.0\x05\x0b\x01B\x04\x01@\0\0w\x04\0\x03u64\x01\0\
-\x01@\x03\x04salts\x03keys\x07bucketsy\0y\x04\0\x06bucket\x01\x01\x03\0\x1dpoint\
-sman:plugin/random@0.1.0\x05\x0c\x04\02pointsman:sdk/host-with-all-of-its-export\
-s-removed\x04\0\x0b*\x01\0$host-with-all-of-its-exports-removed\x03\0\0\0G\x09pr\
-oducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x06\
-0.60.0";
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B#\x02\x03\x02\x01\x01\x04\0\x07mes\
+sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
+@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
+p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
+\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\x0a\x01\
+@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\x01\x01\
+@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
+\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
+@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
+\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01h\x03\x01\
+@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\x01@\x02\
+\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x01kv\x01@\
+\x01\x04self\x11\0\x14\x04\0\x1d[method]response.mean-logprob\x01\x15\x01@\x01\x04\
+self\x11\0\x7f\x04\0\x19[method]response.is-whole\x01\x16\x03\0#pointsman:plugin\
+/request-data@0.1.0\x05\x02\x01B\x05\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\x01\
+\x01\x01@\0\0s\x04\0\x08document\x01\x02\x03\0\x1dpointsman:plugin/config@0.1.0\x05\
+\x03\x01B\x08\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\
+\x03\0\0\x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01o\x02ss\x01p\x03\
+\x01@\x03\x05level\x01\x07messages\x06fields\x04\x01\0\x04\0\x03log\x01\x05\x03\0\
+\x1apointsman:plugin/log@0.1.0\x05\x04\x02\x03\0\0\x06labels\x01B\x07\x02\x03\x02\
+\x01\x05\x04\0\x06labels\x03\0\0\x01@\x03\x04names\x05deltaw\x06labels\x01\x01\0\
+\x04\0\x09increment\x01\x02\x01@\x03\x04names\x05valueu\x06labels\x01\x01\0\x04\0\
+\x05gauge\x01\x03\x04\0\x07observe\x01\x03\x03\0\x1epointsman:plugin/metrics@0.1\
+.0\x05\x06\x02\x03\0\0\x0amicros-usd\x01B\x11\x02\x03\x02\x01\x07\x04\0\x0amicro\
+s-usd\x03\0\0\x01r\x02\x05input\x01\x06output\x01\x04\0\x05price\x03\0\x02\x01k\x03\
+\x01ky\x01r\x07\x05models\x08providers\x05price\x04\x09endpointsy\x09in-flighty\x07\
+failingv\x0dfirst-byte-ms\x05\x04\0\x08upstream\x03\0\x06\x01p\x07\x01@\0\0\x08\x04\
+\0\x0acandidates\x01\x09\x01k\x07\x01@\x01\x05models\0\x0a\x04\0\x03get\x01\x0b\x01\
+k\x01\x01@\x03\x05models\x0dprompt-tokensy\x11completion-tokensy\0\x0c\x04\0\x08\
+estimate\x01\x0d\x03\0\x20pointsman:plugin/upstreams@0.1.0\x05\x08\x01B\x11\x01q\
+\x03\x0bunavailable\0\0\x04busy\0\0\x05empty\0\0\x04\0\x0bembed-error\x03\0\0\x01\
+r\x02\x05labels\x05scorev\x04\0\x05match\x03\0\x02\x01p\x03\x01j\x01\x04\x01\x01\
+\x01@\x02\x08exampless\x01ky\0\x05\x04\0\x08classify\x01\x06\x01j\x01v\x01\x01\x01\
+@\x02\x01as\x01bs\0\x07\x04\0\x0asimilarity\x01\x08\x01pv\x01j\x01\x09\x01\x01\x01\
+@\0\0\x0a\x04\0\x10prompt-embedding\x01\x0b\x01@\x01\x04texts\0\x0a\x04\0\x05emb\
+ed\x01\x0c\x03\0!pointsman:plugin/embeddings@0.1.0\x05\x09\x02\x03\0\0\x0ctimest\
+amp-ms\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x0ctimestamp-ms\x03\0\0\x01@\0\0\x01\x04\
+\0\x03now\x01\x02\x01@\0\0w\x04\0\x0aelapsed-us\x01\x03\x03\0\x1cpointsman:plugi\
+n/clock@0.1.0\x05\x0b\x01B\x04\x01@\0\0w\x04\0\x03u64\x01\0\x01@\x03\x04salts\x03\
+keys\x07bucketsy\0y\x04\0\x06bucket\x01\x01\x03\0\x1dpointsman:plugin/random@0.1\
+.0\x05\x0c\x04\02pointsman:sdk/host-with-all-of-its-exports-removed\x04\0\x0b*\x01\
+\0$host-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
+-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -20,7 +20,33 @@ pub mod exports {
                 pub type Rejection = super::super::super::super::__with_name0::Rejection;
                 pub type Labels = super::super::super::super::__with_name0::Labels;
                 pub type PluginError = super::super::super::super::__with_name0::PluginError;
+                pub type MicrosUsd = super::super::super::super::__with_name0::MicrosUsd;
                 pub type Request = super::super::super::super::__with_name1::Request;
+                pub type Response = super::super::super::super::__with_name1::Response;
+                /// What `after-attempt` is to be asked about. Failures always are.
+                #[repr(C)]
+                #[derive(Clone, Copy, PartialEq)]
+                pub struct Review {
+                    /// answers, too
+                    pub answers: bool,
+                    /// have models say how probable each token was, where they can; the client sees it only if it asked itself
+                    pub logprobs: bool,
+                    /// of a stream, ask when so many events have come (about one a token), or its end; it is held back until then. 1 to 4096;
+                    /// none: 64
+                    pub tokens: Option<u32>,
+                }
+                impl ::core::fmt::Debug for Review {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Review")
+                            .field("answers", &self.answers)
+                            .field("logprobs", &self.logprobs)
+                            .field("tokens", &self.tokens)
+                            .finish()
+                    }
+                }
                 #[derive(Clone, PartialEq)]
                 pub struct Plan {
                     /// tried in order: the second when the first has failed, and so on. At most 8.
@@ -30,6 +56,8 @@ pub mod exports {
                     /// why, in a few words: shown as `x-pointsman-reason`
                     pub reason: _rt::String,
                     pub labels: Labels,
+                    /// none: `after-attempt` is not asked, and what fails is followed by the next target
+                    pub review: Option<Review>,
                 }
                 impl ::core::fmt::Debug for Plan {
                     fn fmt(
@@ -41,6 +69,7 @@ pub mod exports {
                             .field("headers", &self.headers)
                             .field("reason", &self.reason)
                             .field("labels", &self.labels)
+                            .field("review", &self.review)
                             .finish()
                     }
                 }
@@ -63,6 +92,96 @@ pub mod exports {
                             }
                             Decision::Reject(e) => {
                                 f.debug_tuple("Decision::Reject").field(e).finish()
+                            }
+                        }
+                    }
+                }
+                /// Why an attempt has no answer.
+                #[derive(Clone, PartialEq)]
+                pub struct Failure {
+                    /// as in errors: `upstream_timeout`, `upstream_unreachable`, `upstream_broken`, `upstream_denied`, `overloaded`
+                    pub code: _rt::String,
+                    /// the upstream's status, where it answered
+                    pub status: Option<u16>,
+                    /// how long it asks to be left alone
+                    pub retry_after_ms: Option<u32>,
+                }
+                impl ::core::fmt::Debug for Failure {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Failure")
+                            .field("code", &self.code)
+                            .field("status", &self.status)
+                            .field("retry-after-ms", &self.retry_after_ms)
+                            .finish()
+                    }
+                }
+                /// One target's turn, with all tries and hedges in it.
+                #[derive(Clone, PartialEq)]
+                pub struct Attempt {
+                    /// 1 for the first of the exchange
+                    pub number: u32,
+                    pub model: _rt::String,
+                    /// none: there is an answer
+                    pub failure: Option<Failure>,
+                    /// of the answer; one of 400 to 499 is the upstream's refusal of this request
+                    pub status: Option<u16>,
+                    pub latency_ms: u32,
+                    /// what it has cost, as far as the host can say by now
+                    pub cost: Option<MicrosUsd>,
+                    /// targets of the plan that have not had their turn
+                    pub left: u32,
+                }
+                impl ::core::fmt::Debug for Attempt {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Attempt")
+                            .field("number", &self.number)
+                            .field("model", &self.model)
+                            .field("failure", &self.failure)
+                            .field("status", &self.status)
+                            .field("latency-ms", &self.latency_ms)
+                            .field("cost", &self.cost)
+                            .field("left", &self.left)
+                            .finish()
+                    }
+                }
+                #[derive(Clone, PartialEq)]
+                pub enum NextStep {
+                    /// the client gets this answer, or this failure
+                    Accept,
+                    /// the plan's next target. Where there is none, or none that answers, the client gets the answer that was not good enough
+                    FallBack,
+                    /// the same target again, after so many milliseconds
+                    Again(u32),
+                    /// this target, before those that are left
+                    Escalate(Target),
+                    Reject(Rejection),
+                }
+                impl ::core::fmt::Debug for NextStep {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        match self {
+                            NextStep::Accept => {
+                                f.debug_tuple("NextStep::Accept").finish()
+                            }
+                            NextStep::FallBack => {
+                                f.debug_tuple("NextStep::FallBack").finish()
+                            }
+                            NextStep::Again(e) => {
+                                f.debug_tuple("NextStep::Again").field(e).finish()
+                            }
+                            NextStep::Escalate(e) => {
+                                f.debug_tuple("NextStep::Escalate").field(e).finish()
+                            }
+                            NextStep::Reject(e) => {
+                                f.debug_tuple("NextStep::Reject").field(e).finish()
                             }
                         }
                     }
@@ -292,6 +411,7 @@ pub mod exports {
                                             headers: headers35,
                                             reason: reason35,
                                             labels: labels35,
+                                            review: review35,
                                         } = e;
                                         let vec38 = targets35;
                                         let len38 = vec38.len();
@@ -460,41 +580,85 @@ pub mod exports {
                                         *ptr34
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = result47;
+                                        match review35 {
+                                            Some(e) => {
+                                                *ptr34
+                                                    .add(10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                let Review {
+                                                    answers: answers48,
+                                                    logprobs: logprobs48,
+                                                    tokens: tokens48,
+                                                } = e;
+                                                *ptr34
+                                                    .add(4 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (match answers48 {
+                                                    true => 1,
+                                                    false => 0,
+                                                }) as u8;
+                                                *ptr34
+                                                    .add(5 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (match logprobs48 {
+                                                    true => 1,
+                                                    false => 0,
+                                                }) as u8;
+                                                match tokens48 {
+                                                    Some(e) => {
+                                                        *ptr34
+                                                            .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (1i32) as u8;
+                                                        *ptr34
+                                                            .add(12 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i32>() = _rt::as_i32(e);
+                                                    }
+                                                    None => {
+                                                        *ptr34
+                                                            .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (0i32) as u8;
+                                                    }
+                                                };
+                                            }
+                                            None => {
+                                                *ptr34
+                                                    .add(10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
                                     }
                                     Decision::Reject(e) => {
                                         *ptr34
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (2i32) as u8;
                                         let super::super::super::super::__with_name0::Rejection {
-                                            status: status48,
-                                            code: code48,
-                                            message: message48,
-                                            retry_after_ms: retry_after_ms48,
+                                            status: status49,
+                                            code: code49,
+                                            message: message49,
+                                            retry_after_ms: retry_after_ms49,
                                         } = e;
                                         *ptr34
                                             .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u16>() = (_rt::as_i32(status48)) as u16;
-                                        let vec49 = (code48.into_bytes()).into_boxed_slice();
-                                        let ptr49 = vec49.as_ptr().cast::<u8>();
-                                        let len49 = vec49.len();
-                                        ::core::mem::forget(vec49);
-                                        *ptr34
-                                            .add(4 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len49;
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr49.cast_mut();
-                                        let vec50 = (message48.into_bytes()).into_boxed_slice();
+                                            .cast::<u16>() = (_rt::as_i32(status49)) as u16;
+                                        let vec50 = (code49.into_bytes()).into_boxed_slice();
                                         let ptr50 = vec50.as_ptr().cast::<u8>();
                                         let len50 = vec50.len();
                                         ::core::mem::forget(vec50);
                                         *ptr34
-                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len50;
                                         *ptr34
-                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = ptr50.cast_mut();
-                                        match retry_after_ms48 {
+                                        let vec51 = (message49.into_bytes()).into_boxed_slice();
+                                        let ptr51 = vec51.as_ptr().cast::<u8>();
+                                        let len51 = vec51.len();
+                                        ::core::mem::forget(vec51);
+                                        *ptr34
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len51;
+                                        *ptr34
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr51.cast_mut();
+                                        match retry_after_ms49 {
                                             Some(e) => {
                                                 *ptr34
                                                     .add(7 * ::core::mem::size_of::<*const u8>())
@@ -514,27 +678,12 @@ pub mod exports {
                             }
                             Err(e) => {
                                 *ptr34.add(0).cast::<u8>() = (1i32) as u8;
-                                use super::super::super::super::__with_name0::PluginError as V54;
+                                use super::super::super::super::__with_name0::PluginError as V55;
                                 match e {
-                                    V54::Config(e) => {
+                                    V55::Config(e) => {
                                         *ptr34
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (0i32) as u8;
-                                        let vec51 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr51 = vec51.as_ptr().cast::<u8>();
-                                        let len51 = vec51.len();
-                                        ::core::mem::forget(vec51);
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len51;
-                                        *ptr34
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr51.cast_mut();
-                                    }
-                                    V54::Unavailable(e) => {
-                                        *ptr34
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (1i32) as u8;
                                         let vec52 = (e.into_bytes()).into_boxed_slice();
                                         let ptr52 = vec52.as_ptr().cast::<u8>();
                                         let len52 = vec52.len();
@@ -546,10 +695,10 @@ pub mod exports {
                                             .add(2 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = ptr52.cast_mut();
                                     }
-                                    V54::Internal(e) => {
+                                    V55::Unavailable(e) => {
                                         *ptr34
                                             .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (2i32) as u8;
+                                            .cast::<u8>() = (1i32) as u8;
                                         let vec53 = (e.into_bytes()).into_boxed_slice();
                                         let ptr53 = vec53.as_ptr().cast::<u8>();
                                         let len53 = vec53.len();
@@ -560,6 +709,21 @@ pub mod exports {
                                         *ptr34
                                             .add(2 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = ptr53.cast_mut();
+                                    }
+                                    V55::Internal(e) => {
+                                        *ptr34
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        let vec54 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr54 = vec54.as_ptr().cast::<u8>();
+                                        let len54 = vec54.len();
+                                        ::core::mem::forget(vec54);
+                                        *ptr34
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len54;
+                                        *ptr34
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr54.cast_mut();
                                     }
                                 }
                             }
@@ -729,12 +893,642 @@ pub mod exports {
                         }
                     }
                 }
+                #[doc(hidden)]
+                #[allow(non_snake_case, unused_unsafe)]
+                pub unsafe fn _export_after_attempt_cabi<T_: Guest>(
+                    arg0: *mut u8,
+                ) -> *mut u8 {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
+                        let result54 = {
+                            let handle32;
+                            let handle53;
+                            let l0 = *arg0.add(0).cast::<*mut u8>();
+                            let l1 = *arg0
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len2 = l1;
+                            let bytes2 = _rt::Vec::from_raw_parts(l0.cast(), len2, len2);
+                            let l3 = *arg0
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l4 = *arg0
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len5 = l4;
+                            let bytes5 = _rt::Vec::from_raw_parts(l3.cast(), len5, len5);
+                            let l6 = i32::from(
+                                *arg0
+                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l10 = i32::from(
+                                *arg0
+                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l11 = *arg0
+                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l12 = *arg0
+                                .add(9 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len13 = l12;
+                            let bytes13 = _rt::Vec::from_raw_parts(
+                                l11.cast(),
+                                len13,
+                                len13,
+                            );
+                            let l14 = *arg0
+                                .add(10 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l15 = i32::from(
+                                *arg0
+                                    .add(4 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l17 = i32::from(
+                                *arg0
+                                    .add(12 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l19 = i32::from(
+                                *arg0
+                                    .add(20 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l20 = i32::from(
+                                *arg0
+                                    .add(21 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l21 = i32::from(
+                                *arg0
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l29 = *arg0
+                                .add(24 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l30 = *arg0
+                                .add(32 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i64>();
+                            let l31 = *arg0
+                                .add(40 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l33 = *arg0
+                                .add(48 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l34 = *arg0
+                                .add(48 + 17 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l35 = *arg0
+                                .add(48 + 18 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len36 = l35;
+                            let bytes36 = _rt::Vec::from_raw_parts(
+                                l34.cast(),
+                                len36,
+                                len36,
+                            );
+                            let l37 = i32::from(
+                                *arg0
+                                    .add(48 + 19 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l45 = i32::from(
+                                *arg0
+                                    .add(56 + 23 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l47 = *arg0
+                                .add(60 + 23 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l48 = i32::from(
+                                *arg0
+                                    .add(72 + 22 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l50 = *arg0
+                                .add(88 + 22 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l51 = i32::from(
+                                *arg0
+                                    .add(96 + 22 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            T_::after_attempt(
+                                super::super::super::super::__with_name0::RequestHead {
+                                    id: _rt::string_lift(bytes2),
+                                    tenant: _rt::string_lift(bytes5),
+                                    principal: match l6 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l7 = *arg0
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l8 = *arg0
+                                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len9 = l8;
+                                                let bytes9 = _rt::Vec::from_raw_parts(
+                                                    l7.cast(),
+                                                    len9,
+                                                    len9,
+                                                );
+                                                _rt::string_lift(bytes9)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    operation: super::super::super::super::__with_name0::Operation::_lift(
+                                        l10 as u8,
+                                    ),
+                                    model: _rt::string_lift(bytes13),
+                                    prompt_tokens: l14 as u32,
+                                    max_tokens: match l15 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l16 = *arg0
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>();
+                                                l16 as u32
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    temperature: match l17 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l18 = *arg0
+                                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<f32>();
+                                                l18
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    streaming: _rt::bool_lift(l19 as u8),
+                                    has_tools: _rt::bool_lift(l20 as u8),
+                                    prompt: match l21 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l22 = *arg0
+                                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l23 = *arg0
+                                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                let l25 = i32::from(
+                                                    *arg0
+                                                        .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::super::__with_name0::PromptRef {
+                                                    name: _rt::string_lift(bytes24),
+                                                    version: match l25 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l26 = *arg0
+                                                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l27 = *arg0
+                                                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len28 = l27;
+                                                                let bytes28 = _rt::Vec::from_raw_parts(
+                                                                    l26.cast(),
+                                                                    len28,
+                                                                    len28,
+                                                                );
+                                                                _rt::string_lift(bytes28)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    deadline_ms: l29 as u32,
+                                    received_at: l30 as u64,
+                                },
+                                {
+                                    handle32 = super::super::super::super::__with_name1::Request::from_handle(
+                                        l31 as u32,
+                                    );
+                                    &handle32
+                                },
+                                Attempt {
+                                    number: l33 as u32,
+                                    model: _rt::string_lift(bytes36),
+                                    failure: match l37 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l38 = *arg0
+                                                    .add(48 + 20 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l39 = *arg0
+                                                    .add(48 + 21 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len40 = l39;
+                                                let bytes40 = _rt::Vec::from_raw_parts(
+                                                    l38.cast(),
+                                                    len40,
+                                                    len40,
+                                                );
+                                                let l41 = i32::from(
+                                                    *arg0
+                                                        .add(48 + 22 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                let l43 = i32::from(
+                                                    *arg0
+                                                        .add(52 + 22 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                Failure {
+                                                    code: _rt::string_lift(bytes40),
+                                                    status: match l41 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l42 = i32::from(
+                                                                    *arg0
+                                                                        .add(50 + 22 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<u16>(),
+                                                                );
+                                                                l42 as u16
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    retry_after_ms: match l43 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l44 = *arg0
+                                                                    .add(56 + 22 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i32>();
+                                                                l44 as u32
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    status: match l45 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l46 = i32::from(
+                                                    *arg0
+                                                        .add(58 + 23 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u16>(),
+                                                );
+                                                l46 as u16
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    latency_ms: l47 as u32,
+                                    cost: match l48 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l49 = *arg0
+                                                    .add(80 + 22 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l49 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    left: l50 as u32,
+                                },
+                                match l51 {
+                                    0 => None,
+                                    1 => {
+                                        let e = {
+                                            let l52 = *arg0
+                                                .add(100 + 22 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<i32>();
+                                            {
+                                                handle53 = super::super::super::super::__with_name1::Response::from_handle(
+                                                    l52 as u32,
+                                                );
+                                                &handle53
+                                            }
+                                        };
+                                        Some(e)
+                                    }
+                                    _ => _rt::invalid_enum_discriminant(),
+                                },
+                            )
+                        };
+                        _rt::cabi_dealloc(
+                            arg0,
+                            104 + 22 * ::core::mem::size_of::<*const u8>(),
+                            8,
+                        );
+                        let ptr55 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        match result54 {
+                            Ok(e) => {
+                                *ptr55.add(0).cast::<u8>() = (0i32) as u8;
+                                match e {
+                                    NextStep::Accept => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (0i32) as u8;
+                                    }
+                                    NextStep::FallBack => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (1i32) as u8;
+                                    }
+                                    NextStep::Again(e) => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        *ptr55
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i32>() = _rt::as_i32(e);
+                                    }
+                                    NextStep::Escalate(e) => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (3i32) as u8;
+                                        let super::super::super::super::__with_name0::Target {
+                                            model: model56,
+                                            timeout_ms: timeout_ms56,
+                                            first_byte_timeout_ms: first_byte_timeout_ms56,
+                                        } = e;
+                                        let vec57 = (model56.into_bytes()).into_boxed_slice();
+                                        let ptr57 = vec57.as_ptr().cast::<u8>();
+                                        let len57 = vec57.len();
+                                        ::core::mem::forget(vec57);
+                                        *ptr55
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len57;
+                                        *ptr55
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr57.cast_mut();
+                                        match timeout_ms56 {
+                                            Some(e) => {
+                                                *ptr55
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr55
+                                                    .add(4 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr55
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                        match first_byte_timeout_ms56 {
+                                            Some(e) => {
+                                                *ptr55
+                                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr55
+                                                    .add(12 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr55
+                                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                    }
+                                    NextStep::Reject(e) => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (4i32) as u8;
+                                        let super::super::super::super::__with_name0::Rejection {
+                                            status: status58,
+                                            code: code58,
+                                            message: message58,
+                                            retry_after_ms: retry_after_ms58,
+                                        } = e;
+                                        *ptr55
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u16>() = (_rt::as_i32(status58)) as u16;
+                                        let vec59 = (code58.into_bytes()).into_boxed_slice();
+                                        let ptr59 = vec59.as_ptr().cast::<u8>();
+                                        let len59 = vec59.len();
+                                        ::core::mem::forget(vec59);
+                                        *ptr55
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len59;
+                                        *ptr55
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr59.cast_mut();
+                                        let vec60 = (message58.into_bytes()).into_boxed_slice();
+                                        let ptr60 = vec60.as_ptr().cast::<u8>();
+                                        let len60 = vec60.len();
+                                        ::core::mem::forget(vec60);
+                                        *ptr55
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len60;
+                                        *ptr55
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr60.cast_mut();
+                                        match retry_after_ms58 {
+                                            Some(e) => {
+                                                *ptr55
+                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr55
+                                                    .add(4 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr55
+                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                    }
+                                }
+                            }
+                            Err(e) => {
+                                *ptr55.add(0).cast::<u8>() = (1i32) as u8;
+                                use super::super::super::super::__with_name0::PluginError as V64;
+                                match e {
+                                    V64::Config(e) => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (0i32) as u8;
+                                        let vec61 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr61 = vec61.as_ptr().cast::<u8>();
+                                        let len61 = vec61.len();
+                                        ::core::mem::forget(vec61);
+                                        *ptr55
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len61;
+                                        *ptr55
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr61.cast_mut();
+                                    }
+                                    V64::Unavailable(e) => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (1i32) as u8;
+                                        let vec62 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr62 = vec62.as_ptr().cast::<u8>();
+                                        let len62 = vec62.len();
+                                        ::core::mem::forget(vec62);
+                                        *ptr55
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len62;
+                                        *ptr55
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr62.cast_mut();
+                                    }
+                                    V64::Internal(e) => {
+                                        *ptr55
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        let vec63 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr63 = vec63.as_ptr().cast::<u8>();
+                                        let len63 = vec63.len();
+                                        ::core::mem::forget(vec63);
+                                        *ptr55
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len63;
+                                        *ptr55
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr63.cast_mut();
+                                    }
+                                }
+                            }
+                        };
+                        ptr55
+                    }
+                }
+                #[doc(hidden)]
+                #[allow(non_snake_case)]
+                pub unsafe fn __post_return_after_attempt<T_: Guest>(arg0: *mut u8) {
+                    unsafe {
+                        let l0 = i32::from(*arg0.add(0).cast::<u8>());
+                        match l0 {
+                            0 => {
+                                let l1 = i32::from(
+                                    *arg0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                match l1 {
+                                    0 => {}
+                                    1 => {}
+                                    2 => {}
+                                    3 => {
+                                        let l2 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l3 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l2, l3, 1);
+                                    }
+                                    _ => {
+                                        let l4 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l5 = *arg0
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l4, l5, 1);
+                                        let l6 = *arg0
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l7 = *arg0
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l6, l7, 1);
+                                    }
+                                }
+                            }
+                            _ => {
+                                let l8 = i32::from(
+                                    *arg0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                match l8 {
+                                    0 => {
+                                        let l9 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l10 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l9, l10, 1);
+                                    }
+                                    1 => {
+                                        let l11 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l12 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l11, l12, 1);
+                                    }
+                                    _ => {
+                                        let l13 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l14 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l13, l14, 1);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
                 pub trait Guest {
                     #[allow(async_fn_in_trait)]
                     fn route(
                         head: RequestHead,
                         req: &Request,
                     ) -> Result<Decision, PluginError>;
+                    /// What follows an attempt. Asked as `review` of the plan says, of the plugin that made it, in an instance of its own: no instance
+                    /// waits for a model. `resp` is the answer, or the beginning of a stream; none for a failure. An exchange has at most 16 attempts.
+                    #[allow(async_fn_in_trait)]
+                    fn after_attempt(
+                        head: RequestHead,
+                        req: &Request,
+                        last: Attempt,
+                        resp: Option<&Response>,
+                    ) -> Result<NextStep, PluginError>;
                 }
                 #[doc(hidden)]
                 #[macro_export]
@@ -747,7 +1541,16 @@ pub mod exports {
                         #[unsafe (export_name =
                         "cabi_post_pointsman:plugin/routing@0.1.0#route")] unsafe extern
                         "C" fn _post_return_route(arg0 : * mut u8,) { unsafe {
-                        $($path_to_types)*:: __post_return_route::<$ty > (arg0) } } };
+                        $($path_to_types)*:: __post_return_route::<$ty > (arg0) } }
+                        #[unsafe (export_name =
+                        "pointsman:plugin/routing@0.1.0#after-attempt")] unsafe extern
+                        "C" fn export_after_attempt(arg0 : * mut u8,) -> * mut u8 {
+                        unsafe { $($path_to_types)*:: _export_after_attempt_cabi::<$ty >
+                        (arg0) } } #[unsafe (export_name =
+                        "cabi_post_pointsman:plugin/routing@0.1.0#after-attempt")] unsafe
+                        extern "C" fn _post_return_after_attempt(arg0 : * mut u8,) {
+                        unsafe { $($path_to_types)*:: __post_return_after_attempt::<$ty >
+                        (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
@@ -757,11 +1560,11 @@ pub mod exports {
                 struct _RetArea(
                     [::core::mem::MaybeUninit<
                         u8,
-                    >; 10 * ::core::mem::size_of::<*const u8>()],
+                    >; 16 + 10 * ::core::mem::size_of::<*const u8>()],
                 );
                 static mut _RET_AREA: _RetArea = _RetArea(
-                    [::core::mem::MaybeUninit::uninit(); 10
-                        * ::core::mem::size_of::<*const u8>()],
+                    [::core::mem::MaybeUninit::uninit(); 16
+                        + 10 * ::core::mem::size_of::<*const u8>()],
                 );
             }
         }
@@ -901,10 +1704,10 @@ macro_rules! __export_routing_impl {
         const _ : () = { #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.60.0:pointsman:sdk:routing:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1694] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2162] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa0\x0c\x01A\x02\x01\
-A\x0d\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf4\x0f\x01A\x02\x01\
+A\x0f\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
 nt\x04tool\x04\0\x04role\x03\0\x09\x01ks\x01r\x02\x04names\x07version\x0b\x04\0\x0a\
@@ -916,31 +1719,41 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B\x1e\x02\x03\x02\x01\x01\x04\0\x07\
-message\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01k\
-s\x01@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01\
-ps\x01p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.hea\
-ders\x01\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\
-\x0a\x01@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\
-\x01\x01@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\
-\x01@\x02\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\
-\x0e\x01@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\
-\x01@\x02\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01\
-h\x03\x01@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\
-\x01@\x02\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x03\
-\0#pointsman:plugin/request-data@0.1.0\x05\x02\x02\x03\0\0\x0crequest-head\x02\x03\
-\0\0\x06target\x02\x03\0\0\x09rejection\x02\x03\0\0\x06labels\x02\x03\0\0\x0cplu\
-gin-error\x02\x03\0\x01\x07request\x01B\x17\x02\x03\x02\x01\x03\x04\0\x0crequest\
--head\x03\0\0\x02\x03\x02\x01\x04\x04\0\x06target\x03\0\x02\x02\x03\x02\x01\x05\x04\
-\0\x09rejection\x03\0\x04\x02\x03\x02\x01\x06\x04\0\x06labels\x03\0\x06\x02\x03\x02\
-\x01\x07\x04\0\x0cplugin-error\x03\0\x08\x02\x03\x02\x01\x08\x04\0\x07request\x03\
-\0\x0a\x01p\x03\x01o\x02ss\x01p\x0d\x01r\x04\x07targets\x0c\x07headers\x0e\x06re\
-asons\x06labels\x07\x04\0\x04plan\x03\0\x0f\x01q\x03\x04pass\0\0\x04plan\x01\x10\
-\0\x06reject\x01\x05\0\x04\0\x08decision\x03\0\x11\x01h\x0b\x01j\x01\x12\x01\x09\
-\x01@\x02\x04head\x01\x03req\x13\0\x14\x04\0\x05route\x01\x15\x04\0\x1epointsman\
-:plugin/routing@0.1.0\x05\x09\x04\0\x15pointsman:sdk/routing\x04\0\x0b\x0d\x01\0\
-\x07routing\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
-0.254.2\x10wit-bindgen-rust\x060.60.0";
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B#\x02\x03\x02\x01\x01\x04\0\x07mes\
+sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
+@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
+p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
+\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\x0a\x01\
+@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\x01\x01\
+@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
+\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
+@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
+\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01h\x03\x01\
+@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\x01@\x02\
+\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x01kv\x01@\
+\x01\x04self\x11\0\x14\x04\0\x1d[method]response.mean-logprob\x01\x15\x01@\x01\x04\
+self\x11\0\x7f\x04\0\x19[method]response.is-whole\x01\x16\x03\0#pointsman:plugin\
+/request-data@0.1.0\x05\x02\x02\x03\0\0\x0crequest-head\x02\x03\0\0\x06target\x02\
+\x03\0\0\x09rejection\x02\x03\0\0\x06labels\x02\x03\0\0\x0cplugin-error\x02\x03\0\
+\0\x0amicros-usd\x02\x03\0\x01\x07request\x02\x03\0\x01\x08response\x01B-\x02\x03\
+\x02\x01\x03\x04\0\x0crequest-head\x03\0\0\x02\x03\x02\x01\x04\x04\0\x06target\x03\
+\0\x02\x02\x03\x02\x01\x05\x04\0\x09rejection\x03\0\x04\x02\x03\x02\x01\x06\x04\0\
+\x06labels\x03\0\x06\x02\x03\x02\x01\x07\x04\0\x0cplugin-error\x03\0\x08\x02\x03\
+\x02\x01\x08\x04\0\x0amicros-usd\x03\0\x0a\x02\x03\x02\x01\x09\x04\0\x07request\x03\
+\0\x0c\x02\x03\x02\x01\x0a\x04\0\x08response\x03\0\x0e\x01ky\x01r\x03\x07answers\
+\x7f\x08logprobs\x7f\x06tokens\x10\x04\0\x06review\x03\0\x11\x01p\x03\x01o\x02ss\
+\x01p\x14\x01k\x12\x01r\x05\x07targets\x13\x07headers\x15\x06reasons\x06labels\x07\
+\x06review\x16\x04\0\x04plan\x03\0\x17\x01q\x03\x04pass\0\0\x04plan\x01\x18\0\x06\
+reject\x01\x05\0\x04\0\x08decision\x03\0\x19\x01k{\x01r\x03\x04codes\x06status\x1b\
+\x0eretry-after-ms\x10\x04\0\x07failure\x03\0\x1c\x01k\x1d\x01k\x0b\x01r\x07\x06\
+numbery\x05models\x07failure\x1e\x06status\x1b\x0alatency-msy\x04cost\x1f\x04lef\
+ty\x04\0\x07attempt\x03\0\x20\x01q\x05\x06accept\0\0\x09fall-back\0\0\x05again\x01\
+y\0\x08escalate\x01\x03\0\x06reject\x01\x05\0\x04\0\x09next-step\x03\0\"\x01h\x0d\
+\x01j\x01\x1a\x01\x09\x01@\x02\x04head\x01\x03req$\0%\x04\0\x05route\x01&\x01h\x0f\
+\x01k'\x01j\x01#\x01\x09\x01@\x04\x04head\x01\x03req$\x04last!\x04resp(\0)\x04\0\
+\x0dafter-attempt\x01*\x04\0\x1epointsman:plugin/routing@0.1.0\x05\x0b\x04\0\x15\
+pointsman:sdk/routing\x04\0\x0b\x0d\x01\0\x07routing\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };
     };
 }
@@ -952,8 +1765,8 @@ pub use __export_routing_impl as export;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1385] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xcb\x09\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1474] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa4\x0a\x01A\x02\x01\
 A\x05\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
@@ -966,22 +1779,24 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B\x1e\x02\x03\x02\x01\x01\x04\0\x07\
-message\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01k\
-s\x01@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01\
-ps\x01p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.hea\
-ders\x01\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\
-\x0a\x01@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\
-\x01\x01@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\
-\x01@\x02\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\
-\x0e\x01@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\
-\x01@\x02\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01\
-h\x03\x01@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\
-\x01@\x02\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x03\
-\0#pointsman:plugin/request-data@0.1.0\x05\x02\x04\05pointsman:sdk/routing-with-\
-all-of-its-exports-removed\x04\0\x0b-\x01\0'routing-with-all-of-its-exports-remo\
-ved\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
-wit-bindgen-rust\x060.60.0";
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B#\x02\x03\x02\x01\x01\x04\0\x07mes\
+sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
+@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
+p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
+\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\x0a\x01\
+@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\x01\x01\
+@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
+\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
+@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
+\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01h\x03\x01\
+@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\x01@\x02\
+\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x01kv\x01@\
+\x01\x04self\x11\0\x14\x04\0\x1d[method]response.mean-logprob\x01\x15\x01@\x01\x04\
+self\x11\0\x7f\x04\0\x19[method]response.is-whole\x01\x16\x03\0#pointsman:plugin\
+/request-data@0.1.0\x05\x02\x04\05pointsman:sdk/routing-with-all-of-its-exports-\
+removed\x04\0\x0b-\x01\0'routing-with-all-of-its-exports-removed\x03\0\0\0G\x09p\
+roducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\
+\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

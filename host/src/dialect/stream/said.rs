@@ -1,0 +1,187 @@
+//! What a stream has said until it broke off, and the seam where another one goes on.
+//!
+//! What it does not do: it asks nobody to go on.
+//!
+//! **Invariant:** only text can be gone on with. A stream of several choices, tool calls, thoughts, log-probabilities or anything else
+//! is as it was broken.
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
+
+use crate::dialect::sse::MAX_EVENT;
+
+/// Bytes of text that are remembered. A longer answer is not gone on with.
+const MAX_SAID: usize = 1 << 20;
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    id: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    model: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    choices: Vec<Choice<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    index: u32,
+    #[serde(borrow, default)]
+    delta: Delta<'a>,
+    #[serde(default)]
+    logprobs: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    content: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    role: Option<IgnoredAny>,
+    #[serde(default)]
+    refusal: Option<IgnoredAny>,
+    /// Anything else in it that is not null.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What has been said.
+#[derive(Debug, Default)]
+pub struct Said {
+    text: String,
+    events: u32,
+    id: String,
+    model: String,
+    /// There is something in it that is no text.
+    odd: bool,
+}
+
+impl Said {
+    pub(super) fn event(&mut self, data: &[u8]) {
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return self.odd = true };
+        if self.id.is_empty() {
+            self.id = chunk.id.unwrap_or_default().into_owned();
+            self.model = chunk.model.unwrap_or_default().into_owned();
+        }
+        for Choice { index, delta, logprobs } in chunk.choices {
+            let _ = delta.role;
+            self.odd |= index > 0
+                || logprobs.is_some()
+                || delta.refusal.is_some()
+                || delta.rest.values().any(|value| !value.is_null())
+                || self.text.len() > MAX_SAID;
+            if let Some(text) = delta.content.filter(|text| !text.is_empty() && !self.odd) {
+                self.text.push_str(&text);
+                self.events += 1;
+            }
+        }
+    }
+
+    /// The text, and in how many events it came (about one a token); none if it cannot be gone on with.
+    pub fn so_far(&self) -> Option<(&str, u32)> {
+        (!self.odd && !self.text.is_empty()).then_some((&self.text, self.events))
+    }
+
+    /// The event between what was said and what goes on: no choice, like the one that tells the usage, and a field of ours.
+    pub fn seam(&self) -> Bytes {
+        let chunk = json!({
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": self.model,
+            "choices": [],
+            "x_pointsman": { "continued": true },
+        });
+        Bytes::from(format!("data: {chunk}\n\n"))
+    }
+}
+
+/// What goes on begins with no role of its own: SDKs that put deltas together would have two. Whole lines, in any portions.
+#[derive(Debug, Default)]
+pub struct GoesOn {
+    line: BytesMut,
+}
+
+impl GoesOn {
+    /// Whole lines, without roles.
+    pub fn feed(&mut self, portion: &[u8]) -> Bytes {
+        self.line.extend_from_slice(portion);
+        let end = memchr::memrchr(b'\n', &self.line).map_or(0, |at| at + 1);
+        let end = if self.line.len() - end > MAX_EVENT { self.line.len() } else { end };
+        let lines = self.line.split_to(end).freeze();
+        let mut out = BytesMut::with_capacity(lines.len());
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            match line
+                .strip_prefix(b"data:")
+                .filter(|data| memchr::memmem::find(data, b"\"role\"").is_some())
+                .and_then(without_role)
+            {
+                Some(chunk) => out.extend_from_slice(format!("data: {chunk}\n").as_bytes()),
+                None => out.extend_from_slice(line),
+            }
+        }
+        out.freeze()
+    }
+
+    /// What came behind the last whole line.
+    pub fn rest(&mut self) -> Bytes {
+        self.line.split().freeze()
+    }
+}
+
+fn without_role(data: &[u8]) -> Option<Value> {
+    let mut chunk: Value = serde_json::from_slice(data).ok()?;
+    for choice in chunk["choices"].as_array_mut()? {
+        choice["delta"].as_object_mut()?.remove("role");
+    }
+    Some(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(events: &[&str]) -> Option<(String, u32)> {
+        let mut said = Said::default();
+        events.iter().for_each(|event| said.event(event.as_bytes()));
+        said.so_far().map(|(text, events)| (text.to_owned(), events))
+    }
+
+    #[test]
+    fn text_is_gone_on_with_and_nothing_else() {
+        let role = r#"{"id":"a","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#;
+        let word = r#"{"id":"a","choices":[{"index":0,"delta":{"content":"Hi \u00e9"}}],"usage":null}"#;
+        assert_eq!(said(&[role, word, word]), Some(("Hi éHi é".into(), 2)));
+        assert_eq!(said(&[role]), None, "nothing has been said");
+        for odd in [
+            r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#,
+            r#"{"choices":[{"index":1,"delta":{"content":"x"}}]}"#,
+            r#"{"choices":[{"delta":{"content":"x"},"logprobs":{}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning_content":"x"}}]}"#,
+            r#"{"choices":[{"delta":{"refusal":"x"}}]}"#,
+            "{",
+        ] {
+            assert_eq!(said(&[role, word, odd]), None, "{odd}");
+        }
+        let mut said = Said::default();
+        said.event(br#"{"id":"a","model":"m","choices":[]}"#);
+        let seam = said.seam();
+        let seam: Value = serde_json::from_slice(&seam[6..]).unwrap();
+        assert_eq!((&seam["id"], &seam["choices"], &seam["x_pointsman"]["continued"]), (&json!("a"), &json!([]), &json!(true)));
+    }
+
+    #[test]
+    fn what_goes_on_has_no_role() {
+        let stream = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"x\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"role\"}}]}\n\ndata: [DONE]\n\n";
+        let expect = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"role\"}}]}\n\ndata: [DONE]\n\n";
+        for at in 0..=stream.len() {
+            let mut on = GoesOn::default();
+            let mut out = [on.feed(&stream.as_bytes()[..at]), on.feed(&stream.as_bytes()[at..])].concat();
+            out.extend_from_slice(&on.rest());
+            assert_eq!(String::from_utf8_lossy(&out), expect, "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The stage `run`: the plan's attempts, one after the other, until one has an answer that may go to the client.
+//!
+//! What follows an attempt is said by the configuration's cascade, by the plugin that made the plan (`after-attempt`), or by nobody:
+//! then the first answer is the one. To judge a streamed answer its beginning is held back until the judge has seen enough.
+//!
+//! What it does not do: it sends nothing itself (`upstream`) and knows no rule (`route/judge`).
+//!
+//! **Invariant:** no byte of an answer that is judged goes to the client before the verdict.
+//! **Invariant:** an answer that was doubted is better than none: it is kept until another one has begun.
+//! **Invariant:** whatever was asked for is paid for: the exchange's cost has the answers that were dropped in it.
+
+mod review;
+mod see;
+mod self_check;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::continuation::Continuation;
+use super::course::Course;
+use super::plan::{Judge, Plan, Turn};
+use crate::dialect::openai_chat::ChatRequest;
+use crate::error::Error;
+use crate::record::cost::Tokens;
+use crate::route::judge::Doubt;
+use crate::upstream::{self, Body, Context, Run};
+
+/// Attempts of an exchange, whatever plugins say.
+const MAX_ATTEMPTS: u32 = 16;
+
+/// An answer for the client.
+pub(super) struct Answered {
+    pub(super) reply: upstream::Reply,
+    /// It may be kept for others: nothing has failed before it, and nobody doubts it.
+    pub(super) storable: bool,
+    /// Log-probabilities in it were asked for by us alone.
+    pub(super) strip: bool,
+    /// What goes on with it where it breaks off.
+    pub(super) continuation: Option<Box<Continuation>>,
+}
+
+pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>, plan: Plan) -> Result<Answered, Error> {
+    // A model may take minutes; instances that nobody asks again do not wait with it.
+    if let Some(session) = &mut course.session {
+        session.shed();
+    }
+    let exchange = course.exchange.clone();
+    let context = Context {
+        id: &exchange.id,
+        worker: exchange.worker,
+        deadline: exchange.deadline,
+        operation: upstream::provider::Operation::Chat,
+        streamed: course.record.streamed,
+        tenant: exchange.principal.tenant.clone(),
+        priority: course.priority,
+        headers: plan.headers,
+    };
+    let (left, judge, run) = (plan.turns.into(), plan.judge, Run::new(&context));
+    Turns { course, request, judge, left, run, context: &context, number: 0, kept: None, failed: false }.take().await
+}
+
+/// A plan on its way.
+struct Turns<'a> {
+    course: &'a mut Course,
+    request: &'a Arc<ChatRequest>,
+    judge: Option<Judge>,
+    left: VecDeque<Turn>,
+    run: Run<'a>,
+    context: &'a Context<'a>,
+    number: u32,
+    kept: Option<Kept>,
+    /// An attempt had no answer.
+    failed: bool,
+}
+
+/// An answer that was not good enough, and its share of what was paid for answers that nobody gets.
+struct Kept {
+    answered: Answered,
+    cost: u64,
+}
+
+/// What follows an attempt.
+enum Step {
+    /// The client gets the answer, or the failure.
+    Accept,
+    /// The next turn.
+    Next(Doubt),
+    /// The same turn, after a while.
+    Again(Duration),
+    /// This turn, before the others.
+    Instead(Box<Turn>),
+}
+
+impl Turns<'_> {
+    async fn take(mut self) -> Result<Answered, Error> {
+        while let Some(turn) = self.left.pop_front() {
+            self.number += 1;
+            let began = Instant::now();
+            let last = self.left.is_empty() && self.kept.is_none();
+            let goes_on = match self.run.attempt(&turn.attempt, last).await {
+                Some(reply) => match self.answered(turn, reply, began).await? {
+                    Some(answered) => return Ok(answered),
+                    None => true,
+                },
+                None => self.has_failed(turn, began).await?,
+            };
+            if !goes_on || Instant::now() >= self.context.deadline || self.number >= MAX_ATTEMPTS {
+                break;
+            }
+        }
+        if let Some(Kept { answered, cost }) = self.kept {
+            self.course.record.discarded -= cost;
+            self.course.record.escalated.push("kept");
+            self.course.answered(Ok(&answered.reply));
+            return Ok(answered);
+        }
+        let answer = self.run.conclude();
+        self.course.answered(answer.as_ref());
+        answer.map(|reply| Answered { reply, storable: false, strip: false, continuation: None })
+    }
+
+    /// An attempt has an answer. None: another one is to be asked.
+    async fn answered(&mut self, turn: Turn, mut reply: upstream::Reply, began: Instant) -> Result<Option<Answered>, Error> {
+        if reply.cancelled {
+            // Another endpoint has read the prompt as well, as far as anybody can say.
+            let prompt = u64::from(self.request.estimated_tokens());
+            self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
+        }
+        if reply.status == StatusCode::BAD_REQUEST
+            && let Some(plain) = turn.plain
+        {
+            // Perhaps the model cannot say log-probabilities, and that was our wish, not the client's.
+            let attempt = upstream::Attempt { body: plain, ..turn.attempt };
+            self.left.push_front(Turn { attempt, plain: None, ..turn });
+            return Ok(None);
+        }
+        let (step, cost) = match self.verdict(&turn, &mut reply, began).await? {
+            Ok(verdict) => verdict,
+            Err(broke) => {
+                self.run.broke(&turn.attempt, &reply.endpoint, broke);
+                return self.has_failed(turn, began).await.map(|_| None);
+            }
+        };
+        let continuation = match &reply.body {
+            Body::Stream(_) => Continuation::of(self.course, self.request, &turn.attempt, self.context),
+            Body::Whole(_) => None,
+        };
+        let answered = Answered { reply, storable: !self.failed, strip: turn.plain.is_some(), continuation };
+        if matches!(step, Step::Accept) {
+            self.course.answered(Ok(&answered.reply));
+            return Ok(Some(answered));
+        }
+        self.course.record.discarded += cost;
+        self.kept = Some(Kept { answered: Answered { storable: false, ..answered }, cost });
+        let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
+        self.course.record.escalated.push(doubt.name());
+        self.follow(step, turn).await;
+        Ok(None)
+    }
+
+    /// An attempt has none. Does the plan go on?
+    async fn has_failed(&mut self, turn: Turn, began: Instant) -> Result<bool, Error> {
+        self.failed = true;
+        let step = match self.judge.clone() {
+            Some(Judge::Plugin { by, .. }) => self.after_failure(&by, &turn, began).await?,
+            _ => return Ok(true),
+        };
+        let goes_on = !matches!(step, Step::Accept);
+        self.follow(step, turn).await;
+        Ok(goes_on)
+    }
+
+    async fn follow(&mut self, step: Step, turn: Turn) {
+        match step {
+            Step::Accept | Step::Next(_) => {}
+            Step::Instead(turn) => self.left.push_front(*turn),
+            Step::Again(pause) => {
+                self.left.push_front(turn);
+                tokio::time::sleep_until((Instant::now() + pause).min(self.context.deadline)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Looking at an answer before the client does.
+//!
+//! **Invariant:** what was read of a stream is put back, byte for byte.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+
+use crate::dialect::answer::Answer;
+use crate::dialect::sse;
+use crate::dialect::stream::{End, Tap, assemble};
+use crate::error::{Error, Kind, Retry};
+use crate::upstream::{Body, Reply};
+
+/// Bytes of a stream that are held back. A longer one is not judged.
+const MAX_HELD: usize = 1 << 20;
+
+/// An answer, or its beginning.
+pub(super) struct Sight {
+    pub(super) answer: Arc<Answer>,
+    /// Nothing of it is still to come.
+    pub(super) whole: bool,
+    /// Events that have come: about one a token.
+    pub(super) events: u32,
+}
+
+/// Looks at an answer: all of it, or so many events of a stream. None if there is nothing that can be read.
+///
+/// # Errors
+/// When it breaks off meanwhile.
+pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>, Error> {
+    let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
+    let stream = match &mut reply.body {
+        Body::Whole(bytes) => {
+            let sight = |answer| Sight { answer: Arc::new(answer), whole: true, events: 0 };
+            return Ok(Answer::read(bytes.clone()).map(sight));
+        }
+        Body::Stream(stream) if is_events => stream,
+        Body::Stream(_) => return Ok(None),
+    };
+    let (mut tap, mut held, mut bytes, mut ended) = (Tap::new(MAX_HELD), Vec::new(), 0, false);
+    while !tap.is_done() && tap.end() != End::Error && tap.events() < enough && bytes <= MAX_HELD {
+        match stream.piece().await {
+            None => {
+                ended = true;
+                break;
+            }
+            Some(piece) => {
+                let piece = piece?;
+                tap.feed(&piece);
+                bytes += piece.len();
+                held.push(piece);
+            }
+        }
+    }
+    if tap.end() == End::Error || (ended && tap.end() == End::Cut) {
+        let message = format!("{} ended its stream before the answer was finished.", reply.endpoint);
+        return Err(Error::upstream(Kind::UpstreamBroken, &reply.endpoint, Retry::Elsewhere, message));
+    }
+    stream.put_back(held.into_iter());
+    let (events, finished) = (tap.events(), tap.end() == End::Whole);
+    let answer = tap.take_copy().and_then(|copy| assemble(&copy)).and_then(|whole| Answer::read(Bytes::from(whole)));
+    Ok(answer.map(|answer| Sight { answer: Arc::new(answer), whole: finished, events }))
+}

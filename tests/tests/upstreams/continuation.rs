@@ -1,0 +1,90 @@
+//! A stream that breaks off after the commit point and is gone on with by another endpoint, where the owner says that it can be.
+
+use serde_json::json;
+use tests::{Act, Answer, FakeUpstream, Fault, Host, Place, Running, sse};
+
+const WORDS: &str = "one two three four five six seven eight";
+
+/// Two endpoints, each of which breaks off in the middle of a first request, and goes on when it is asked to.
+fn two(policy: &str, fault: Fault, mark: &str) -> ([FakeUpstream; 2], Running) {
+    let fakes = [FakeUpstream::start(), FakeUpstream::start()];
+    for fake in &fakes {
+        fake.always(Act::say(WORDS).at(Place::Piece(4, 9), fault.clone()));
+        fake.when(mark, Act::say("four five six seven eight"));
+    }
+    let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).provider(policy).cache().start();
+    (fakes, host)
+}
+
+fn continued(answer: &Answer) -> usize {
+    sse::chunks(&answer.body).iter().filter(|chunk| chunk["x_pointsman"]["continued"] == true).count()
+}
+
+#[test]
+fn another_endpoint_goes_on_with_what_was_said() {
+    for (how, mark) in [("vllm", "continue_final_message"), ("prefill", "\"role\":\"assistant\"")] {
+        for fault in [Fault::Cut, Fault::Reset, Fault::Garbage] {
+            let policy = format!("continuation = {how:?}\nretry_budget = 1.0");
+            let (fakes, host) = two(&policy, fault.clone(), mark);
+            for turn in 0..2 {
+                let ask = host.ask("count").set("max_tokens", json!(100)).streamed();
+                let answer = ask.send();
+                let what = format!("{how}, {fault:?}, {turn}: {}", answer.text());
+                assert_eq!((answer.status, answer.whole, answer.cache()), (200, true, "miss"), "not kept for others: {what}");
+                assert_eq!(sse::content(&answer.body), WORDS, "{what}");
+                assert!(sse::is_done(&answer.body) && sse::error(&answer.body).is_none(), "{what}");
+                assert_eq!(continued(&answer), 1, "{what}");
+                assert_eq!(answer.text().matches("\"role\"").count(), 1, "one answer has one role: {what}");
+            }
+            let asked: Vec<_> = fakes.iter().flat_map(|fake| fake.requests()).filter(|seen| seen.text().contains(mark)).collect();
+            assert_eq!(asked.len(), 2);
+            for seen in asked {
+                let messages = seen.json()["messages"].clone();
+                assert_eq!(messages[1], json!({ "role": "assistant", "content": "one two three " }));
+                assert_eq!(seen.json()["max_tokens"], 97);
+                assert_eq!(seen.json()["add_generation_prompt"] == false, how == "vllm");
+            }
+            assert_eq!(host.metrics().sum("pointsman_continuations_total", &[]), 2.0);
+            assert!(fakes.iter().all(|fake| fake.count() == 2), "never the one that broke off goes on: {how}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_nobody_goes_on_with_ends_in_an_error() {
+    let cases = [
+        // The owner has not said that it can be.
+        ("retry_budget = 1.0", json!({})),
+        ("continuation = \"vllm\"\nretries = 0", json!({})),
+        // More than text, or of a form that a second half would not have.
+        ("continuation = \"vllm\"", json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] })),
+        ("continuation = \"vllm\"", json!({ "logprobs": true })),
+        ("continuation = \"vllm\"", json!({ "n": 2 })),
+        ("continuation = \"vllm\"", json!({ "response_format": { "type": "json_object" } })),
+    ];
+    for (policy, fields) in cases {
+        let (_fakes, host) = two(policy, Fault::Cut, "continue_final_message");
+        let fields = fields.as_object().unwrap().clone();
+        let answer = fields.into_iter().fold(host.ask("count"), |ask, (name, value)| ask.set(&name, value)).streamed().send();
+        assert!(sse::error(&answer.body).is_some() && !sse::is_done(&answer.body), "{policy}: {}", answer.text());
+        assert_eq!(continued(&answer), 0);
+    }
+}
+
+/// Who goes on may break off as well, or refuse; then the client is told of the first failure.
+#[test]
+fn what_goes_on_may_fail_too() {
+    for act in
+        [Act::refuse(400, "unsupported"), Act::refuse(500, "broken"), Act::say("five six").at(Place::Piece(1, 0), Fault::Cut)]
+    {
+        let fakes = [FakeUpstream::start(), FakeUpstream::start()];
+        for fake in &fakes {
+            fake.always(Act::say(WORDS).at(Place::Piece(4, 9), Fault::Cut));
+            fake.when("continue_final_message", act.clone());
+        }
+        let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).provider("continuation = \"vllm\"").start();
+        let answer = host.ask("count").streamed().send();
+        assert_eq!(sse::error(&answer.body).unwrap()["code"], "upstream_broken", "{}", answer.text());
+        assert!(!sse::is_done(&answer.body) && sse::content(&answer.body).starts_with("one two three "), "{}", answer.text());
+    }
+}
