@@ -49,15 +49,21 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, Strin
 }
 
 impl Binary {
-    pub(crate) fn serve(folder: Folder, keys: BTreeMap<String, String>, environment: &[(&str, &str)], before: &str) -> Self {
+    pub(crate) fn serve(
+        folder: Folder,
+        keys: BTreeMap<String, String>,
+        environment: &[(&str, &str)],
+        before: &str,
+        (stdin, stdout): (Stdio, Stdio),
+    ) -> Self {
         // The shell becomes the binary, so that its id is the binary's.
         let mut child = Command::new("sh")
             .args(["-c", &format!("{before}\nexec \"$0\" serve --config \"$1\"")])
             .arg(executable())
             .arg(folder.config())
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
