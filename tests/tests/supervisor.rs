@@ -54,7 +54,7 @@ fn it_is_told_that_the_process_serves_reloads_and_stops() {
         assert!(time.is_some_and(|time| time > 0), "{reloading:?}");
         assert_eq!(told.next(), ["READY=1"]);
     }
-    host.wait_for_log("nonsense");
+    host.wait_for_log("the configuration before it stays in force");
     host.signal("TERM");
     assert_eq!(told.next(), ["STOPPING=1"]);
     assert_eq!(host.ends_within(SOON).expect("nothing is left").code(), Some(0));
@@ -64,9 +64,8 @@ fn it_is_told_that_the_process_serves_reloads_and_stops() {
 #[test]
 fn the_watchdog_is_told_that_the_process_lives() {
     let (fake, told) = (FakeUpstream::start(), Notifications::new());
-    let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned()), ("WATCHDOG_USEC", "100000".to_owned())];
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let host = Host::new().upstream(&fake).spawn_with(&environment);
+    let line = format!("export NOTIFY_SOCKET={} WATCHDOG_USEC=100000 WATCHDOG_PID=$$", told.path().display());
+    let host = Host::new().upstream(&fake).spawn_after(&line);
     let mut alive = 0;
     while alive < 5 {
         alive += usize::from(told.next() == ["WATCHDOG=1"]);
@@ -156,7 +155,7 @@ fn the_units_in_the_documentation_are_good() {
     for unit in units.iter().filter(|unit| unit.extension().is_some_and(|kind| kind == "service")) {
         let text = std::fs::read_to_string(unit).unwrap();
         assert!(text.lines().any(|line| line == "Type=notify"), "{text}");
-        for line in text.lines().filter(|line| line.starts_with("Exec")) {
+        for line in text.lines().filter(|line| line.starts_with("ExecStart=")) {
             let words: Vec<&str> = line.split('=').nth(1).unwrap().split(' ').skip(1).collect();
             assert_eq!(words, ["serve", "--config", "/etc/pointsman/pointsman.toml"], "{line}");
             commands += 1;
