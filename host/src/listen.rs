@@ -14,6 +14,8 @@ pub mod body;
 pub mod drain;
 pub mod guard;
 mod http;
+#[cfg(test)]
+mod panics;
 mod socket;
 pub mod tls;
 
