@@ -114,14 +114,7 @@ impl Process {
         let mut options = options(&config).map_err(|finding| BuildError(vec![finding]))?;
 
         // Only now, when nothing but the sockets is missing: until the last word the process before this one serves alone.
-        let (before, handed) = match &config.listen.handover {
-            Some(path) => {
-                let found = Place::at(path).map(|place| steward.block_on(Before::look(place)));
-                let found = found.and_then(|found| found).map_err(system(format!("take over at {}", path.display())))?;
-                (Some(found.0), found.1)
-            }
-            None => (None, Handed::default()),
-        };
+        let (before, handed) = steward.block_on(look(&config))?;
         let sockets = Sockets::gather(&config, given, handed, workers)?;
         options.address = sockets.address;
         let options = Arc::new(options);
@@ -201,6 +194,17 @@ impl Drop for Process {
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new().name(name).spawn(run).map_err(system("start a thread"))
+}
+
+/// Who serves so far, if this process is to take over, and on which sockets.
+async fn look(config: &Config) -> Result<(Option<Before>, Handed), StartError> {
+    let Some(path) = &config.listen.handover else { return Ok((None, Handed::default())) };
+    let found = match Place::at(path) {
+        Ok(place) => Before::look(place).await,
+        Err(error) => Err(error),
+    };
+    let (before, handed) = found.map_err(system(format!("take over at {}", path.display())))?;
+    Ok((Some(before), handed))
 }
 
 /// Starts a core for each share of the sockets, and waits until all of them accept.

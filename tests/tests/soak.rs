@@ -22,8 +22,8 @@ const USERS: u64 = 1_000;
 const ENDPOINTS: usize = 4;
 /// Between two words of an answer; it has some fifteen.
 const PACE: Duration = Duration::from_millis(100);
-/// Resident memory that no process may exceed: twice of what one has at this load. A stream that was leaked for each request would be more.
-const MEMORY: u64 = 256 << 20;
+/// Resident memory that no process may exceed; at this load one has some 85 MiB.
+const MEMORY: u64 = 192 << 20;
 
 /// What the users saw.
 #[derive(Default)]
@@ -87,7 +87,7 @@ fn user(number: u64, seed: u64, door: &Door, tally: &Tally) {
         let question = format!("question {turn} of user {number}, and some words that make the answer last");
         let ask = door.ask(&question);
         let bytes = if streamed { ask.streamed().bytes() } else { ask.bytes() };
-        let seen = match exchange(door.address, &mut kept, number % 2 == 0, &bytes, tally) {
+        let seen = match exchange(door.address, &mut kept, number.is_multiple_of(2), &bytes, tally) {
             Ok(answer) => catch_unwind(AssertUnwindSafe(|| judge(&answer, streamed, &question)))
                 .unwrap_or_else(|_| Err(format!("nothing that a client can read: {}", String::from_utf8_lossy(&answer.body)))),
             Err(error) => Err(format!("no answer: {error}")),
@@ -260,7 +260,8 @@ impl World {
         let done = |host: &Binary| host.metrics().sum("pointsman_reloads_total", &["outcome=\"done\""]);
         let before = done(self.running());
         let text = self.running().folder.read("pointsman.toml");
-        let (from, to) = if text.contains("retries = 2") { ("retries = 2", "retries = 3") } else { ("retries = 3", "retries = 2") };
+        let (from, to) =
+            if text.contains("retries = 2") { ("retries = 2", "retries = 3") } else { ("retries = 3", "retries = 2") };
         self.running().folder.change(from, to);
         eventually("the reload", || (done(self.running()) > before).then_some(()));
         self.tell(&format!("reloaded with {to}"));
@@ -346,7 +347,9 @@ fn a_thousand_users_see_whole_answers_or_are_told() {
     });
     let (whole, broken, refused, stale) = tally.counts();
     let faults = world.cut + world.fakes.iter().map(FakeUpstream::faults).sum::<usize>();
-    println!("seed {seed}: {whole} whole, {broken} broken for {faults} faults, {refused} refused, {stale} on connections that had closed");
+    println!(
+        "seed {seed}: {whole} whole, {broken} broken for {faults} faults, {refused} refused, {stale} on connections that had closed"
+    );
     let wrong = tally.wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} in all; the first of them:\n{}", wrong.len(), wrong[..wrong.len().min(5)].join("\n"));
     let replaced = world.all_end();

@@ -98,7 +98,9 @@ fn listener() -> TcpListener {
 #[test]
 fn sockets_that_were_opened_for_it_are_served() {
     let fake = FakeUpstream::start();
-    for (names, swapped) in [("http:admin", false), ("admin:http", true), ("", false), ("pointsman.socket:pointsman.socket", false)] {
+    for (names, swapped) in
+        [("http:admin", false), ("admin:http", true), ("", false), ("pointsman.socket:pointsman.socket", false)]
+    {
         let (data, admin) = (listener(), listener());
         let addresses = (data.local_addr().unwrap(), admin.local_addr().unwrap());
         let pass = || {
@@ -136,7 +138,11 @@ fn units(folder: &Path) -> Vec<PathBuf> {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md")).unwrap();
     let blocks = page.split("```ini\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
     let write = |block: String| {
-        let name = block.lines().next().and_then(|line| line.strip_prefix("# /etc/systemd/system/")).expect("a unit begins with its name");
+        let name = block
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("# /etc/systemd/system/"))
+            .expect("a unit begins with its name");
         let path = folder.join(name);
         std::fs::write(&path, block.replace("/usr/bin/pointsman", binary::executable().to_str().unwrap())).unwrap();
         path

@@ -137,7 +137,10 @@ impl Check<'_> {
         {
             self.error(
                 &["listen", "handover"],
-                format!("{} is no path for a Unix socket: at most {MAX_SOCKET_PATH} bytes, and a file's name at its end", path.display()),
+                format!(
+                    "{} is no path for a Unix socket: at most {MAX_SOCKET_PATH} bytes, and a file's name at its end",
+                    path.display()
+                ),
                 "write a shorter one, such as \"/run/pointsman/handover.sock\"",
             );
         }

@@ -1,6 +1,8 @@
 //! A handler that panics, or a body that does, ends its own exchange: the core goes on, and so do all others, also those on the same
 //! connection of HTTP/2.
 
+#![allow(clippy::disallowed_methods, reason = "clients of a test are nobody's exchange")]
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

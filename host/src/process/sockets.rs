@@ -83,7 +83,11 @@ fn administrator(
     match address(&socket) {
         Some(there) if admin.key.is_none() && !there.ip().to_canonical().is_loopback() => {
             let reason = format!("{there} is reachable from other machines, and the admin API has no key");
-            Err(refused(&["admin", "address"], reason, "add `key = \"env:NAME\"` to [admin], or have the socket opened on loopback"))
+            Err(refused(
+                &["admin", "address"],
+                reason,
+                "add `key = \"env:NAME\"` to [admin], or have the socket opened on loopback",
+            ))
         }
         _ => Ok(Some(socket)),
     }
@@ -118,7 +122,10 @@ mod tests {
             let data: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
             let shares = Sockets::shares(&data, workers).unwrap();
             assert!(shares.len() == workers && shares.iter().all(|share| !share.is_empty()), "{count} for {workers}");
-            assert!(data.iter().all(|socket| shares.iter().flatten().any(|served| is_one(socket, served))), "{count} for {workers}");
+            assert!(
+                data.iter().all(|socket| shares.iter().flatten().any(|served| is_one(socket, served))),
+                "{count} for {workers}"
+            );
             assert_eq!(shares.iter().map(Vec::len).sum::<usize>(), count.max(workers));
         }
     }
@@ -128,7 +135,10 @@ mod tests {
         let old = TcpListener::bind("127.0.0.1:0").unwrap();
         let there = old.local_addr().unwrap();
         let gather = |address: &str, given: Activated| {
-            let config = Config { listen: crate::config::Listen { address: address.parse().unwrap(), ..Default::default() }, ..Default::default() };
+            let config = Config {
+                listen: crate::config::Listen { address: address.parse().unwrap(), ..Default::default() },
+                ..Default::default()
+            };
             let handed = Handed { data: vec![old.try_clone().unwrap()], admin: None };
             Sockets::gather(&config, given, handed, 2).unwrap()
         };
@@ -146,7 +156,8 @@ mod tests {
     #[test]
     fn an_open_socket_that_was_passed_is_no_way_around_the_keys() {
         let open = || TcpListener::bind("0.0.0.0:0").unwrap();
-        let start = |config: &Config, given| Sockets::gather(config, given, Handed::default(), 1).err().map(|error| error.to_string());
+        let start =
+            |config: &Config, given| Sockets::gather(config, given, Handed::default(), 1).err().map(|error| error.to_string());
         let data = Activated { data: vec![open()], admin: None };
         assert!(start(&Config::default(), data).is_some_and(|error| error.contains("no keys are configured")));
         let admin = || Activated { data: Vec::new(), admin: Some(open()) };

@@ -57,35 +57,9 @@ impl Steward {
             Ok(administrator) => self.take_over(before, sockets.data, administrator).await,
             Err(error) => Err(error),
         };
-        let serves = took_over.is_ok();
-        if let Ok(took_over) = took_over {
-            supervisor::ready(took_over);
-        }
+        let serves = took_over.as_ref().map(|took_over| supervisor::ready(*took_over)).is_ok();
         let _ = told.send(took_over.map(drop));
-        let mut successor = None;
-        while serves {
-            let order = tokio::select! {
-                order = inbox.recv() => order.unwrap_or(Order::Drain),
-                order = signals.next() => order,
-            };
-            match order {
-                Order::Reload => {
-                    supervisor::reloading();
-                    self.reload().await;
-                    supervisor::ready(false);
-                    changed.notify_one();
-                    // What is to be watched may have changed with the configuration.
-                    if let Some(watcher) = &self.watcher {
-                        watcher.watch(&watched(&self.loaded, &self.gateway.state().config));
-                    }
-                }
-                Order::Drain => break,
-                Order::HandOver(process) => {
-                    successor = Some(process);
-                    break;
-                }
-            }
-        }
+        let successor = if serves { self.until_drain(&mut inbox, &mut signals, &changed).await } else { None };
         self.watcher = None;
         self.gateway.begin_drain();
         match successor {
@@ -101,6 +75,35 @@ impl Steward {
             () = signals.again() => self.drain.wait(Duration::ZERO).await,
         };
         tracing::info!(cut = drained.cut, "drained");
+    }
+
+    /// Follows orders until one of them is to drain. Gives the process that serves in this one's place, if one does.
+    async fn until_drain(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<Order>,
+        signals: &mut Signals,
+        changed: &Notify,
+    ) -> Option<i32> {
+        loop {
+            let order = tokio::select! {
+                order = inbox.recv() => order.unwrap_or(Order::Drain),
+                order = signals.next() => order,
+            };
+            match order {
+                Order::Reload => {
+                    supervisor::reloading();
+                    self.reload().await;
+                    supervisor::ready(false);
+                    changed.notify_one();
+                    // What is to be watched may have changed with the configuration.
+                    if let Some(watcher) = &self.watcher {
+                        watcher.watch(&watched(&self.loaded, &self.gateway.state().config));
+                    }
+                }
+                Order::Drain => return None,
+                Order::HandOver(process) => return Some(process),
+            }
+        }
     }
 
     /// Lets the process before this one go, and waits for the next at the place where it was met. True: there was one.

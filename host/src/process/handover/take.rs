@@ -69,7 +69,10 @@ impl Before {
                 Err(error) => return Err(error),
             }
             if Instant::now() >= ends {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "another process is starting or ending there, and takes long"));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "another process is starting or ending there, and takes long",
+                ));
             }
             sleep(LOOK).await;
         }
