@@ -64,8 +64,8 @@ impl Before {
                         return Ok((Self::Nobody(place, lock), Handed::default()));
                     }
                 }
-                // Too many wait there already.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // It went before it had taken this one in, or too many wait there already.
+                Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
             if Instant::now() >= ends {
