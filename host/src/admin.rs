@@ -48,8 +48,14 @@ pub fn bind(admin: &config::Admin) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves until the process ends. `reload` asks for a reload and does not wait for it.
-pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<SecretString>, reload: Box<dyn Fn() + Send + Sync>) {
+/// Serves until the process ends, and takes nobody in once `drain` has begun. `reload` asks for a reload and does not wait for it.
+pub async fn serve(
+    socket: TcpListener,
+    gateway: Arc<Gateway>,
+    key: Option<SecretString>,
+    reload: Box<dyn Fn() + Send + Sync>,
+    drain: Drain,
+) {
     let admin = Admin { gateway, key, reload: reload.into() };
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))
@@ -74,8 +80,7 @@ pub async fn serve(socket: TcpListener, gateway: Arc<Gateway>, key: Option<Secre
         max_connections_per_address: 256,
         ..listen::Options::new(address)
     };
-    // Its connections end with the process: no drain ever begins for them.
-    listen::serve(listener, Arc::new(options), Arc::new(Site(router)), Drain::new(), 0).await;
+    listen::serve(listener, Arc::new(options), Arc::new(Site(router)), drain, 0).await;
 }
 
 /// The router, behind the same deadlines and caps as every listener.

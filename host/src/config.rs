@@ -118,8 +118,11 @@ pub struct Listen {
     pub max_connections: usize,
     /// The most connections open at once from one IP address. Default 1000.
     pub max_connections_per_address: usize,
-    /// How long requests in flight may go on after SIGTERM. Default 30s.
+    /// How long requests in flight may go on after SIGTERM, or after another process has taken over. Default 30s.
     pub drain: Duration,
+    /// A Unix socket at which a process that starts takes the listeners over from the one that runs, in a folder that only their user
+    /// may write. Absent: off.
+    pub handover: Option<PathBuf>,
 }
 
 impl Default for Listen {
@@ -138,6 +141,7 @@ impl Default for Listen {
             max_connections: 10_000,
             max_connections_per_address: 1_000,
             drain: Duration::from_secs(30),
+            handover: None,
         }
     }
 }

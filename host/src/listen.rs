@@ -14,6 +14,8 @@ pub mod body;
 pub mod drain;
 pub mod guard;
 mod http;
+#[cfg(test)]
+mod panics;
 mod socket;
 pub mod tls;
 
@@ -174,8 +176,7 @@ pub trait Handler: Send + Sync + 'static {
 ///
 /// # Errors
 /// What the system says.
-pub fn bind(options: &Options, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    let mut address = options.address;
+pub fn bind(mut address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
     if address.port() == 0 {
         // A free one, chosen by a socket that shares with nobody: among those that share, the system may choose one in use.
         address.set_port(std::net::TcpListener::bind(address)?.local_addr()?.port());

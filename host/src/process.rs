@@ -9,30 +9,37 @@
 //! **Invariant:** a reload never stops traffic; one that cannot be built leaves the running snapshot, says why in the log,
 //! in a metric and in the admin API.
 //! **Invariant:** a drain turns /readyz first, then stops accepting, then waits for what is in flight.
+//! **Invariant:** a process that takes over from another says so when it serves, and not before.
 
+mod activation;
 mod alarm;
 mod files;
+mod handover;
 mod signals;
+mod sockets;
+mod steward;
+mod supervisor;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
 
-use crate::admin;
 use crate::config::reload::Watcher;
-use crate::config::{self, Config, Finding, Loaded};
+use crate::config::{Config, Finding, Loaded};
 use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
 use crate::listen;
 use crate::listen::drain::Drain;
-use crate::upstream;
+pub use activation::Activated;
 use alarm::Alarm;
 pub use alarm::Failed;
-use signals::Signals;
+use handover::{Before, Handed, Place};
+use sockets::Sockets;
+use steward::Steward;
 
 /// Why a process did not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +68,8 @@ enum Order {
     Reload,
     /// Begin to drain.
     Drain,
+    /// Begin to drain: another process, of this id, serves the same sockets.
+    HandOver(i32),
 }
 
 /// A process that serves.
@@ -79,6 +88,14 @@ impl Process {
     /// # Errors
     /// When the configuration cannot be put into force, or an address cannot be bound.
     pub fn start(loaded: Loaded) -> Result<Self, StartError> {
+        Self::start_with(loaded, Activated::default())
+    }
+
+    /// The same with sockets that somebody else has opened.
+    ///
+    /// # Errors
+    /// As those of [`Process::start`]; and when a process that runs does not hand over.
+    pub fn start_with(loaded: Loaded, given: Activated) -> Result<Self, StartError> {
         let config = loaded.config.clone();
         let workers = config.listen.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -94,46 +111,38 @@ impl Process {
         let alarm = Alarm::new(orders.clone());
         let drain = Drain::new();
         let gateway = Arc::new(Gateway::new(state));
+        let mut options = options(&config).map_err(|finding| BuildError(vec![finding]))?;
 
-        let options = Arc::new(options(&config).map_err(|finding| BuildError(vec![finding]))?);
-        let sockets = listen::bind(&options, workers).map_err(system(format!("listen on {}", config.listen.address)))?;
-        let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.listen.address);
-        let admin = match &config.admin {
-            Some(admin) => Some(admin::bind(admin).map_err(system(format!("listen on {} (admin)", admin.address)))?),
-            None => None,
-        };
-        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+        // Only now, when nothing but the sockets is missing: until the last word the process before this one serves alone.
+        let (before, handed) = steward.block_on(look(&config))?;
+        let sockets = Sockets::gather(&config, given, handed, workers)?;
+        options.address = sockets.address;
+        let options = Arc::new(options);
         // Set once: there is one listener.
         let _ = gateway.counters.set(options.counters.clone());
         let _ = gateway.drain.set(drain.clone());
 
-        for (worker, socket) in sockets.into_iter().enumerate() {
-            let (options, gateway, drain, alarm) = (options.clone(), gateway.clone(), drain.clone(), alarm.clone());
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
-            spawn(format!("core-{worker}"), move || {
-                let _guard = alarm.guard();
-                runtime.block_on(async move {
-                    let listener = match tokio::net::TcpListener::from_std(socket) {
-                        Ok(listener) => listener,
-                        Err(error) => return alarm.ring(&format!("a listener could not be used ({error})")),
-                    };
-                    listen::serve(listener, options, gateway, drain, worker).await;
-                });
-            })?;
-        }
-        let steward_gateway = gateway.clone();
-        let self_orders = orders.clone();
-        let steward_alarm = alarm.clone();
+        let shares = Sockets::shares(&sockets.data, workers).map_err(system("share the sockets out"))?;
+        serve(shares, &options, &gateway, &drain, &alarm)?;
+        let address = sockets.address;
+        let admin = sockets.admin.as_ref().and_then(|admin| admin.local_addr().ok());
+        let after = before.as_ref().and_then(Before::id);
+        let (told, outcome) = std::sync::mpsc::channel();
+        let (steward_gateway, self_orders, steward_alarm) = (gateway.clone(), orders.clone(), alarm.clone());
         let steward = spawn("steward".into(), move || {
             let _guard = steward_alarm.guard();
             steward.block_on(
                 Steward { loaded, lasting, gateway: steward_gateway, drain, options, orders: self_orders, watcher }
-                    .run(inbox, admin),
+                    .run(inbox, sockets, before, told),
             );
         })?;
-        tracing::info!(%address, admin = admin_address.map(tracing::field::display), workers, "serving");
-        Ok(Self { address, admin: admin_address, gateway, orders, alarm, steward: Some(steward) })
+        let mut process = Self { address, admin, gateway, orders, alarm, steward: Some(steward) };
+        if let Err(error) = outcome.recv().unwrap_or_else(|_| Err(std::io::Error::other("the steward has failed"))) {
+            let _ = process.join();
+            return Err(system("take over")(error));
+        }
+        tracing::info!(%address, admin = admin.map(tracing::field::display), workers, after, "serving");
+        Ok(process)
     }
 
     /// Where clients connect.
@@ -187,6 +196,51 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
     std::thread::Builder::new().name(name).spawn(run).map_err(system("start a thread"))
 }
 
+/// Who serves so far, if this process is to take over, and on which sockets.
+async fn look(config: &Config) -> Result<(Option<Before>, Handed), StartError> {
+    let Some(path) = &config.listen.handover else { return Ok((None, Handed::default())) };
+    let found = match Place::at(path) {
+        Ok(place) => Before::look(place).await,
+        Err(error) => Err(error),
+    };
+    let (before, handed) = found.map_err(system(format!("take over at {}", path.display())))?;
+    Ok((Some(before), handed))
+}
+
+/// Starts a core for each share of the sockets, and waits until all of them accept.
+fn serve(
+    shares: Vec<Vec<TcpListener>>,
+    options: &Arc<listen::Options>,
+    gateway: &Arc<Gateway>,
+    drain: &Drain,
+    alarm: &Alarm,
+) -> Result<(), StartError> {
+    let (up, is_up) = std::sync::mpsc::channel();
+    let workers = shares.len();
+    for (worker, share) in shares.into_iter().enumerate() {
+        let (options, gateway, drain, alarm, up) = (options.clone(), gateway.clone(), drain.clone(), alarm.clone(), up.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
+        spawn(format!("core-{worker}"), move || {
+            let _guard = alarm.guard();
+            runtime.block_on(async move {
+                let listeners: std::io::Result<Vec<_>> = share.into_iter().map(tokio::net::TcpListener::from_std).collect();
+                let listeners = match listeners {
+                    Ok(listeners) => listeners,
+                    Err(error) => return alarm.ring(&format!("a listener could not be used ({error})")),
+                };
+                let _ = up.send(());
+                let each = |listener| listen::serve(listener, options.clone(), gateway.clone(), drain.clone(), worker);
+                join_all(listeners.into_iter().map(each)).await;
+            });
+        })?;
+    }
+    drop(up);
+    if is_up.iter().take(workers).count() < workers {
+        return Err(system("serve")(std::io::Error::other("a core has no listener; the log has more")));
+    }
+    Ok(())
+}
+
 /// Compiled components outlive the process, in the user's own cache folder.
 fn aot_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -238,95 +292,6 @@ fn options(config: &Config) -> Result<listen::Options, Finding> {
         tls: tls.map(Arc::new),
         ..listen::Options::new(listen.address)
     })
-}
-
-/// Everything that is nobody's request.
-struct Steward {
-    loaded: Loaded,
-    lasting: Arc<Lasting>,
-    gateway: Arc<Gateway>,
-    drain: Drain,
-    options: Arc<listen::Options>,
-    orders: mpsc::UnboundedSender<Order>,
-    watcher: Option<Watcher>,
-}
-
-impl Steward {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>, admin: Option<std::net::TcpListener>) {
-        if let Some(socket) = admin {
-            let key = self.loaded.config.admin.as_ref().and_then(|admin| admin.key.as_ref()).and_then(|key| key.resolve().ok());
-            let (gateway, orders) = (self.gateway.clone(), self.orders.clone());
-            let serving = admin::serve(socket, gateway, key, Box::new(move || drop(orders.send(Order::Reload))));
-            self.drain.spawn_detached(serving);
-        }
-        let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
-        let pools = move || gateway.state().pools.values().cloned().collect();
-        self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
-        let mut signals = Signals::new();
-        loop {
-            let order = tokio::select! {
-                order = inbox.recv() => order.unwrap_or(Order::Drain),
-                order = signals.next() => order,
-            };
-            match order {
-                Order::Reload => {
-                    self.reload().await;
-                    changed.notify_one();
-                    // What is to be watched may have changed with the configuration.
-                    if let Some(watcher) = &self.watcher {
-                        watcher.watch(&watched(&self.loaded, &self.gateway.state().config));
-                    }
-                }
-                Order::Drain => break,
-            }
-        }
-        self.watcher = None;
-        self.gateway.begin_drain();
-        let grace = self.gateway.state().config.listen.drain.get();
-        tracing::info!(?grace, "draining");
-        self.drain.begin();
-        let drained = tokio::select! {
-            drained = self.drain.wait(grace) => drained,
-            () = signals.again() => self.drain.wait(Duration::ZERO).await,
-        };
-        tracing::info!(cut = drained.cut, "drained");
-    }
-
-    async fn reload(&mut self) {
-        let config = match &self.loaded.path {
-            Some(path) => match config::load(path) {
-                Ok(loaded) => {
-                    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                    loaded.config
-                }
-                Err(report) => return self.gateway.reload_failed(report.to_string()),
-            },
-            None => self.loaded.config.clone(),
-        };
-        // The file's own address was judged when it was read; the one that is listened on is another until the next start.
-        if let Some(reason) = opens_to_all(&config, self.options.address) {
-            return self.gateway.reload_failed(reason);
-        }
-        if let Some(tls) = &self.options.tls
-            && let Err(error) = tls.reload()
-        {
-            tracing::error!(%error, "the certificate before it stays");
-        }
-        let before = self.gateway.state();
-        let differs =
-            config.listen != before.config.listen || config.admin != before.config.admin || config.log != before.config.log;
-        if differs {
-            tracing::warn!("[listen], [admin] and [log] take effect at the next start; everything else is in force now");
-        }
-        // Compiling takes milliseconds to seconds, and this thread answers the administrator.
-        let (lasting, runtime) = (self.lasting.clone(), tokio::runtime::Handle::current());
-        let building = move || runtime.block_on(State::build(&lasting, config, Some(&before)));
-        match tokio::task::spawn_blocking(building).await {
-            Ok(Ok(state)) => self.gateway.swap(state),
-            Ok(Err(error)) => self.gateway.reload_failed(error.to_string()),
-            Err(error) => self.gateway.reload_failed(format!("building it failed: {error}")),
-        }
-    }
 }
 
 /// Would this configuration let in whoever reaches an address that is not this machine's own? (The administrator's key is read once,

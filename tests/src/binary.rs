@@ -49,21 +49,27 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, Strin
 }
 
 impl Binary {
-    pub(crate) fn serve(folder: Folder, keys: BTreeMap<String, String>, environment: &[(&str, &str)], before: &str) -> Self {
+    pub(crate) fn serve(
+        folder: Folder,
+        keys: BTreeMap<String, String>,
+        environment: &[(&str, &str)],
+        before: &str,
+        (stdin, stdout): (Stdio, Stdio),
+    ) -> Self {
         // The shell becomes the binary, so that its id is the binary's.
         let mut child = Command::new("sh")
             .args(["-c", &format!("{before}\nexec \"$0\" serve --config \"$1\"")])
             .arg(executable())
             .arg(folder.config())
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (log.clone(), child.stderr.take().expect("it is piped"));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().expect("nobody panics with it").push(line);
             }
@@ -77,14 +83,17 @@ impl Binary {
         let mut found = None;
         let _ = within(crate::SOON, || {
             found = lines().iter().find_map(serving);
-            // Whatever it has to say of its end, it has said.
             (found.is_some() || child.try_wait().is_ok_and(|ended| ended.is_some())).then_some(())
         });
-        let (address, admin) = found.unwrap_or_else(|| {
-            std::thread::sleep(Duration::from_millis(100));
+        if found.is_none() {
             let _ = child.kill();
-            panic!("the binary does not serve:\n{}", lines().join("\n"))
-        });
+            let status = child.wait();
+            // What it had to say is read to its end before it is judged: it may have served for a moment.
+            let _ = reader.join();
+            found = lines().iter().find_map(serving);
+            assert!(found.is_some(), "the binary does not serve ({status:?}):\n{}", lines().join("\n"));
+        }
+        let (address, admin) = found.expect("it was looked for");
         Self { folder, child, log, door: Door { address, admin, keys } }
     }
 

@@ -11,7 +11,10 @@ mod plugin;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 
 use pointsman::config;
 use pointsman::identity::Keys;
@@ -239,14 +242,31 @@ impl Host {
 
     /// Starts the real binary, with these variables in its environment.
     pub fn spawn_with(self, environment: &[(&str, &str)]) -> Binary {
-        self.folder.write(Folder::CONFIG, self.text().as_bytes());
-        Binary::serve(self.folder, self.keys, environment, "")
+        self.launch(environment, "", (Stdio::null(), Stdio::null()))
     }
 
     /// Starts the real binary after a line of the shell, such as `ulimit -n 100`.
     pub fn spawn_after(self, line: &str) -> Binary {
+        self.launch(&[], line, (Stdio::null(), Stdio::null()))
+    }
+
+    /// Starts the real binary with one socket or two that were opened for it, as systemd passes them: with these names.
+    pub fn spawn_activated(self, names: &str, sockets: Vec<TcpListener>) -> Binary {
+        let count = sockets.len().to_string();
+        let mut sockets = sockets.into_iter().map(|socket| Stdio::from(OwnedFd::from(socket)));
+        let (first, second) = (sockets.next(), sockets.next());
+        assert!(sockets.next().is_none(), "a shell is given two");
+        // The shell, which becomes the binary, puts them where systemd does.
+        self.launch(
+            &[("LISTEN_FDS", &count), ("LISTEN_FDNAMES", names)],
+            "export LISTEN_PID=$$; exec 3<&0 4<&1 </dev/null >/dev/null",
+            (first.unwrap_or_else(Stdio::null), second.unwrap_or_else(Stdio::null)),
+        )
+    }
+
+    fn launch(self, environment: &[(&str, &str)], before: &str, files: (Stdio, Stdio)) -> Binary {
         self.folder.write(Folder::CONFIG, self.text().as_bytes());
-        Binary::serve(self.folder, self.keys, &[], line)
+        Binary::serve(self.folder, self.keys, environment, before, files)
     }
 }
 

@@ -115,11 +115,13 @@ impl FaultLink {
         lock(&self.sky.next).push_back(weather);
     }
 
-    /// Closes the connections that are open, whatever passes on them; those that come are none of its concern.
-    pub fn cut(&self) {
-        for client in lock(&self.sky.clients).values() {
+    /// Closes the connections that are open, whatever passes on them, and says how many; those that come are none of its concern.
+    pub fn cut(&self) -> usize {
+        let clients = lock(&self.sky.clients);
+        for client in clients.values() {
             let _ = client.shutdown(Shutdown::Both);
         }
+        clients.len()
     }
 
     /// How many connections there were.

@@ -135,6 +135,11 @@ impl FakeUpstream {
         self.shared.active.load(Ordering::SeqCst)
     }
 
+    /// How many faults its answers have met so far.
+    pub fn faults(&self) -> usize {
+        self.shared.faults.load(Ordering::SeqCst)
+    }
+
     /// How many bytes of answers' bodies have been sent, as far as the system has taken them.
     pub fn sent(&self) -> usize {
         self.shared.sent.load(Ordering::SeqCst)

@@ -7,10 +7,15 @@ use std::process::ExitCode;
 use super::{WRONG_INPUT, failed, log};
 use crate::config::{self, Finding};
 use crate::gateway::state::BuildError;
-use crate::process::{Process, StartError};
+use crate::process::{Activated, Process, StartError};
 
 /// Serves `file` until SIGTERM or SIGINT.
 pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
+    // First, while no other thread reads the environment.
+    let given = match Activated::from_environment() {
+        Ok(given) => given,
+        Err(error) => return failed(err, WRONG_INPUT, &error),
+    };
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -32,7 +37,7 @@ pub fn serve(file: &Path, err: &mut dyn Write) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match Process::start(loaded) {
+    match Process::start_with(loaded, given) {
         Ok(process) => {
             let _ = process.gateway().log.set(lost);
             match process.wait_for_signal() {

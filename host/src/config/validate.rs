@@ -18,6 +18,9 @@ use super::{Config, Duration, suggest};
 mod entries;
 mod upstream;
 
+/// The system allows 107 bytes; the name that a socket is made under has a few more.
+const MAX_SOCKET_PATH: usize = 100;
+
 /// Collects faults, each placed at a path of the document.
 struct Check<'a> {
     config: &'a Config,
@@ -128,6 +131,18 @@ impl Check<'_> {
             ("max_connections_per_address", listen.max_connections_per_address),
         ] {
             self.not_zero(&["listen", name], count == 0, "64");
+        }
+        if let Some(path) = &listen.handover
+            && (path.as_os_str().len() > MAX_SOCKET_PATH || path.file_name().is_none())
+        {
+            self.error(
+                &["listen", "handover"],
+                format!(
+                    "{} is no path for a Unix socket: at most {MAX_SOCKET_PATH} bytes, and a file's name at its end",
+                    path.display()
+                ),
+                "write a shorter one, such as \"/run/pointsman/handover.sock\"",
+            );
         }
         if let Some(tls) = &listen.tls {
             let files = [("certificate", Some(&tls.certificate)), ("key", Some(&tls.key)), ("client_ca", tls.client_ca.as_ref())];

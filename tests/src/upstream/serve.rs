@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) opened: AtomicUsize,
     /// Requests that are being answered.
     pub(super) active: AtomicUsize,
+    /// Faults that answers have met.
+    pub(super) faults: AtomicUsize,
     /// Bytes of answers' bodies that the system has taken.
     pub(super) sent: AtomicUsize,
     pub(super) stopped: AtomicBool,
@@ -103,6 +105,7 @@ impl Shared {
                 self.write(stream, framed.then_some(shape), now, portion)?;
                 sent += now.len();
                 rest = later;
+                self.faults.fetch_add(1, Ordering::SeqCst);
                 match fault {
                     Fault::Cut => return Ok(false),
                     Fault::Reset => {
