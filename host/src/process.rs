@@ -2,7 +2,8 @@
 //!
 //! One current-thread runtime per core, each with a listener (SO_REUSEPORT), upstream connections and plugin instances of
 //! its own; one more thread, the steward, for everything that is nobody's request: the admin listener, signals, watching
-//! files, building the next snapshot, asking upstreams how busy they are.
+//! files, building the next snapshot, asking upstreams how busy they are,
+//! looking at the pressure on them.
 //!
 //! What it does not do: it answers no request (`gateway`) and knows no protocol (`listen`).
 //!
@@ -25,8 +26,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::admin;
 use crate::config::reload::Watcher;
 use crate::config::{self, Config, Finding, Loaded};
-use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
+use crate::gateway::{Gateway, degrade};
 use crate::listen;
 use crate::listen::drain::Drain;
 use crate::upstream;
@@ -262,6 +263,7 @@ impl Steward {
         let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
         let pools = move || gateway.state().pools.values().cloned().collect();
         self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
+        self.drain.spawn_detached(degrade::run(self.gateway.clone()));
         let mut signals = Signals::new();
         loop {
             let order = tokio::select! {

@@ -32,6 +32,8 @@ pub struct ConcreteModel {
     pub kind: ModelKind,
     /// The models that answer where it does not, in this order.
     pub fallback: Vec<String>,
+    /// Whether it answers at all.
+    pub switch: Switch,
 }
 
 impl ConcreteModel {
@@ -46,6 +48,17 @@ impl ConcreteModel {
 pub struct VirtualModel {
     /// Concrete models, at least one. Without a routing plugin's choice the first.
     pub choose: Vec<String>,
+    /// Whether it answers at all.
+    pub switch: Switch,
+}
+
+/// On or off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// It answers.
+    pub enabled: bool,
+    /// The model that answers in its place where it does not.
+    pub substitute: Option<String>,
 }
 
 /// USD per million tokens.
@@ -82,6 +95,14 @@ impl Model {
         }
     }
 
+    /// Whether it is on, and who takes its place.
+    pub fn switch(&self) -> &Switch {
+        match self {
+            Self::Concrete(model) => &model.switch,
+            Self::Virtual(model) => &model.switch,
+        }
+    }
+
     /// The names to choose among, or `None` for a concrete model.
     pub fn choices(&self) -> Option<&[String]> {
         match self {
@@ -114,21 +135,31 @@ struct ModelTable {
     /// A virtual model: the concrete models that routing plugins choose among. Without a choice the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     choose: Option<Vec<String>>,
+    /// Whether the model answers. False: requests for it go to its `substitute`, and without one it is as if it were not there; a
+    /// choice that is off is not chosen. The admin API can say otherwise until the next start. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
+    /// The chat model that answers in its place while it is off, and, where that one is cheaper, while its provider is degraded to
+    /// `small`. A key that may not ask for a model is not answered by it either. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substitute: Option<String>,
 }
 
 impl TryFrom<ModelTable> for Model {
     type Error = Wrong;
 
     fn try_from(table: ModelTable) -> Result<Self, Wrong> {
-        match table {
-            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None, fallback: None } => {
-                Ok(Self::Virtual(VirtualModel { choose }))
+        let ModelTable { provider, name, price, kind, fallback, choose, enabled, substitute } = table;
+        let switch = Switch { enabled: enabled.unwrap_or(true), substitute };
+        match (choose, provider) {
+            (Some(choose), None) if name.is_none() && price.is_none() && kind.is_none() && fallback.is_none() => {
+                Ok(Self::Virtual(VirtualModel { choose, switch }))
             }
-            ModelTable { choose: Some(_), .. } => Err(Wrong::new(
-                "a model that has `choose` is virtual and has nothing else",
+            (Some(_), _) => Err(Wrong::new(
+                "a model that has `choose` is virtual and has nothing else but `enabled` and `substitute`",
                 "leave only `choose`, or remove it and keep `provider` and `name`",
             )),
-            ModelTable { provider: Some(provider), name, price, kind, fallback, .. } => {
+            (None, Some(provider)) => {
                 let built_in = provider == BUILT_IN;
                 let name = match name {
                     Some(name) => name,
@@ -138,9 +169,10 @@ impl TryFrom<ModelTable> for Model {
                     }
                 };
                 let kind = kind.unwrap_or(if built_in { ModelKind::Embedding } else { ModelKind::Chat });
-                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind, fallback: fallback.unwrap_or_default() }))
+                let fallback = fallback.unwrap_or_default();
+                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind, fallback, switch }))
             }
-            ModelTable { provider: None, .. } => Err(Wrong::new(
+            (None, None) => Err(Wrong::new(
                 "`provider` is missing",
                 "add `provider = \"…\"` and `name = \"…\"`, or `choose = [\"…\"]` for a virtual model",
             )),
@@ -150,16 +182,22 @@ impl TryFrom<ModelTable> for Model {
 
 impl From<Model> for ModelTable {
     fn from(model: Model) -> Self {
+        let Switch { enabled, substitute } = model.switch().clone();
+        let enabled = (!enabled).then_some(false);
         match model {
-            Model::Concrete(ConcreteModel { provider, name, price, kind, fallback }) => Self {
+            Model::Concrete(ConcreteModel { provider, name, price, kind, fallback, switch: _ }) => Self {
                 provider: Some(provider),
                 name: Some(name),
                 price,
                 kind: Some(kind),
                 fallback: (!fallback.is_empty()).then_some(fallback),
                 choose: None,
+                enabled,
+                substitute,
             },
-            Model::Virtual(VirtualModel { choose }) => Self { choose: Some(choose), ..Self::default() },
+            Model::Virtual(VirtualModel { choose, switch: _ }) => {
+                Self { choose: Some(choose), enabled, substitute, ..Self::default() }
+            }
         }
     }
 }

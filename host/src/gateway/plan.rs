@@ -65,11 +65,12 @@ fn by_default(course: &Course, request: &ChatRequest) -> Vec<Attempt> {
     let models = &course.exchange.state.models;
     let Some(first) = models.choices(request.model()).first().copied() else { return Vec::new() };
     // A key that may not ask for a model is not answered by it either, unless it asks for a choice that has it.
-    let fallback = first.fallback.iter().filter(|name| course.exchange.may_choose(name)).filter_map(|name| models.chat(name));
+    let may_answer = |name: &&Arc<str>| models.is_on(name) && course.exchange.may_choose(name);
+    let fallback = first.fallback.iter().filter(may_answer).filter_map(|name| models.chat(name));
     std::iter::once(first).chain(fallback).map(|model| attempt(course, model, request, None, None)).collect()
 }
 
-fn attempt(
+pub(super) fn attempt(
     course: &Course,
     model: &Model,
     request: &ChatRequest,

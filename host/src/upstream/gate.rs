@@ -89,6 +89,17 @@ impl Gate {
         (state.limit.get(), state.running, state.waiting)
     }
 
+    /// The share of its line that is taken by others than batch, and how many of them were sent away so far.
+    pub fn pressed(&self) -> (f32, u64) {
+        const URGENT: [usize; 2] = [Priority::Realtime as usize, Priority::Interactive as usize];
+        let waiting: usize = {
+            let state = self.lock();
+            URGENT.iter().flat_map(|lane| &state.lanes[*lane]).map(|tenant| tenant.line.len()).sum()
+        };
+        let shed = URGENT.iter().map(|lane| self.shed[*lane].get()).sum();
+        (waiting as f32 / self.settings.queue.max(1) as f32, shed)
+    }
+
     /// A pass, at once or after a wait.
     ///
     /// # Errors

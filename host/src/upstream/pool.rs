@@ -376,6 +376,16 @@ impl Pool {
         self.endpoints.iter().any(|endpoint| !than.iter().any(|known| Arc::ptr_eq(known, endpoint)))
     }
 
+    /// Does an endpoint wait for the one request that decides whether it is in service again?
+    pub fn awaits_probe(&self, now: Instant) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.breaker.awaits_probe(now))
+    }
+
+    /// May no endpoint have another request?
+    pub fn is_full(&self) -> bool {
+        self.settings.in_flight.is_some_and(|limit| self.endpoints.iter().all(|endpoint| endpoint.in_flight() >= limit))
+    }
+
     /// The pool as plugins see it.
     pub fn view(&self) -> View {
         let now = Instant::now();
