@@ -275,6 +275,39 @@ impl Cache {
 mod tests {
     use super::*;
 
+    /// What is kept for those who have no other answer is nobody else's hit, exact or near.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_old_is_found_by_who_asks_for_it() {
+        let minute = Duration::from_secs(60);
+        let settings = Settings { memory: 1 << 20, ttl: minute, stale_for: minute, max_entry: 1 << 10, max_near: 10 };
+        let cache = Cache::new(settings);
+        let (key, partition) = (key::KeyBuilder::new("t").exact(), key::KeyBuilder::new("t").partition());
+        let entry = |stale| Entry {
+            answer: Bytes::from_static(b"x"),
+            text: Some("how are you".into()),
+            model: "m".into(),
+            prompt: None,
+            created_at: 0,
+            stored: Instant::now(),
+            ttl: minute,
+            stale,
+            vector_bytes: 0,
+            hits: AtomicU32::new(0),
+        };
+        let found = |cache: &Cache| {
+            let near = cache.near(&partition, &[1.0, 0.0], "how are you", 0.9);
+            (cache.exact(&key).is_some(), near.is_some(), cache.stale(&key).is_some())
+        };
+        cache.fill(key, entry(minute), Some((partition, &[1.0, 0.0])));
+        assert_eq!(found(&cache), (true, true, true));
+        tokio::time::advance(minute).await;
+        assert_eq!(found(&cache), (false, false, true));
+        let shorter = cache.under(Settings { stale_for: Duration::ZERO, ..settings }).unwrap();
+        assert_eq!(found(&shorter), (false, false, false), "a reload counts for what is there");
+        tokio::time::advance(minute).await;
+        assert_eq!(found(&cache), (false, false, false));
+    }
+
     #[test]
     fn entries_outlive_settings_that_go_with_them() {
         let before = Settings {

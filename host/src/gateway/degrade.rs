@@ -55,7 +55,7 @@ struct Watch {
     shown: Level,
 }
 
-/// The level of each pool, by the provider's name.
+/// The level of each pool that is not at `full`, by the provider's name.
 #[derive(Debug)]
 pub struct Levels(BTreeMap<String, Level>);
 
@@ -126,7 +126,6 @@ impl Degrade {
     /// Puts the levels in force, and tells the log of those that have changed.
     fn show(&self, watched: &mut Watched) {
         let pinned = watched.pinned;
-        let mut has_changed = false;
         for (provider, watch) in &mut watched.pools {
             let level = pinned.unwrap_or(watch.ladder.level());
             if level == watch.shown {
@@ -140,14 +139,10 @@ impl Degrade {
                 tracing::info!(provider, before, now, pressure, "answers are degraded less: {why}");
             }
             watch.shown = level;
-            has_changed = true;
         }
-        let is_set = self.levels.load().is_some();
-        if has_changed || (is_set && watched.pools.is_empty()) {
-            let levels: BTreeMap<_, _> = watched.pools.iter().map(|(name, watch)| (name.clone(), watch.shown)).collect();
-            let is_degraded = levels.values().any(|level| *level > Level::Full);
-            self.levels.store(is_degraded.then(|| Arc::new(Levels(levels))));
-        }
+        let degraded = watched.pools.iter().filter(|(_, watch)| watch.shown > Level::Full);
+        let levels: BTreeMap<_, _> = degraded.map(|(name, watch)| (name.clone(), watch.shown)).collect();
+        self.levels.store((!levels.is_empty()).then(|| Arc::new(Levels(levels))));
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {

@@ -490,6 +490,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn batch_is_no_pressure() {
+        let gate = gate(1, 4);
+        let _held = gate.try_enter().unwrap();
+        let who = tenant("a");
+        let mut waiting = Vec::new();
+        for (lane, pressed) in [
+            (Priority::Batch, (0.0, 0)),
+            (Priority::Interactive, (0.25, 0)),
+            (Priority::Realtime, (0.5, 0)),
+            (Priority::Batch, (0.5, 0)),
+            (Priority::Batch, (0.5, 0)),
+            // The batch that waits makes room, and then there is none.
+            (Priority::Interactive, (0.75, 0)),
+            (Priority::Interactive, (1.0, 0)),
+            (Priority::Interactive, (1.0, 1)),
+        ] {
+            let mut enters = Box::pin(gate.enter(lane, &who, soon()));
+            let _ = futures_util::poll!(&mut enters);
+            waiting.push(enters);
+            assert_eq!(gate.pressed(), pressed, "{lane:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_waits_too_long_or_leaves_is_out_of_the_line() {
         let gate = gate(1, 10);
         let held = gate.try_enter().unwrap();

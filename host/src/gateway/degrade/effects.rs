@@ -95,15 +95,24 @@ pub(in crate::gateway) fn before(course: &mut Course, request: &ChatRequest, pla
         let first = plan.attempts.first().map(|first| (first.model.clone(), first.pool.name().to_owned()));
         plan.attempts.retain(|attempt| is_asked(&attempt.pool, Level::Shed));
         match (plan.attempts.first(), first) {
-            (None, Some((_, pool))) => {
-                course.degraded(Level::Shed);
-                return Err(shed(course, &pool));
-            }
+            (None, Some((_, pool))) => return Err(shed(course, &pool)),
             (Some(left), Some((first, _))) if left.model != first => course.degraded(Level::Shed),
             _ => {}
         }
     }
     Ok(None)
+}
+
+/// Does the pool get this request, for which there is no plan?
+///
+/// # Errors
+/// It does not.
+pub(in crate::gateway) fn admit(course: &mut Course, pool: &Pool) -> Result<(), Error> {
+    let level = course.levels.as_ref().map_or(Level::Full, |levels| levels.of(pool));
+    if course.priority == Priority::Batch && level >= Level::Shed && !pool.awaits_probe(Instant::now()) {
+        return Err(shed(course, pool.name()));
+    }
+    Ok(())
 }
 
 /// After it was run: where it came to nothing, what there was before is better.
@@ -174,7 +183,8 @@ fn rate(model: &Model) -> Option<f64> {
     model.price.map(|price| price.input + price.output)
 }
 
-fn shed(course: &Course, provider: &str) -> Error {
+fn shed(course: &mut Course, provider: &str) -> Error {
+    course.degraded(Level::Shed);
     // It will not be over before.
     let hold = course.exchange.state.config.degrade.as_ref().map_or(Duration::from_secs(1), |degrade| degrade.hold.get());
     let message = format!("The provider `{provider}` takes no requests of priority batch just now. Try again later.");
