@@ -270,8 +270,8 @@ impl Gateway {
         let found = if keys.look_up { key::look_up(course, request, keys, &cache).await } else { None };
         course.done(Stage::Lookup);
         course.record.cache = CacheOutcome::Miss;
-        if found.is_none() && keys.look_up {
-            course.keep_stale(&cache, &keys.exact);
+        if found.is_none() {
+            course.stale = key::stale(course, keys, &cache);
         }
         let (outcome, entry, score) = found?;
         let reply = reply::cached(course, request, &entry, score)?;

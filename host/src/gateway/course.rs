@@ -34,7 +34,7 @@ pub(super) struct Course {
     pub(super) priority: Priority,
     /// What each pool is at; none where all are at `full`.
     pub(super) levels: Option<Arc<Levels>>,
-    /// What there is for this very request, too old to be served but where there is nothing better.
+    /// What was answered to this very request, too long ago to be served but where there is nothing better.
     pub(super) stale: Option<Arc<cache::Entry>>,
     /// The level that has made the answer another one.
     pub(super) degraded: Option<Level>,

@@ -201,6 +201,13 @@ pub(super) async fn look_up(
     Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.score)))
 }
 
+/// The answer to this very request whose time is over: better than an error, or than one request more where there are too many.
+pub(super) fn stale(course: &Course, keys: &Keys, cache: &Cache) -> Option<Arc<Entry>> {
+    let (look_up, now) = (keys.look_up && !cache.stale_for().is_zero(), course.exchange.received_at);
+    let is_wanted = |entry: &Arc<Entry>| keys.spares || keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    look_up.then(|| cache.stale(&keys.exact)).flatten().filter(is_wanted)
+}
+
 async fn confirmed(
     course: &mut Course,
     request: &Arc<ChatRequest>,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cached` | a client's wish for something newer than what is cached is not a reason to go upstream |
 //! | `small` | where there is a choice, the dearer models of the pool are passed over |
-//! | `stale` | what was cached for this very request is served after its time |
+//! | `stale` | what was cached for this very request is served after its time; at every level it is where there is an error else |
 //! | `shed` | the pool gets no batch |
 //!
 //! Each touches only requests that would otherwise go to the pool: a hit is a hit, and another pool that is better off answers. A
@@ -20,7 +20,6 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::Levels;
-use crate::cache::{Cache, ExactKey};
 use crate::config::Priority;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
@@ -46,13 +45,6 @@ impl Course {
     pub(in crate::gateway) fn spared(&mut self, is_wanted: bool) {
         if !is_wanted {
             self.degraded(Level::Cached);
-        }
-    }
-
-    /// Notes what there is for this very request, however old, where it may come to that.
-    pub(in crate::gateway) fn keep_stale(&mut self, cache: &Cache, key: &ExactKey) {
-        if self.levels.as_ref().is_some_and(|levels| levels.any(Level::Stale)) {
-            self.stale = cache.stale(key);
         }
     }
 
@@ -83,10 +75,8 @@ pub(in crate::gateway) fn before(course: &mut Course, request: &ChatRequest, pla
     small(course, request, plan, &levels, now);
     let is_asked = |pool: &Pool, level| levels.of(pool) < level || pool.awaits_probe(now);
     let is_spared = plan.attempts.iter().all(|attempt| levels.of(&attempt.pool) >= Level::Stale);
-    if !is_spared {
-        course.stale = None;
-    }
-    if plan.attempts.first().is_some_and(|first| !is_asked(&first.pool, Level::Stale))
+    if is_spared
+        && plan.attempts.first().is_some_and(|first| !is_asked(&first.pool, Level::Stale))
         && let Some(reply) = course.stale(request)
     {
         return Ok(Some(reply));
