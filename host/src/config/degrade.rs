@@ -22,16 +22,17 @@ pub struct Degrade {
     /// From here on the cheaper models answer where there is a choice: of a virtual model's, or a model's `substitute`.
     /// Default 0.7.
     pub small: f64,
-    /// From here on an answer of the cache whose time is over, to the very same request, is better than none. Default 0.8.
+    /// From here on an answer of the cache whose time is over, to the very same request, is served and nobody is asked. In the place of
+    /// an error it is at every level. Default 0.8.
     pub stale: f64,
-    /// From here on requests of the priority `batch` are refused. Default 0.9.
+    /// From here on requests of the priority `batch` are refused, where no `fallback` takes them. Default 0.9.
     pub shed: f64,
     /// A level is left when pressure has been below this share of its threshold for `hold`. Above 0, at most 1. Default 0.7.
     pub leave: f64,
     /// How long pressure must have been low before a level is left, one at a time. Default 10s.
     pub hold: Duration,
-    /// How long after its `cache.ttl` an answer may still be served, at the level `stale`. It takes its room in `cache.memory` until
-    /// then. What a plugin has given a time of its own is not kept beyond that. Default 1h; 0s: never.
+    /// How long after its `cache.ttl` an answer may still be served so. It takes its room in `cache.memory` until then. What a plugin
+    /// has given a time of its own is not kept beyond that. Default 1h (0s: never).
     pub stale_for: Duration,
 }
 

@@ -472,10 +472,12 @@ mod tests {
     async fn who_fails_is_left_alone_and_comes_back_by_one_request() {
         let pool = pool(3, None);
         pool.endpoints[0].failed(Instant::now(), None);
-        assert_eq!(shares(&pool, 20)[0], 0);
+        assert_eq!((shares(&pool, 20)[0], pool.awaits_probe(Instant::now())), (0, false));
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(pool.awaits_probe(Instant::now()));
         let mut first = choose(&pool, ANY).unwrap();
         assert!(Arc::ptr_eq(first.endpoint(), &pool.endpoints[0]), "probation comes first");
+        assert!(!pool.awaits_probe(Instant::now()));
         assert_eq!(shares(&pool, 20)[0], 1, "and is that one request");
         pool.endpoints[0].answered(Instant::now(), true);
         first.decided();
@@ -514,8 +516,9 @@ mod tests {
         let tried = [first.endpoint().clone()];
         let second = choose(&pool, Ask { avoid: &tried, ..ANY }).unwrap();
         assert!(!Arc::ptr_eq(first.endpoint(), second.endpoint()));
-        assert_eq!(choose(&pool, ANY).err(), Some(Busy::Full));
+        assert_eq!((choose(&pool, ANY).err(), pool.is_full()), (Some(Busy::Full), true));
         drop(first);
+        assert!(!pool.is_full());
         assert!(choose(&pool, ANY).is_ok());
         assert_eq!(choose(&pool, Ask { avoid: &pool.endpoints, ..ANY }).err(), Some(Busy::NoOther));
     }

@@ -1,7 +1,7 @@
 //! A model that is switched off: its substitute answers, or it is as if it were not there.
 
 use serde_json::{Value, json};
-use tests::{FakeUpstream, Host, Running, eventually};
+use tests::{FakeUpstream, Host, Plugin, Running, eventually};
 
 const MODELS: &str = "[models.old]\nprovider = \"fake\"\nname = \"old-1\"\nenabled = false\nsubstitute = \"newer\"\n\
      [models.newer]\nprovider = \"fake\"\nname = \"newer-1\"\nsubstitute = \"small\"\n\
@@ -114,6 +114,18 @@ fn the_administrator_switches_and_a_reload_does_not_switch_back() {
     assert_eq!(host.tell("/api/models/none", &json!({ "enabled": false })).status, 404);
     for wrong in [json!({}), json!({ "enabled": "no" }), json!({ "enabled": true, "more": 1 })] {
         assert_eq!(host.tell("/api/models/old", &wrong).status, 400, "{wrong}");
+    }
+}
+
+/// A plugin that does not know of it names a model that is off.
+#[test]
+fn a_plan_that_names_it_is_carried_out_as_far_as_it_can_be() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).section(MODELS).plugin(Plugin::puppet().set("deadline = \"500ms\"")).start();
+    for (targets, expect) in [(json!(["old"]), "newer"), (json!(["gone"]), "small")] {
+        let plan = json!({ "plan": { "targets": targets } });
+        let answer = host.ask("hi").model("auto").puppet("route", plan).send();
+        assert_eq!(answer.header("x-pointsman-model"), Some(expect), "{}", answer.text());
     }
 }
 

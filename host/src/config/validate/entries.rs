@@ -140,6 +140,9 @@ impl Check<'_> {
                 );
             }
         }
+        if self.document.has(&["degrade", "stale_for"]) && !self.document.has(&["cache"]) {
+            self.warning(&["degrade", "stale_for"], "there is no cache to keep answers in", "add [cache], or remove it");
+        }
         self.not_zero(&["degrade", "hold"], degrade.hold.is_zero(), "\"10s\"");
     }
 
