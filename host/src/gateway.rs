@@ -206,10 +206,10 @@ impl Gateway {
             return Ok(stale);
         }
         let answer = self.run(course, &plan).await;
-        let answer = match effects::after(course, &request, answer) {
-            Ok(answer) => answer,
-            Err(instead) => return instead,
-        };
+        if let Some(stale) = effects::after(course, &request, &answer) {
+            return Ok(stale);
+        }
+        let answer = answer?;
         // What takes the place of an answer is not kept as one.
         let is_first = plan.attempts.first().is_some_and(|first| first.model == answer.model);
         let keys = keys.filter(|_| is_first && course.degraded.is_none());

@@ -105,20 +105,17 @@ pub(in crate::gateway) fn admit(course: &mut Course, pool: &Pool) -> Result<(), 
     Ok(())
 }
 
-/// After it was run: where it came to nothing, what there was before is better.
+/// After it was run: where it came to nothing, what is old is better.
 pub(in crate::gateway) fn after(
     course: &mut Course,
     request: &ChatRequest,
-    answer: Result<upstream::Reply, Error>,
-) -> Result<upstream::Reply, Result<Reply, Error>> {
-    let has_failed = match &answer {
+    answer: &Result<upstream::Reply, Error>,
+) -> Option<Reply> {
+    let has_failed = match answer {
         Ok(answer) => answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS,
         Err(error) => *error.source() != Source::Downstream,
     };
-    match has_failed.then(|| course.stale(request)).flatten() {
-        Some(stale) => Err(Ok(stale)),
-        None => answer.map_err(Err),
-    }
+    has_failed.then(|| course.stale(request)).flatten()
 }
 
 /// Passes over the models that another one is cheaper than, of those that may answer as well.
