@@ -48,6 +48,7 @@ pub use exchange::Exchange;
 use key::Keys;
 use reply::Reply;
 use state::State;
+pub use switches::NoModel;
 
 /// What answers requests.
 pub struct Gateway {
@@ -77,10 +78,6 @@ pub struct Reloads {
     /// Why the last one could not; none if it could.
     pub last_failure: Option<String>,
 }
-
-/// There is no model of that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoModel;
 
 /// What a path and method ask for.
 enum Operation {
@@ -131,26 +128,6 @@ impl Gateway {
             reloads.done += 1;
             reloads.last_failure = None;
         });
-    }
-
-    /// Switches a model on or off, or leaves that to the configuration again, for the exchanges that begin from now on.
-    ///
-    /// # Errors
-    /// There is no such model.
-    pub fn switch(&self, model: &str, on: Option<bool>) -> Result<(), NoModel> {
-        let mut switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = State::clone(&self.state());
-        if state.models.get(model).is_none() {
-            return Err(NoModel);
-        }
-        match on {
-            Some(on) => _ = switched.insert(model.to_owned(), on),
-            None => _ = switched.remove(model),
-        }
-        tracing::warn!(model, on, "a model was switched; this lasts until the next start");
-        state.models.switch(&switched);
-        self.state.store(Arc::new(state));
-        Ok(())
     }
 
     /// The next snapshot could not be built; the running one stays.
@@ -240,9 +217,8 @@ impl Gateway {
             request = request.asking_for(&other)?;
         }
         course.exchange.asks_for(request.model());
-        if !course.exchange.state.models.is_on(request.model())
-            || course.exchange.state.models.choices(request.model()).is_empty()
-        {
+        let models = &course.exchange.state.models;
+        if !models.is_on(request.model()) || models.choices(request.model()).is_empty() {
             return Err(models::not_found(course, request.model(), "chat completions"));
         }
         course.meet_plugins(&request);

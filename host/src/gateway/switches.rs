@@ -8,8 +8,10 @@
 //! **Invariant:** who answers in another's place is on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use super::Gateway;
+use super::state::State;
 use crate::config;
 
 /// The switches of `[models]`.
@@ -83,6 +85,32 @@ impl Switches {
     /// Who would answer in its place.
     pub(super) fn substitute(&self, name: &str) -> Option<&str> {
         self.models.get(name)?.substitute.as_deref()
+    }
+}
+
+/// There is no model of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoModel;
+
+impl Gateway {
+    /// Switches a model on or off, or leaves that to the configuration again, for the exchanges that begin from now on.
+    ///
+    /// # Errors
+    /// There is no such model.
+    pub fn switch(&self, model: &str, on: Option<bool>) -> Result<(), NoModel> {
+        let mut switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = State::clone(&self.state());
+        if state.models.get(model).is_none() {
+            return Err(NoModel);
+        }
+        match on {
+            Some(on) => _ = switched.insert(model.to_owned(), on),
+            None => _ = switched.remove(model),
+        }
+        tracing::warn!(model, on, "a model was switched; this lasts until the next start");
+        state.models.switch(&switched);
+        self.state.store(Arc::new(state));
+        Ok(())
     }
 }
 
