@@ -117,7 +117,13 @@ fn keys(criterion: &mut Criterion) {
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Clean the rim and the pads with alcohol, then set the pads so that their front edge touches first."},"finish_reason":"stop"}],"usage":{"prompt_tokens":120,"completion_tokens":64,"total_tokens":184}}"#;
 
 fn cache() -> Cache {
-    Cache::new(Settings { memory: 256 << 20, ttl: Duration::from_secs(3_600), max_entry: 1 << 20, max_near: 20_000 })
+    Cache::new(Settings {
+        memory: 256 << 20,
+        ttl: Duration::from_secs(3_600),
+        stale_for: Duration::ZERO,
+        max_entry: 1 << 20,
+        max_near: 20_000,
+    })
 }
 
 fn entry(text: Option<&str>, vector_bytes: usize) -> Entry {
@@ -127,7 +133,9 @@ fn entry(text: Option<&str>, vector_bytes: usize) -> Entry {
         model: "small".into(),
         prompt: None,
         created_at: 1_700_000_000_000,
+        stored: tokio::time::Instant::now(),
         ttl: Duration::from_secs(3_600),
+        stale: Duration::ZERO,
         vector_bytes,
         hits: AtomicU32::new(0),
     }

@@ -1,6 +1,6 @@
 //! The administrator's listener: health, readiness, metrics, and the admin API. Off the hot path, so axum serves it.
 //!
-//! What it does not do: it changes nothing but what it is asked to (a reload, a purge); it never shows a secret.
+//! What it does not do: it changes nothing but what it is asked to (a reload, a purge, a switch); it never shows a secret.
 //!
 //! **Invariant:** /readyz says 503 from the moment a drain begins; /healthz says 200 as long as the process can answer.
 
@@ -61,9 +61,11 @@ pub async fn serve(
         .route("/metrics", get(metrics::metrics))
         .route("/api/plugins", get(api::plugins))
         .route("/api/models", get(api::models))
+        .route("/api/models/{*name}", post(api::switch))
         .route("/api/prompts", get(api::prompts))
         .route("/api/cache", get(api::cache))
         .route("/api/cache/purge", post(api::purge))
+        .route("/api/degrade", get(api::degrade).post(api::pin))
         .route("/api/reload", get(api::reload_status).post(api::reload))
         .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate))
         .layer(axum::middleware::from_fn(not_a_page));

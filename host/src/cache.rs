@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** an entry is found only under the tenant that stored it ([`key`] sees to that).
 //! **Invariant:** a near hit has passed the model's cut and every guard.
+//! **Invariant:** an entry whose time is over is found by [`Cache::stale`] alone, and so never as a near hit.
 
 pub mod index;
 pub mod key;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::dialect::answer::Answer;
 use crate::numbers::{Count, Exposition};
@@ -34,6 +36,8 @@ pub struct Settings {
     pub memory: u64,
     /// How long an entry is served.
     pub ttl: Duration,
+    /// How long it is kept after that, for those who have no other answer.
+    pub stale_for: Duration,
     /// Bytes of the largest answer that is kept.
     pub max_entry: usize,
     /// Entries of one partition that near hits are looked for in; 0: none.
@@ -53,8 +57,12 @@ pub struct Entry {
     pub prompt: Option<(String, String)>,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
+    /// The same moment, monotonic.
+    pub stored: Instant,
     /// How long it is served.
     pub ttl: Duration,
+    /// How long it is kept after that.
+    pub stale: Duration,
     /// Bytes of the vectors that go with it.
     pub vector_bytes: usize,
     /// How often it was served.
@@ -65,6 +73,12 @@ impl Entry {
     /// Seconds since it was stored.
     pub fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.created_at) / 1000
+    }
+
+    /// Is its time not over yet?
+    pub fn is_fresh(&self) -> bool {
+        // Without a second time the tier itself lets it go.
+        self.stale.is_zero() || self.stored.elapsed() < self.ttl
     }
 
     /// Memory that it takes, with the table's own.
@@ -127,7 +141,7 @@ impl Cache {
     /// The same entries under other settings; none where what is there does not go with them: it has another size, or is there for
     /// longer than it may be now. (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
     pub fn under(&self, settings: Settings) -> Option<Self> {
-        let Settings { memory, ttl, max_entry: _, max_near } = self.settings;
+        let Settings { memory, ttl, stale_for: _, max_entry: _, max_near } = self.settings;
         let lasts = if max_near > 0 { settings.ttl == ttl } else { settings.ttl >= ttl };
         let fits = settings.memory == memory && settings.max_near == max_near && lasts;
         fits.then(|| Self { settings, held: self.held.clone() })
@@ -136,6 +150,11 @@ impl Cache {
     /// How long an entry is served, where nobody says otherwise.
     pub fn ttl(&self) -> Duration {
         self.settings.ttl
+    }
+
+    /// How long an entry is kept after its time.
+    pub fn stale_for(&self) -> Duration {
+        self.settings.stale_for
     }
 
     /// Bytes of the largest answer that is kept.
@@ -150,9 +169,16 @@ impl Cache {
 
     /// The answer to the very same request.
     pub fn exact(&self, key: &ExactKey) -> Option<Arc<Entry>> {
-        let entry = self.held.memory.get(key)?;
+        let entry = self.held.memory.get(key).filter(|entry| entry.is_fresh())?;
         entry.served();
         Some(entry)
+    }
+
+    /// The answer to the very same request whose time is over, for whoever has no other.
+    pub fn stale(&self, key: &ExactKey) -> Option<Arc<Entry>> {
+        // A reload may have shortened what an entry was stored with.
+        let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(self.settings.stale_for);
+        self.held.memory.get(key).filter(may_be)
     }
 
     /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
@@ -249,9 +275,48 @@ impl Cache {
 mod tests {
     use super::*;
 
+    /// What is kept for those who have no other answer is nobody else's hit, exact or near.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_old_is_found_by_who_asks_for_it() {
+        let minute = Duration::from_secs(60);
+        let settings = Settings { memory: 1 << 20, ttl: minute, stale_for: minute, max_entry: 1 << 10, max_near: 10 };
+        let cache = Cache::new(settings);
+        let (key, partition) = (key::KeyBuilder::new("t").exact(), key::KeyBuilder::new("t").partition());
+        let entry = |stale| Entry {
+            answer: Bytes::from_static(b"x"),
+            text: Some("how are you".into()),
+            model: "m".into(),
+            prompt: None,
+            created_at: 0,
+            stored: Instant::now(),
+            ttl: minute,
+            stale,
+            vector_bytes: 0,
+            hits: AtomicU32::new(0),
+        };
+        let found = |cache: &Cache| {
+            let near = cache.near(&partition, &[1.0, 0.0], "how are you", 0.9);
+            (cache.exact(&key).is_some(), near.is_some(), cache.stale(&key).is_some())
+        };
+        cache.fill(key, entry(minute), Some((partition, &[1.0, 0.0])));
+        assert_eq!(found(&cache), (true, true, true));
+        tokio::time::advance(minute).await;
+        assert_eq!(found(&cache), (false, false, true));
+        let shorter = cache.under(Settings { stale_for: Duration::ZERO, ..settings }).unwrap();
+        assert_eq!(found(&shorter), (false, false, false), "a reload counts for what is there");
+        tokio::time::advance(minute).await;
+        assert_eq!(found(&cache), (false, false, false));
+    }
+
     #[test]
     fn entries_outlive_settings_that_go_with_them() {
-        let before = Settings { memory: 1 << 20, ttl: Duration::from_secs(60), max_entry: 1 << 10, max_near: 0 };
+        let before = Settings {
+            memory: 1 << 20,
+            ttl: Duration::from_secs(60),
+            stale_for: Duration::ZERO,
+            max_entry: 1 << 10,
+            max_near: 0,
+        };
         let near = Settings { max_near: 100, ..before };
         let longer = Duration::from_secs(90);
         for (before, after, stays) in [

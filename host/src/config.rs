@@ -10,6 +10,7 @@
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
 mod cascade;
+mod degrade;
 mod embedder;
 mod endpoint;
 mod finding;
@@ -33,12 +34,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cascade::{Cascade, SelfCheck};
+pub use degrade::Degrade;
 pub use embedder::Embedder;
 pub use endpoint::Endpoint;
 pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
-pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
+pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
 pub use schema::schema;
@@ -78,6 +80,8 @@ pub struct Config {
     pub examples: Map<Map<Vec<String>>>,
     /// The cache of answers. Absent: off.
     pub cache: Option<CacheConfig>,
+    /// How answers become simpler before they become errors. Absent: off.
+    pub degrade: Option<Degrade>,
     /// Who may call, by name; `pointsman key new NAME` prints an entry. Empty: everyone is the tenant "default".
     pub keys: Map<Key>,
 }

@@ -99,7 +99,9 @@ impl Kind {
             Self::ModelNotAllowed => (403, "model_not_allowed", "The key's `models` do not list this model."),
             Self::UnknownPath => (404, "unknown_path", "There is no such path."),
             Self::MethodNotAllowed => (405, "method_not_allowed", "The path has other methods; `allow` lists them."),
-            Self::ModelNotFound => (404, "model_not_found", "`[models]` has no model of that name for this operation."),
+            Self::ModelNotFound => {
+                (404, "model_not_found", "`[models]` has no model of that name for this operation, or it is switched off.")
+            }
             Self::PromptNotFound => (404, "prompt_not_found", "There is no prompt of that name, or no such version of it."),
             Self::PromptFailed => (400, "prompt_failed", "The prompt could not be rendered; a variable is missing, say."),
             Self::Rejected => {
@@ -116,9 +118,11 @@ impl Kind {
                 "upstream_broken",
                 "The endpoint's answer was cut short or could not be read. In a stream, after content was sent, this is an event with `error`.",
             ),
-            Self::Overloaded => {
-                (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows, or is left alone after failures.")
-            }
+            Self::Overloaded => (
+                503,
+                "overloaded",
+                "Every endpoint has as many requests as `in_flight` allows, too many wait for one, or all are left alone after failures; or the provider takes no batch just now (`degrade.shed`).",
+            ),
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")
             }

@@ -13,6 +13,7 @@
 mod body;
 mod continuation;
 mod course;
+pub mod degrade;
 mod embeddings;
 mod exchange;
 mod fill;
@@ -23,9 +24,11 @@ mod prompt;
 mod reply;
 mod run;
 pub mod state;
+mod switches;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use http::header::{CONTENT_ENCODING, HOST};
@@ -41,18 +44,24 @@ use crate::listen::{BodyError, Counters, Handler, Peer, RequestBody};
 use crate::record::{CacheOutcome, Numbers, Stage};
 pub use body::ReplyBody;
 use course::Course;
+use degrade::{Degrade, effects};
 pub use exchange::Exchange;
 use key::Keys;
 use reply::Reply;
 use run::Answered;
 use state::State;
+pub use switches::NoModel;
 
 /// What answers requests.
 pub struct Gateway {
     state: ArcSwap<State>,
     numbers: Numbers,
     reloads: Mutex<Reloads>,
+    /// Models that the administrator has switched on or off. Held while a snapshot is put into force.
+    switched: Mutex<BTreeMap<String, bool>>,
     draining: AtomicBool,
+    /// The levels of degradation.
+    pub degrade: Degrade,
     /// What the listener counts, for /metrics; set once it is bound.
     pub counters: OnceLock<Arc<Counters>>,
     /// The process's end, for exchanges that it cuts; set once there is a listener.
@@ -87,7 +96,9 @@ impl Gateway {
             state: ArcSwap::from_pointee(state),
             numbers: Numbers::default(),
             reloads: Mutex::default(),
+            switched: Mutex::default(),
             draining: AtomicBool::new(false),
+            degrade: Degrade::default(),
             counters: OnceLock::new(),
             drain: OnceLock::new(),
             log: OnceLock::new(),
@@ -100,8 +111,8 @@ impl Gateway {
     }
 
     /// Puts the next snapshot into force. Exchanges in flight keep theirs.
-    pub fn swap(&self, state: State) {
-        for problem in &state.problems {
+    pub fn swap(&self, mut state: State) {
+        for problem in &*state.problems {
             tracing::error!("the version before it stays in force: {problem}");
         }
         for problem in &state.prompt_problems {
@@ -109,7 +120,12 @@ impl Gateway {
         }
         let plugins: Vec<&str> = state.plugins.all().iter().map(|plugin| plugin.label()).collect();
         tracing::info!(plugins = plugins.join(", "), "reloaded");
-        self.state.store(Arc::new(state));
+        {
+            let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+            state.models.switch(&switched);
+            self.state.store(Arc::new(state));
+        }
+        self.degrade.changed();
         self.note(|reloads| {
             reloads.done += 1;
             reloads.last_failure = None;
@@ -164,10 +180,17 @@ impl Gateway {
         if let Some(hit) = self.lookup(course, &request, &keys).await {
             return Ok(hit);
         }
-        let plan = self.plan(course, &request).await?;
-        let answer = self.run(course, &request, plan).await?;
+        let mut plan = self.plan(course, &request).await?;
+        if let Some(stale) = effects::before(course, &request, &mut plan)? {
+            return Ok(stale);
+        }
+        let answer = self.run(course, &request, plan).await;
+        if let Some(stale) = effects::after(course, &request, answer.as_ref().map(|answer| answer.reply.status)) {
+            return Ok(stale);
+        }
+        let answer = answer?;
         // What takes the place of an answer is not kept as one.
-        let keys = keys.filter(|_| answer.storable);
+        let keys = keys.filter(|_| answer.storable && course.degraded.is_none());
         self.reply(course, &request, keys, answer).await
     }
 
@@ -185,19 +208,23 @@ impl Gateway {
     /// From bytes to a request. What it asks for must exist, and be allowed.
     async fn parse(&self, course: &mut Course, body: RequestBody) -> Result<Arc<ChatRequest>, Error> {
         let bytes = collect(course, body).await?;
-        let request = Arc::new(ChatRequest::parse(bytes)?);
+        let mut request = ChatRequest::parse(bytes)?;
         // A name as long as a body is no name; the log gets its beginning.
         course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
         course.record.streamed = request.stream();
-        course.exchange.asks_for(request.model());
         course.set_priority()?;
         course.may_use(request.model())?;
-        if course.exchange.state.models.choices(request.model()).is_empty() {
+        if let Some(other) = course.substitute(request.model()) {
+            request = request.asking_for(&other)?;
+        }
+        course.exchange.asks_for(request.model());
+        let models = &course.exchange.state.models;
+        if !models.is_on(request.model()) || models.choices(request.model()).is_empty() {
             return Err(models::not_found(course, request.model(), "chat completions"));
         }
         course.meet_plugins(&request);
         course.done(Stage::Parse);
-        Ok(request)
+        Ok(Arc::new(request))
     }
 
     /// A prompt's version and text, where the client or a plugin asks for one.
@@ -220,6 +247,9 @@ impl Gateway {
         let found = if keys.look_up { key::look_up(course, request, keys, &cache).await } else { None };
         course.done(Stage::Lookup);
         course.record.cache = CacheOutcome::Miss;
+        if found.is_none() {
+            course.stale = key::stale(course, keys, &cache);
+        }
         let (outcome, entry, score) = found?;
         let reply = reply::cached(course, request, &entry, score)?;
         course.record.cache = outcome;

@@ -12,6 +12,7 @@ pub mod embed;
 pub mod error;
 pub mod gateway;
 pub mod identity;
+pub mod limit;
 pub mod listen;
 pub mod numbers;
 pub mod plugin;

@@ -2,7 +2,8 @@
 //!
 //! One current-thread runtime per core, each with a listener (SO_REUSEPORT), upstream connections and plugin instances of
 //! its own; one more thread, the steward, for everything that is nobody's request: the admin listener, signals, watching
-//! files, building the next snapshot, asking upstreams how busy they are.
+//! files, building the next snapshot, asking upstreams how busy they are,
+//! looking at the pressure on them.
 //!
 //! What it does not do: it answers no request (`gateway`) and knows no protocol (`listen`).
 //!
@@ -30,8 +31,8 @@ use tokio::sync::mpsc;
 
 use crate::config::reload::Watcher;
 use crate::config::{Config, Finding, Loaded};
-use crate::gateway::Gateway;
 use crate::gateway::state::{BuildError, Lasting, State};
+use crate::gateway::Gateway;
 use crate::listen;
 use crate::listen::drain::Drain;
 pub use activation::Activated;

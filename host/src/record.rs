@@ -61,11 +61,13 @@ pub enum CacheOutcome {
     Exact,
     /// A request of the same meaning had been answered.
     Semantic,
+    /// The same request had been answered, too long ago, and there was nothing better.
+    Stale,
 }
 
 impl CacheOutcome {
     /// All, in the order of the counters.
-    pub const ALL: [Self; 5] = [Self::Off, Self::Bypass, Self::Miss, Self::Exact, Self::Semantic];
+    pub const ALL: [Self; 6] = [Self::Off, Self::Bypass, Self::Miss, Self::Exact, Self::Semantic, Self::Stale];
 
     /// The value of `x-pointsman-cache`, and the label.
     pub fn name(self) -> &'static str {
@@ -75,6 +77,7 @@ impl CacheOutcome {
             Self::Miss => "miss",
             Self::Exact => "exact",
             Self::Semantic => "semantic",
+            Self::Stale => "stale",
         }
     }
 }
@@ -88,6 +91,8 @@ pub struct Record {
     pub tenant: Option<Arc<str>>,
     /// The model that the client asked for.
     pub asked: String,
+    /// The same where that model was off, and another answered in its place.
+    pub substitute_for: Option<String>,
     /// The configured model that answered.
     pub model: Option<Arc<str>>,
     /// The endpoint that answered.
@@ -112,6 +117,8 @@ pub struct Record {
     pub reason: Option<String>,
     /// Names and values that plugins have set.
     pub labels: Vec<(String, String)>,
+    /// The level of degradation that made the answer another one than it would have been.
+    pub degraded: Option<&'static str>,
     /// Was the answer streamed?
     pub streamed: bool,
     /// Tries made upstream.
@@ -308,6 +315,7 @@ fn line(record: &Record) {
         prompt = record.prompt,
         plugins = record.plugins.join(","),
         reason = record.reason,
+        degraded = record.degraded,
         labels = labels.map(tracing::field::display),
         streamed = record.streamed,
         tries = record.tries,

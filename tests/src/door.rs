@@ -83,6 +83,12 @@ impl Door {
         assert!((200..300).contains(&status), "{path}: {status}");
     }
 
+    /// Posts JSON to a path of the admin API.
+    pub fn tell(&self, path: &str, body: &Value) -> Answer {
+        let request = request("POST", self.admin, path, body.to_string().as_bytes(), [].into_iter());
+        Connection::open(self.admin).exchange(&request).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
     /// The numbers as they are now.
     pub fn metrics(&self) -> Metrics {
         Metrics::parse(self.admin("/metrics").text())

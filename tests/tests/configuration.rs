@@ -95,6 +95,12 @@ fn the_whole_file_is_read_as_it_is_meant() {
         r#"{"short":"small","long":"large","limit":400,"since":"2025-01-02","nested":{"list":[1,2.5,true]}}"#
     );
     assert_eq!(config.models["auto"].choices().unwrap(), ["small", "large"]);
+    let off = config.models["large"].switch();
+    assert_eq!((off.enabled, off.substitute.as_deref()), (false, Some("small")));
+    let written = serde_json::to_value(&config.models).unwrap();
+    assert_eq!(serde_json::from_value::<config::Map<Model>>(written).unwrap(), config.models, "it is written as it is read");
+    let degrade = config.degrade.unwrap();
+    assert_eq!((degrade.stale, degrade.shed, degrade.hold.get().as_secs()), (0.8, 0.95, 30));
     let Model::Concrete(built_in) = &config.models["text embedding"] else { panic!("it is concrete") };
     assert!(built_in.is_built_in() && built_in.kind == ModelKind::Embedding);
     assert_eq!(config.cache.unwrap().semantic.unwrap().embedder, Embedder::BuiltIn);

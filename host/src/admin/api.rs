@@ -4,20 +4,29 @@
 //! |---|---|
 //! | `GET /api/plugins` | versions in force, and components that could not be loaded |
 //! | `GET /api/models` | models, pools and their endpoints |
+//! | `POST /api/models/NAME` | `{"enabled": false}` switches one off, `true` on; `null`: as the configuration says |
 //! | `GET /api/prompts` | prompts, versions, which is the default |
 //! | `GET /api/cache` | entries, bytes, hits |
 //! | `POST /api/cache/purge` | empties the cache |
+//! | `GET /api/degrade` | the level of each provider, the pressure on it, and what is pinned |
+//! | `POST /api/degrade` | `{"level": "small"}` pins a level for all of them; `"auto"`: as measured again |
 //! | `GET /api/reload` | how many reloads, and why the last one failed |
 //! | `POST /api/reload` | reads the configuration again |
 
 use axum::Json;
-use axum::extract::State as Shared;
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Admin;
+use crate::gateway::NoModel;
+use crate::gateway::degrade::View;
 use crate::gateway::models::Entry;
+use crate::limit::ladder::Level;
 use crate::plugin::hooks::Cause;
 use crate::upstream::breaker::Standing;
 use crate::upstream::endpoint::Endpoint;
@@ -61,11 +70,15 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         .models
         .names()
         .map(|(name, entry)| {
-            let what = match entry {
+            let mut what = match entry {
                 Entry::Upstream(model) => json!({ "provider": &*model.provider, "name": &*model.upstream_name }),
                 Entry::BuiltIn => json!({ "provider": "built-in" }),
                 Entry::Choice(choice) => json!({ "choose": choice.among.iter().map(|name| &**name).collect::<Vec<_>>() }),
             };
+            what["enabled"] = state.models.is_on(name).into();
+            if let Some(substitute) = state.models.substitute(name) {
+                what["substitute"] = substitute.into();
+            }
             (name.to_owned(), what)
         })
         .collect();
@@ -79,6 +92,27 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         })
         .collect();
     Json(json!({ "models": models, "providers": pools }))
+}
+
+/// What is to become of a model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Enabled {
+    #[serde(deserialize_with = "Option::deserialize")]
+    enabled: Option<bool>,
+}
+
+pub(super) async fn switch(Shared(admin): Shared<Admin>, Path(name): Path<String>, body: Bytes) -> Result<StatusCode, Refusal> {
+    let Enabled { enabled } = read(&body)?;
+    let switched = admin.gateway.switch(&name, enabled);
+    switched.map(|()| StatusCode::NO_CONTENT).map_err(|NoModel| (StatusCode::NOT_FOUND, "there is no such model\n".to_owned()))
+}
+
+type Refusal = (StatusCode, String);
+
+/// A body in JSON, whatever its `content-type` says.
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, format!("the body: {error}\n")))
 }
 
 /// `queue`: what the endpoint says of itself, where it is asked and answers.
@@ -118,6 +152,49 @@ pub(super) async fn purge(Shared(admin): Shared<Admin>) -> StatusCode {
         cache.purge();
     }
     StatusCode::NO_CONTENT
+}
+
+pub(super) async fn degrade(Shared(admin): Shared<Admin>) -> Json<Value> {
+    let (pinned, pools) = admin.gateway.degrade.view();
+    let pools: serde_json::Map<_, _> = pools
+        .into_iter()
+        .map(|(name, View { level, measured, pressure })| {
+            (name, json!({ "level": level, "measured": measured, "pressure": pressure.get(), "why": pressure.to_string() }))
+        })
+        .collect();
+    Json(json!({ "pinned": pinned, "providers": pools }))
+}
+
+/// A level, or `auto`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    level: Wish,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Auto {
+    Auto,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`level` is auto, full, cached, small, stale or shed")]
+enum Wish {
+    Measured(Auto),
+    Pinned(Level),
+}
+
+pub(super) async fn pin(Shared(admin): Shared<Admin>, body: Bytes) -> Result<StatusCode, Refusal> {
+    let level = match read::<Wanted>(&body)?.level {
+        Wish::Measured(Auto::Auto) => None,
+        Wish::Pinned(level) => Some(level),
+    };
+    if admin.gateway.state().config.degrade.is_none() {
+        return Err((StatusCode::CONFLICT, "the configuration has no [degrade]\n".to_owned()));
+    }
+    admin.gateway.degrade.pin(level);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn reload_status(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Admin;
 use crate::config::Priority;
+use crate::limit::ladder::Level;
 use crate::numbers::Exposition;
 use crate::plugin::Plugin;
 use crate::plugin::hooks::Cause;
@@ -57,6 +58,7 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         }
     }
     endpoints(&state.pools, &mut text);
+    degradation(&admin, &mut text);
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
     }
@@ -74,6 +76,25 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         text.counter("pointsman_log_lines_dropped_total", "Log lines that nobody took off in time.", &[], lines);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.finish())
+}
+
+/// Levels, and what they have changed; nothing where `[degrade]` is absent.
+fn degradation(admin: &Admin, text: &mut Exposition) {
+    let degrade = &admin.gateway.degrade;
+    let (_, pools) = degrade.view();
+    for (provider, view) in &pools {
+        let help = "How far answers of a provider's models are degraded: 0 full, 1 cached, 2 small, 3 stale, 4 shed.";
+        text.gauge("pointsman_degradation_level", help, &[("provider", provider)], f64::from(view.level as u8));
+    }
+    for (provider, view) in &pools {
+        let pressure = view.pressure.get().into();
+        text.gauge("pointsman_pressure", "The pressure on a provider, from 0 to 1.", &[("provider", provider)], pressure);
+    }
+    for level in Level::ALL.into_iter().skip(1).filter(|_| !pools.is_empty()) {
+        let count = degrade.counts[level as usize].get();
+        let help = "Exchanges whose answer was another one because of a level of degradation.";
+        text.counter("pointsman_degraded_total", help, &[("level", level.name())], count);
+    }
 }
 
 /// What endpoints say of themselves, where they are asked.

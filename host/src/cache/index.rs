@@ -82,8 +82,7 @@ impl Index {
     fn free(&mut self) -> Option<usize> {
         // A few looks per insert keep pace with entries that leave, without a walk through all of them.
         let count = self.entries.len();
-        let dead =
-            (0..count.min(16)).map(|step| (self.oldest + step) % count).find(|place| self.entries[*place].strong_count() == 0);
+        let dead = (0..count.min(16)).map(|step| (self.oldest + step) % count).find(|place| !lives(&self.entries[*place]));
         let place = match dead {
             None if count < self.capacity => return None,
             None => self.oldest % count,
@@ -156,8 +155,7 @@ impl Index {
     /// The best of these places, best first.
     fn ranked(&self, places: impl Iterator<Item = usize>, vector: &[f32]) -> Vec<(f32, usize)> {
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(CANDIDATES + 1);
-        let lives = |place: &usize| self.entries.get(*place).is_some_and(|entry| entry.strong_count() > 0);
-        for place in places.filter(lives) {
+        for place in places.filter(|place| self.entries.get(*place).is_some_and(lives)) {
             let row = self.full.get(place * self.dimensions..(place + 1) * self.dimensions).unwrap_or_default();
             let score = cosine(row, vector);
             if best.len() < CANDIDATES || best.last().is_some_and(|(last, _)| score > *last) {
@@ -168,6 +166,11 @@ impl Index {
         }
         best
     }
+}
+
+/// Is the entry still there, and its time not over?
+fn lives(entry: &Weak<Entry>) -> bool {
+    entry.upgrade().is_some_and(|entry| entry.is_fresh())
 }
 
 fn hash(text: &str) -> u64 {
@@ -201,6 +204,8 @@ mod tests {
     use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
+    use tokio::time::Instant;
+
     use super::*;
 
     fn entry(text: &str) -> Arc<Entry> {
@@ -210,7 +215,9 @@ mod tests {
             model: "m".into(),
             prompt: None,
             created_at: 0,
+            stored: Instant::now(),
             ttl: Duration::ZERO,
+            stale: Duration::ZERO,
             vector_bytes: 0,
             hits: AtomicU32::new(0),
         })

@@ -12,7 +12,7 @@ use super::{Entry, ExactKey};
 
 /// A place for entries.
 pub trait Tier: Send + Sync {
-    /// The entry under a key, unless its time is over.
+    /// The entry under a key, unless its time is over, and the one after that (`Entry::stale`).
     fn get(&self, key: &ExactKey) -> Option<Arc<Entry>>;
 
     /// Puts an entry under a key, in place of the one before.
@@ -31,6 +31,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::cache::key::KeyBuilder;
@@ -46,7 +47,9 @@ mod tests {
             model: "m".into(),
             prompt: None,
             created_at: 0,
+            stored: Instant::now(),
             ttl,
+            stale: Duration::ZERO,
             vector_bytes: 0,
             hits: AtomicU32::new(0),
         })

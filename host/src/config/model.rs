@@ -33,6 +33,8 @@ pub struct ConcreteModel {
     pub kind: ModelKind,
     /// The models that answer where it does not, in this order.
     pub fallback: Vec<String>,
+    /// Whether it answers at all.
+    pub switch: Switch,
 }
 
 impl ConcreteModel {
@@ -49,6 +51,17 @@ pub struct VirtualModel {
     pub choose: Vec<String>,
     /// Without a plugin's choice they answer in this order until one answers well enough.
     pub cascade: Option<Cascade>,
+    /// Whether it answers at all.
+    pub switch: Switch,
+}
+
+/// On or off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// It answers.
+    pub enabled: bool,
+    /// The model that answers in its place where it does not.
+    pub substitute: Option<String>,
 }
 
 /// USD per million tokens.
@@ -82,6 +95,14 @@ impl Model {
         match self {
             Self::Concrete(model) => Some(model),
             Self::Virtual(_) => None,
+        }
+    }
+
+    /// Whether it is on, and who takes its place.
+    pub fn switch(&self) -> &Switch {
+        match self {
+            Self::Concrete(model) => &model.switch,
+            Self::Virtual(model) => &model.switch,
         }
     }
 
@@ -121,25 +142,35 @@ struct ModelTable {
     /// doubt is dropped for the next one's. The last one's is not judged. Absent: the first one answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     cascade: Option<Cascade>,
+    /// Whether the model answers. False: requests for it go to its `substitute`, and without one it is as if it were not there; a
+    /// choice that is off is not chosen. The admin API can say otherwise until the next start. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
+    /// The chat model that answers in its place while it is off, and, where that one is cheaper, while its provider is degraded to
+    /// `small`. A key that may not ask for a model is not answered by it either. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substitute: Option<String>,
 }
 
 impl TryFrom<ModelTable> for Model {
     type Error = Wrong;
 
     fn try_from(table: ModelTable) -> Result<Self, Wrong> {
-        match table {
-            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None, fallback: None, cascade } => {
-                Ok(Self::Virtual(VirtualModel { choose, cascade }))
+        let ModelTable { provider, name, price, kind, fallback, choose, cascade, enabled, substitute } = table;
+        let switch = Switch { enabled: enabled.unwrap_or(true), substitute };
+        match (choose, provider) {
+            (Some(choose), None) if name.is_none() && price.is_none() && kind.is_none() && fallback.is_none() => {
+                Ok(Self::Virtual(VirtualModel { choose, cascade, switch }))
             }
-            ModelTable { choose: Some(_), .. } => Err(Wrong::new(
-                "a model that has `choose` is virtual and has nothing else but a `cascade`",
-                "leave only `choose` and `cascade`, or remove them and keep `provider` and `name`",
+            (Some(_), _) => Err(Wrong::new(
+                "a model that has `choose` is virtual and has nothing else but `cascade`, `enabled` and `substitute`",
+                "leave only those, or remove `choose` and keep `provider` and `name`",
             )),
-            ModelTable { cascade: Some(_), .. } => Err(Wrong::new(
+            (None, _) if cascade.is_some() => Err(Wrong::new(
                 "`cascade` is for a virtual model",
                 "move it to one that has `choose`, first the small model, last the large one",
             )),
-            ModelTable { provider: Some(provider), name, price, kind, fallback, .. } => {
+            (None, Some(provider)) => {
                 let built_in = provider == BUILT_IN;
                 let name = match name {
                     Some(name) => name,
@@ -149,9 +180,10 @@ impl TryFrom<ModelTable> for Model {
                     }
                 };
                 let kind = kind.unwrap_or(if built_in { ModelKind::Embedding } else { ModelKind::Chat });
-                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind, fallback: fallback.unwrap_or_default() }))
+                let fallback = fallback.unwrap_or_default();
+                Ok(Self::Concrete(ConcreteModel { provider, name, price, kind, fallback, switch }))
             }
-            ModelTable { provider: None, .. } => Err(Wrong::new(
+            (None, None) => Err(Wrong::new(
                 "`provider` is missing",
                 "add `provider = \"…\"` and `name = \"…\"`, or `choose = [\"…\"]` for a virtual model",
             )),
@@ -161,16 +193,22 @@ impl TryFrom<ModelTable> for Model {
 
 impl From<Model> for ModelTable {
     fn from(model: Model) -> Self {
+        let Switch { enabled, substitute } = model.switch().clone();
+        let enabled = (!enabled).then_some(false);
         match model {
-            Model::Concrete(ConcreteModel { provider, name, price, kind, fallback }) => Self {
+            Model::Concrete(ConcreteModel { provider, name, price, kind, fallback, switch: _ }) => Self {
                 provider: Some(provider),
                 name: Some(name),
                 price,
                 kind: Some(kind),
                 fallback: (!fallback.is_empty()).then_some(fallback),
+                enabled,
+                substitute,
                 ..Self::default()
             },
-            Model::Virtual(VirtualModel { choose, cascade }) => Self { choose: Some(choose), cascade, ..Self::default() },
+            Model::Virtual(VirtualModel { choose, cascade, switch: _ }) => {
+                Self { choose: Some(choose), cascade, enabled, substitute, ..Self::default() }
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn validate(config: &Config, document: &Document, faults: &mut Vec<Fa
     check.plugins();
     check.prompts_and_examples();
     check.cache();
+    check.degrade();
     check.keys();
 }
 

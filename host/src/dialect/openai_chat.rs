@@ -193,6 +193,15 @@ impl ChatRequest {
         Ok(edited)
     }
 
+    /// The same request for another model.
+    ///
+    /// # Errors
+    /// When it would be too large to be read.
+    pub fn asking_for(&self, model: &str) -> Result<Self, Invalid> {
+        let model = serde_json::Value::from(model).to_string();
+        Self::parse(self.document.splice(&[Splice::Set("model", model.into())]))
+    }
+
     /// The bytes for an upstream that calls the model `name`; with `logprobs` it is asked for them.
     pub fn to_upstream(&self, name: &str, logprobs: bool) -> Bytes {
         let model = serde_json::Value::from(name).to_string();

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::degrade::Levels;
 use super::models::Entry;
 use super::{Exchange, Gateway};
+use crate::cache;
 use crate::config::Priority;
 use crate::dialect::answer::Usage;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
+use crate::limit::ladder::Level;
 use crate::plugin::Plugin;
 use crate::plugin::bindings::types;
 use crate::plugin::hooks::Session;
@@ -29,6 +32,12 @@ pub(super) struct Course {
     pub(super) session: Option<Session>,
     /// Where it must wait for a provider.
     pub(super) priority: Priority,
+    /// What each pool is at; none where all are at `full`.
+    pub(super) levels: Option<Arc<Levels>>,
+    /// What was answered to this very request, too long ago to be served but where there is nothing better.
+    pub(super) stale: Option<Arc<cache::Entry>>,
+    /// The level that has made the answer another one.
+    pub(super) degraded: Option<Level>,
     gateway: Arc<Gateway>,
     since: Instant,
 }
@@ -36,7 +45,17 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Self {
         let (record, since, priority) = (exchange.record(), exchange.started, exchange.principal.priority);
-        Self { exchange: Arc::new(exchange), record, session: None, priority, gateway, since }
+        Self {
+            exchange: Arc::new(exchange),
+            record,
+            session: None,
+            priority,
+            levels: gateway.degrade.levels(),
+            stale: None,
+            degraded: None,
+            gateway,
+            since,
+        }
     }
 
     /// A stage is over, and the next one begins.
@@ -76,6 +95,14 @@ impl Course {
             format!("This key may not ask for `{model:.128}`. It may ask for: {allowed}."),
         )
         .about("model"))
+    }
+
+    /// The model that answers in the place of one that is off, if the client may ask for it.
+    pub(super) fn substitute(&mut self, model: &str) -> Option<String> {
+        let models = &self.exchange.state.models;
+        let other = models.resolve(model).filter(|other| *other != model && self.exchange.principal.may_use(other))?.to_owned();
+        self.record.substitute_for = Some(self.record.asked.clone());
+        Some(other)
     }
 
     /// From here on plugins may be asked.
@@ -189,5 +216,8 @@ impl Drop for Course {
         }
         self.record.labels = self.exchange.labels();
         self.gateway.numbers.book(&self.record);
+        if let Some(level) = self.degraded {
+            self.gateway.degrade.counts[level as usize].add(1);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::course::Course;
+use super::degrade::effects;
 use super::models::{self, Entry};
 use super::reply::{self, Reply};
 use crate::dialect::embeddings::{self, EmbeddingRequest};
@@ -39,6 +40,7 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
         Some(Entry::Upstream(model)) => {
             let body = request.to_upstream(&model.upstream_name);
             let (model, pool) = (model.name.clone(), model.pool.clone());
+            effects::admit(course, &pool)?;
             let attempt = Attempt { model, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
             from_upstream(course, attempt).await
         }

@@ -173,7 +173,8 @@ impl Surroundings for Exchange {
     fn may_choose(&self, name: &str) -> bool {
         // A key that may ask for a virtual model may get whatever the owner's plugins choose for it.
         let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
-        self.state.models.chat(name).is_some() && (self.may_use(name) || self.state.models.is_choice(&asked, name))
+        let models = &self.state.models;
+        models.chat(name).is_some_and(|model| self.may_use(&model.name) || models.is_choice(&asked, &model.name))
     }
 
     fn label(&self, name: &str) -> Option<String> {

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::Exchange;
 use super::course::Course;
@@ -77,12 +79,15 @@ impl Fill {
         if !answer.is_storable(self.choices) {
             return;
         }
-        let mut ttl = self.keys.ttl;
+        let (mut ttl, mut stale) = (self.keys.ttl, self.keys.stale);
         if self.keys.admit {
             let (Some((session, request)), Some(by)) = (&mut self.asks, &self.keys.by) else { return };
             match session.admit(by, request, &answer).await {
                 None => return,
-                Some(ms) => ttl = ttl.min(std::time::Duration::from_millis(u64::from(ms))),
+                Some(ms) if Duration::from_millis(u64::from(ms)) < ttl => {
+                    (ttl, stale) = (Duration::from_millis(u64::from(ms)), Duration::ZERO);
+                }
+                Some(_) => {}
             }
         }
         let near = match &self.keys.near {
@@ -98,7 +103,9 @@ impl Fill {
             model: self.model,
             prompt: self.prompt,
             created_at: self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64,
+            stored: Instant::now(),
             ttl,
+            stale,
             vector_bytes: near.as_ref().map_or(0, |(_, vector, _)| size_of_val(&**vector)),
             hits: AtomicU32::new(0),
         };

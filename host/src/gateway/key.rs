@@ -35,6 +35,8 @@ pub(super) struct Keys {
     pub(super) exact: ExactKey,
     pub(super) near: Option<Near>,
     pub(super) ttl: Duration,
+    /// How long after that it may be served to those who have no other answer.
+    pub(super) stale: Duration,
     pub(super) look_up: bool,
     pub(super) store: bool,
     /// Ask the plugin before the answer is stored.
@@ -43,6 +45,9 @@ pub(super) struct Keys {
     pub(super) by: Option<Arc<Plugin>>,
     /// Entries older than this many seconds are not served.
     max_age: Option<u64>,
+    /// They are: its pool is better spared than asked for something newer.
+    spares: bool,
+    no_cache: bool,
 }
 
 /// Where near hits are looked for. The text is embedded when the exact tier has nothing.
@@ -88,17 +93,23 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
             }
         }
     };
+    let own_time = key.as_ref().and_then(|key| key.ttl_ms).map(|ms| Duration::from_millis(u64::from(ms)));
+    let spares = course.spares(request);
     let wish = semantic(&cache, key.as_ref());
     let near = wish.and_then(|wish| near(course, request, key.as_ref(), wish));
     Ok(Some(Keys {
         exact: exact(course, request, key.as_ref()),
         near,
-        ttl: key.as_ref().and_then(|key| key.ttl_ms).map_or(cache.ttl(), |ms| Duration::from_millis(u64::from(ms))),
-        look_up: look_up && !wanted.no_cache,
+        ttl: own_time.unwrap_or(cache.ttl()),
+        // What a plugin has given its time is not kept beyond it.
+        stale: if own_time.is_none() { cache.stale_for() } else { Duration::ZERO },
+        look_up: look_up && (spares || !wanted.no_cache),
         store,
         admit: key.as_ref().is_some_and(|key| key.admit),
         by,
         max_age: wanted.max_age,
+        spares,
+        no_cache: wanted.no_cache,
     }))
 }
 
@@ -172,8 +183,10 @@ pub(super) async fn look_up(
     cache: &Cache,
 ) -> Option<(CacheOutcome, Arc<Entry>, Option<f32>)> {
     let now = course.exchange.received_at;
-    let is_fresh = |entry: &Entry| keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    let is_wanted = |entry: &Entry| !keys.no_cache && keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    let is_fresh = |entry: &Entry| keys.spares || is_wanted(entry);
     if let Some(entry) = cache.exact(&keys.exact).filter(|entry| is_fresh(entry)) {
+        course.spared(is_wanted(&entry));
         return Some((CacheOutcome::Exact, entry, None));
     }
     let near = keys.near.as_ref()?;
@@ -184,7 +197,15 @@ pub(super) async fn look_up(
         return None;
     }
     cache.served(&candidate);
+    course.spared(is_wanted(&candidate.entry));
     Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.score)))
+}
+
+/// The answer to this very request whose time is over: better than an error, or than one request more where there are too many.
+pub(super) fn stale(course: &Course, keys: &Keys, cache: &Cache) -> Option<Arc<Entry>> {
+    let (look_up, now) = (keys.look_up && !cache.stale_for().is_zero(), course.exchange.received_at);
+    let is_wanted = |entry: &Arc<Entry>| keys.spares || keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    look_up.then(|| cache.stale(&keys.exact)).flatten().filter(is_wanted)
 }
 
 async fn confirmed(

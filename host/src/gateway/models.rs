@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 use super::Exchange;
 use super::course::Course;
 use super::reply::{self, Reply};
+use super::switches::Switches;
 use crate::config::unit::Wrong;
 use crate::config::{self, Config, Finding};
 use crate::dialect;
@@ -27,6 +28,7 @@ use crate::upstream::pool::{self, Address, Metrics, Pool};
 use crate::upstream::provider;
 
 /// A model that an upstream serves.
+#[derive(Clone)]
 pub struct Model {
     /// Its name in `[models]`.
     pub name: Arc<str>,
@@ -45,6 +47,7 @@ pub struct Model {
 }
 
 /// An entry of `[models]`.
+#[derive(Clone)]
 pub enum Entry {
     /// Served upstream.
     Upstream(Model),
@@ -55,6 +58,7 @@ pub enum Entry {
 }
 
 /// A name that stands for several models.
+#[derive(Clone)]
 pub struct Choice {
     /// The models.
     pub among: Vec<Arc<str>>,
@@ -73,8 +77,11 @@ pub struct Cascade {
 }
 
 /// `[models]`.
-#[derive(Default)]
-pub struct Models(IndexMap<Arc<str>, Entry>);
+#[derive(Clone, Default)]
+pub struct Models {
+    entries: IndexMap<Arc<str>, Entry>,
+    switches: Switches,
+}
 
 impl Models {
     /// The models of a configuration, each with its pool.
@@ -91,12 +98,34 @@ impl Models {
             };
             Ok((name, entry))
         });
-        all(entries).map(Self)
+        let switches = Switches::new(config.models.iter());
+        Ok(Self { entries: all(entries)?, switches })
     }
 
     /// An entry by name.
     pub fn get(&self, name: &str) -> Option<&Entry> {
-        self.0.get(name)
+        self.entries.get(name)
+    }
+
+    /// The name itself where that model is on, else whoever answers in its place; none where nobody does.
+    pub fn resolve(&self, name: &str) -> Option<&str> {
+        let (name, _) = self.entries.get_key_value(name)?;
+        self.switches.resolve(name)
+    }
+
+    /// The model that the configuration names to take this one's place.
+    pub fn substitute(&self, name: &str) -> Option<&str> {
+        self.switches.substitute(name)
+    }
+
+    /// Is this model on?
+    pub fn is_on(&self, name: &str) -> bool {
+        self.switches.is_on(name)
+    }
+
+    /// On or off as the administrator says; the configuration decides about all others.
+    pub(super) fn switch(&mut self, said: &BTreeMap<String, bool>) {
+        self.switches.set(said);
     }
 
     /// What a name stands for: providers and their names for the models. Part of every cache key, so that an entry does not
@@ -108,26 +137,33 @@ impl Models {
         }
     }
 
-    /// A chat model that an upstream serves.
+    /// A chat model that an upstream serves, or the one that answers in its place.
     pub fn chat(&self, name: &str) -> Option<&Model> {
-        match self.0.get(name) {
+        if self.is_on(name) { self.concrete(name) } else { self.choices(name).first().copied() }
+    }
+
+    fn concrete(&self, name: &str) -> Option<&Model> {
+        match self.entries.get(name) {
             Some(Entry::Upstream(model)) if model.kind == config::ModelKind::Chat => Some(model),
             _ => None,
         }
     }
 
-    /// The models among which a client leaves the choice by asking for `name`.
+    /// The models among which a client leaves the choice by asking for `name`; none of them is off.
     pub fn choices(&self, name: &str) -> Vec<&Model> {
-        match self.0.get(name) {
-            Some(Entry::Choice(choice)) => choice.among.iter().filter_map(|name| self.chat(name)).collect(),
-            Some(Entry::Upstream(_)) => self.chat(name).into_iter().collect(),
+        let Some(name) = self.resolve(name) else { return Vec::new() };
+        match self.entries.get(name) {
+            Some(Entry::Choice(choice)) => {
+                choice.among.iter().filter(|name| self.is_on(name)).filter_map(|name| self.concrete(name)).collect()
+            }
+            Some(Entry::Upstream(_)) => self.concrete(name).into_iter().collect(),
             Some(Entry::BuiltIn) | None => Vec::new(),
         }
     }
 
     /// How the models that `name` stands for take turns, where its owner says so.
     pub fn cascade(&self, name: &str) -> Option<&Arc<Cascade>> {
-        match self.0.get(name) {
+        match self.entries.get(name) {
             Some(Entry::Choice(choice)) => choice.cascade.as_ref(),
             _ => None,
         }
@@ -135,7 +171,7 @@ impl Models {
 
     /// An entry that makes embeddings.
     pub fn embedding(&self, name: &str) -> Option<&Entry> {
-        self.0.get(name).filter(|entry| match entry {
+        self.entries.get(name).filter(|_| self.is_on(name)).filter(|entry| match entry {
             Entry::BuiltIn => true,
             Entry::Upstream(model) => model.kind == config::ModelKind::Embedding,
             Entry::Choice(_) => false,
@@ -144,7 +180,7 @@ impl Models {
 
     /// What a model costs.
     pub fn price(&self, name: &str) -> Option<Price> {
-        match self.0.get(name) {
+        match self.entries.get(name) {
             Some(Entry::Upstream(model)) => model.price,
             _ => None,
         }
@@ -152,12 +188,17 @@ impl Models {
 
     /// Is `model` one of the choices of the virtual model `name`?
     pub fn is_choice(&self, name: &str, model: &str) -> bool {
-        matches!(self.0.get(name), Some(Entry::Choice(choice)) if choice.among.iter().any(|choice| &**choice == model))
+        matches!(self.entries.get(name), Some(Entry::Choice(choice)) if choice.among.iter().any(|choice| &**choice == model))
     }
 
     /// All names, in the configuration's order.
     pub fn names(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.0.iter().map(|(name, entry)| (&**name, entry))
+        self.entries.iter().map(|(name, entry)| (&**name, entry))
+    }
+
+    /// Those that are answered, by the model itself or by another in its place.
+    fn offered(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.names().filter(|(name, _)| self.resolve(name).is_some())
     }
 }
 
@@ -285,14 +326,14 @@ fn address(endpoint: &config::Endpoint) -> Address {
 
 /// `GET /v1/models`: what this client may ask for.
 pub(super) fn list(course: &Course) -> Reply {
-    let models = course.exchange.state.models.names().filter(|(name, _)| course.exchange.principal.may_use(name));
+    let models = course.exchange.state.models.offered().filter(|(name, _)| course.exchange.principal.may_use(name));
     reply::json(dialect::embeddings::models(models.map(|(name, entry)| (name, owner(entry)))))
 }
 
 /// `GET /v1/models/NAME`.
 pub(super) fn one(course: &Course, name: &str) -> Result<Reply, Error> {
     let models = &course.exchange.state.models;
-    match models.get(name).filter(|_| course.exchange.principal.may_use(name)) {
+    match models.get(name).filter(|_| course.exchange.principal.may_use(name) && models.resolve(name).is_some()) {
         Some(entry) => Ok(reply::json(dialect::embeddings::model(name, owner(entry)).to_string().into())),
         None => Err(not_found(course, name, "anything")),
     }
@@ -315,14 +356,15 @@ pub(super) fn not_found(course: &Course, name: &str, purpose: &str) -> Error {
         Entry::Choice(_) => purpose != "embeddings",
     };
     let Exchange { state, principal, .. } = &*course.exchange;
-    let usable = state.models.names().filter(|(name, entry)| principal.may_use(name) && fits(entry));
+    let usable = state.models.offered().filter(|(name, entry)| principal.may_use(name) && fits(entry));
     let known: Vec<&str> = usable.map(|(name, _)| name).take(12).collect();
     let known = if known.is_empty() { "`[models]` has none".to_owned() } else { format!("there are {}", known.join(", ")) };
-    Error::downstream(
-        Kind::ModelNotFound,
-        format!("There is no model `{name:.128}` for {purpose}; {known}. GET /v1/models lists all."),
-    )
-    .about("model")
+    let is_off = principal.may_use(name) && state.models.get(name).is_some_and(fits);
+    let what = match is_off {
+        true => format!("The model `{name:.128}` is switched off, and no other may answer you in its place"),
+        false => format!("There is no model `{name:.128}` for {purpose}"),
+    };
+    Error::downstream(Kind::ModelNotFound, format!("{what}; {known}. GET /v1/models lists all.")).about("model")
 }
 
 /// A path's segment without its percent signs.

@@ -99,7 +99,8 @@ fn by_default(course: &Course, request: &ChatRequest) -> (Vec<Turn>, Option<Judg
     let mut turns: Vec<_> =
         choices.iter().map(|model| turn(course, model, request, judge.as_ref().filter(|_| model.name != last.name))).collect();
     // A key that may not ask for a model is not answered by it either, unless it asks for a choice that has it.
-    let fallback = last.fallback.iter().filter(|name| course.exchange.may_choose(name)).filter_map(|name| models.chat(name));
+    let may_answer = |name: &&Arc<str>| models.is_on(name) && course.exchange.may_choose(name);
+    let fallback = last.fallback.iter().filter(may_answer).filter_map(|name| models.chat(name));
     turns.extend(
         fallback
             .filter(|model| choices.iter().all(|choice| choice.name != model.name))
@@ -119,7 +120,7 @@ pub(super) fn target(course: &Course, request: &ChatRequest, target: &Target, ju
 }
 
 /// A model's turn; its answer is judged where there is a judge.
-fn turn(course: &Course, model: &Model, request: &ChatRequest, judge: Option<&Judge>) -> Turn {
+pub(super) fn turn(course: &Course, model: &Model, request: &ChatRequest, judge: Option<&Judge>) -> Turn {
     let asks = judge.is_some_and(Judge::wants_logprobs) && !request.wants_logprobs();
     let attempt = Attempt {
         model: model.name.clone(),

@@ -163,6 +163,12 @@ fn describe(course: &Course, headers: &mut HeaderMap) {
     if let Some(model) = &record.model {
         set(headers, "x-pointsman-model", model);
     }
+    if let Some(asked) = &record.substitute_for {
+        set(headers, "x-pointsman-substitute", asked);
+    }
+    if let Some(level) = record.degraded {
+        headers.insert("x-pointsman-degraded", HeaderValue::from_static(level));
+    }
     if record.cache != CacheOutcome::Off {
         headers.insert("x-pointsman-cache", HeaderValue::from_static(record.cache.name()));
     }

@@ -54,11 +54,12 @@ impl Lasting {
 }
 
 /// The snapshot.
+#[derive(Clone)]
 pub struct State {
     /// What it was built from.
     pub config: Config,
     /// Who may call.
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
     /// What may be asked for.
     pub models: Models,
     /// Pools by provider.
@@ -66,7 +67,7 @@ pub struct State {
     /// The plugins.
     pub plugins: Arc<PluginSet>,
     /// Components that could not be loaded; an older version serves in their place.
-    pub problems: Vec<LoadError>,
+    pub problems: Arc<[LoadError]>,
     /// The prompts.
     pub prompts: Option<Arc<Registry>>,
     /// Templates that could not be loaded.
@@ -80,7 +81,7 @@ pub struct State {
     /// The model inside pointsman, where `[models]` offers it.
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
-    pub examples: ExampleSets,
+    pub examples: Arc<ExampleSets>,
     /// The longest that an exchange may take.
     pub longest: Duration,
 }
@@ -143,18 +144,18 @@ impl State {
         let longest =
             config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
         Ok(Self {
-            keys,
+            keys: Arc::new(keys),
             models,
             pools,
             plugins: Arc::new(plugins),
-            problems,
+            problems: problems.into(),
             prompts,
             prompt_problems,
             cache,
             embedder,
             near_embedder,
             built_in,
-            examples,
+            examples: Arc::new(examples),
             longest,
             config,
         })

@@ -16,7 +16,7 @@ use super::sockets::Sockets;
 use super::{Order, opens_to_all, supervisor, watched};
 use crate::config::reload::Watcher;
 use crate::config::{self, Loaded};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, degrade};
 use crate::gateway::state::{Lasting, State};
 use crate::listen::drain::Drain;
 use crate::{admin, listen, upstream};
@@ -51,6 +51,7 @@ impl Steward {
         let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
         let pools = move || gateway.state().pools.values().cloned().collect();
         self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
+        self.drain.spawn_detached(degrade::run(self.gateway.clone()));
         self.drain.spawn_detached(supervisor::keep_alive());
         let mut signals = Signals::new();
         let took_over = match administrator.transpose() {

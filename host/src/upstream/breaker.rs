@@ -112,6 +112,11 @@ impl Breaker {
         }
     }
 
+    /// Does it wait for the one request that decides?
+    pub fn awaits_probe(&self, now: Instant) -> bool {
+        self.standing(now) == Standing::Probation && !self.probing.load(Ordering::Relaxed)
+    }
+
     /// The share of its usual requests that it is to get, above 0, up to 1.
     pub fn share(&self, now: Instant) -> f32 {
         let since = self.closed_at.load(Ordering::Relaxed);

@@ -89,6 +89,17 @@ impl Gate {
         (state.limit.get(), state.running, state.waiting)
     }
 
+    /// The share of its line that is taken by others than batch, and how many of them were sent away so far.
+    pub fn pressed(&self) -> (f32, u64) {
+        const URGENT: [usize; 2] = [Priority::Realtime as usize, Priority::Interactive as usize];
+        let waiting: usize = {
+            let state = self.lock();
+            URGENT.iter().flat_map(|lane| &state.lanes[*lane]).map(|tenant| tenant.line.len()).sum()
+        };
+        let shed = URGENT.iter().map(|lane| self.shed[*lane].get()).sum();
+        (waiting as f32 / self.settings.queue.max(1) as f32, shed)
+    }
+
     /// A pass, at once or after a wait.
     ///
     /// # Errors
@@ -476,6 +487,30 @@ mod tests {
         assert_eq!(all, mine);
         assert_eq!((gate.shed[Priority::Batch as usize].get(), gate.shed[Priority::Interactive as usize].get()), (2, 0));
         assert_eq!(gate.view(), (1, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batch_is_no_pressure() {
+        let gate = gate(1, 4);
+        let _held = gate.try_enter().unwrap();
+        let who = tenant("a");
+        let mut waiting = Vec::new();
+        for (lane, pressed) in [
+            (Priority::Batch, (0.0, 0)),
+            (Priority::Interactive, (0.25, 0)),
+            (Priority::Realtime, (0.5, 0)),
+            (Priority::Batch, (0.5, 0)),
+            (Priority::Batch, (0.5, 0)),
+            // The batch that waits makes room, and then there is none.
+            (Priority::Interactive, (0.75, 0)),
+            (Priority::Interactive, (1.0, 0)),
+            (Priority::Interactive, (1.0, 1)),
+        ] {
+            let mut enters = Box::pin(gate.enter(lane, &who, soon()));
+            let _ = futures_util::poll!(&mut enters);
+            waiting.push(enters);
+            assert_eq!(gate.pressed(), pressed, "{lane:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

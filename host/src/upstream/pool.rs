@@ -384,6 +384,16 @@ impl Pool {
         self.endpoints.iter().any(|endpoint| !than.iter().any(|known| Arc::ptr_eq(known, endpoint)))
     }
 
+    /// Does an endpoint wait for the one request that decides whether it is in service again?
+    pub fn awaits_probe(&self, now: Instant) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.breaker.awaits_probe(now))
+    }
+
+    /// May no endpoint have another request?
+    pub fn is_full(&self) -> bool {
+        self.settings.in_flight.is_some_and(|limit| self.endpoints.iter().all(|endpoint| endpoint.in_flight() >= limit))
+    }
+
     /// The pool as plugins see it.
     pub fn view(&self) -> View {
         let now = Instant::now();
@@ -470,10 +480,12 @@ mod tests {
     async fn who_fails_is_left_alone_and_comes_back_by_one_request() {
         let pool = pool(3, None);
         pool.endpoints[0].failed(Instant::now(), None);
-        assert_eq!(shares(&pool, 20)[0], 0);
+        assert_eq!((shares(&pool, 20)[0], pool.awaits_probe(Instant::now())), (0, false));
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(pool.awaits_probe(Instant::now()));
         let mut first = choose(&pool, ANY).unwrap();
         assert!(Arc::ptr_eq(first.endpoint(), &pool.endpoints[0]), "probation comes first");
+        assert!(!pool.awaits_probe(Instant::now()));
         assert_eq!(shares(&pool, 20)[0], 1, "and is that one request");
         pool.endpoints[0].answered(Instant::now(), true);
         first.decided();
@@ -512,8 +524,9 @@ mod tests {
         let tried = [first.endpoint().clone()];
         let second = choose(&pool, Ask { avoid: &tried, ..ANY }).unwrap();
         assert!(!Arc::ptr_eq(first.endpoint(), second.endpoint()));
-        assert_eq!(choose(&pool, ANY).err(), Some(Busy::Full));
+        assert_eq!((choose(&pool, ANY).err(), pool.is_full()), (Some(Busy::Full), true));
         drop(first);
+        assert!(!pool.is_full());
         assert!(choose(&pool, ANY).is_ok());
         assert_eq!(choose(&pool, Ask { avoid: &pool.endpoints, ..ANY }).err(), Some(Busy::NoOther));
     }

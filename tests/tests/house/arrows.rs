@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{files, read, root};
 
 const LEAVES: &[&str] = &["config", "dialect", "error", "numbers", "vector"];
-const SIBLINGS: &[&str] = &["cache", "embed", "identity", "plugin", "prompt", "record", "route", "upstream"];
+const SIBLINGS: &[&str] = &["cache", "embed", "identity", "limit", "plugin", "prompt", "record", "route", "upstream"];
 
 /// What a module of the host may use besides itself.
 fn may_use(module: &str) -> Vec<&'static str> {

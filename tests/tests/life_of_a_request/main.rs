@@ -10,3 +10,4 @@ mod pass_through;
 mod prompts;
 mod records;
 mod refusals;
+mod switches;

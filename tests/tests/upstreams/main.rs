@@ -5,6 +5,7 @@
 
 mod balance;
 mod continuation;
+mod degradation;
 mod gates;
 mod hedges;
 mod http_2;

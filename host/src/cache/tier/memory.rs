@@ -22,7 +22,7 @@ impl Expiry<ExactKey, Arc<Entry>> for OwnTime {
     // The clock type is part of moka's interface; it is not read here.
     #[allow(clippy::disallowed_types, reason = "moka's interface")]
     fn expire_after_create(&self, _: &ExactKey, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.ttl)
+        Some(entry.ttl + entry.stale)
     }
 
     #[allow(clippy::disallowed_types, reason = "moka's interface")]
@@ -33,7 +33,7 @@ impl Expiry<ExactKey, Arc<Entry>> for OwnTime {
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(entry.ttl)
+        Some(entry.ttl + entry.stale)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checks of `[plugins]`, `[prompts]`, `[examples]`, `[cache]` and `[keys]`.
+//! Checks of `[plugins]`, `[prompts]`, `[examples]`, `[cache]`, `[degrade]` and `[keys]`.
 //!
 //! Opens no component and renders no prompt: their own rooms do, and tell what they find.
 
@@ -120,6 +120,30 @@ impl Check<'_> {
                 "put the ONNX model there, or write \"built-in\"",
             );
         }
+    }
+
+    pub(super) fn degrade(&mut self) {
+        let Some(degrade) = &self.config.degrade else { return };
+        let levels = [("cached", degrade.cached), ("small", degrade.small), ("stale", degrade.stale), ("shed", degrade.shed)];
+        for (name, share) in levels.into_iter().chain([("leave", degrade.leave)]) {
+            if !(share > 0.0 && share <= 1.0) {
+                self.error(&["degrade", name], "this is a share above 0 and at most 1", "write one such as 0.8");
+            }
+        }
+        for pair in levels.windows(2) {
+            let [(before, low), (name, high)] = pair else { continue };
+            if high < low {
+                self.error(
+                    &["degrade", name],
+                    format!("this level comes after `{before}`, which is entered at {low}"),
+                    format!("write at least {low}"),
+                );
+            }
+        }
+        if self.document.has(&["degrade", "stale_for"]) && !self.document.has(&["cache"]) {
+            self.warning(&["degrade", "stale_for"], "there is no cache to keep answers in", "add [cache], or remove it");
+        }
+        self.not_zero(&["degrade", "hold"], degrade.hold.is_zero(), "\"10s\"");
     }
 
     pub(super) fn keys(&mut self) {

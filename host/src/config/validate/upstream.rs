@@ -196,6 +196,38 @@ impl Check<'_> {
                     self.cascade(name, model);
                 }
             }
+            self.substitute(name, model);
+        }
+    }
+
+    fn substitute(&mut self, name: &str, model: &Model) {
+        let config = self.config;
+        let Some(other) = &model.switch().substitute else { return };
+        let path = ["models", name, "substitute"];
+        if !self.exists("models", other, &path) {
+            return;
+        }
+        let concrete = |model: &ConcreteModel| model.kind == ModelKind::Chat;
+        let is_chat = |model: &Model| match model {
+            Model::Concrete(model) => concrete(model),
+            Model::Virtual(model) => model.choose.iter().filter_map(|name| config.models.get(name)?.concrete()).all(concrete),
+        };
+        if !is_chat(model) || config.models.get(other).is_some_and(|other| !is_chat(other)) {
+            self.error(
+                &path,
+                "only a chat model takes the place of one: vectors of two models are not of one space",
+                "name a chat model for a chat model",
+            );
+        }
+        // From one to the next, until there is none, or it is this one again. Others' circles are told at their own entries.
+        let mut next = Some(other);
+        for _ in 0..config.models.len() {
+            let Some(at) = next else { return };
+            if at == name {
+                let remedy = "remove one of them, so that the last has none";
+                return self.error(&path, format!("substitutes lead from {name:?} back to itself"), remedy);
+            }
+            next = config.models.get(at).and_then(|model| model.switch().substitute.as_ref());
         }
     }
 

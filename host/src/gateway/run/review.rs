@@ -32,7 +32,8 @@ impl Turns<'_> {
     /// Where a plugin refuses the request, or fails and must not be gone without.
     pub(super) async fn verdict(&mut self, turn: &Turn, reply: &mut Reply, began: Instant) -> Result<Verdict, Error> {
         match self.judge.clone() {
-            Some(Judge::Cascade(cascade)) if turn.judged => Ok(self.by_rules(&cascade, reply).await),
+            // Where no other model is left there is nothing to judge for.
+            Some(Judge::Cascade(cascade)) if turn.judged && !self.left.is_empty() => Ok(self.by_rules(&cascade, reply).await),
             Some(Judge::Plugin { by, review }) if review.answers || !reply.status.is_success() => {
                 self.by_plugin(&by, review, turn, reply, began).await
             }

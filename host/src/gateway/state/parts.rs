@@ -113,6 +113,7 @@ pub(super) fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: 
     let settings = crate::cache::Settings {
         memory: wanted.memory.bytes(),
         ttl: wanted.ttl.get(),
+        stale_for: config.degrade.as_ref().map_or(std::time::Duration::ZERO, |degrade| degrade.stale_for.get()),
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
     };
