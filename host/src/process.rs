@@ -261,7 +261,7 @@ impl Steward {
         }
         let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
         let pools = move || gateway.state().pools.values().cloned().collect();
-        self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
+        self.drain.spawn_detached(upstream::watch::run(pools, changed.clone()));
         let mut signals = Signals::new();
         loop {
             let order = tokio::select! {

@@ -26,10 +26,12 @@ pub mod holders;
 mod lanes;
 pub mod load;
 pub mod pool;
+pub mod probe;
 pub mod provider;
 pub mod retry;
-pub mod scrape;
+mod scrape;
 mod send;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -21,6 +21,7 @@ use crate::gateway::models::Entry;
 use crate::plugin::hooks::Cause;
 use crate::upstream::breaker::Standing;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Pool;
 
 pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
@@ -74,15 +75,15 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         .iter()
         .map(|(name, pool)| {
             let view = pool.view();
-            let each: Vec<Value> = pool.endpoints().iter().map(|endpoint| self::endpoint(endpoint)).collect();
+            let each: Vec<Value> = pool.endpoints().iter().map(|endpoint| self::endpoint(pool, endpoint)).collect();
             (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms, "each": each }))
         })
         .collect();
     Json(json!({ "models": models, "providers": pools }))
 }
 
-/// `queue`: what the endpoint says of itself, where it is asked and answers.
-fn endpoint(endpoint: &Endpoint) -> Value {
+/// `queue`: what the endpoint says of itself, where it is asked and answers. `probe`: how it is, where it is asked.
+fn endpoint(pool: &Pool, endpoint: &Endpoint) -> Value {
     let now = Instant::now();
     let standing = match endpoint.breaker.standing(now) {
         Standing::Closed => "closed",
@@ -91,7 +92,10 @@ fn endpoint(endpoint: &Endpoint) -> Value {
     };
     let queue = endpoint.gauges.get(now);
     let queue = queue.map(|report| json!({ "waiting": report.waiting, "running": report.running, "kv_usage": report.kv }));
-    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue })
+    let health = &endpoint.health;
+    let probe = pool.settings().probe.as_ref();
+    let probe = probe.map(|_| json!({ "healthy": !health.is_ill(), "failures": health.failures.get() }));
+    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe })
 }
 
 pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -57,6 +57,7 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         }
     }
     endpoints(&state.pools, &mut text);
+    probes(&state.pools, &mut text);
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
     }
@@ -97,6 +98,28 @@ fn endpoints(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
             "Times that an endpoint's own metrics could not be read.",
             &[("provider", provider), ("endpoint", endpoint.authority())],
             endpoint.gauges.failures.get(),
+        );
+    }
+}
+
+/// How endpoints are, where they are asked.
+fn probes(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
+    let asked = || pools.iter().filter(|(_, pool)| pool.settings().probe.is_some());
+    let all = || asked().flat_map(|(name, pool)| pool.endpoints().iter().map(move |endpoint| (name, endpoint)));
+    for (provider, endpoint) in all() {
+        text.gauge(
+            "pointsman_endpoint_healthy",
+            "0 while an endpoint is left alone because its probes fail.",
+            &[("provider", provider), ("endpoint", endpoint.authority())],
+            f64::from(u8::from(!endpoint.health.is_ill())),
+        );
+    }
+    for (provider, endpoint) in all() {
+        text.counter(
+            "pointsman_endpoint_probe_failures_total",
+            "Probes that an endpoint did not answer well.",
+            &[("provider", provider), ("endpoint", endpoint.authority())],
+            endpoint.health.failures.get(),
         );
     }
 }

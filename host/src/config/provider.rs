@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::unit::Wrong;
-use super::{Duration, Endpoint, Map, SecretOrString, SecretRef};
+use super::{Duration, Endpoint, Map, Probe, SecretOrString, SecretRef};
 
 /// A vendor's endpoints, and how to speak to them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,9 @@ pub struct Provider {
     /// When an endpoint that fails is left alone, and for how long.
     #[serde(default)]
     pub breaker: Breaker,
+    /// Asks endpoints how they are. Absent: only requests tell.
+    #[serde(default)]
+    pub probe: Option<Probe>,
     /// The share of endpoints in service below which all are asked: better one that may fail than few that drown. From 0 to 1.
     /// Default 0.25.
     #[serde(default = "default_panic")]

@@ -210,6 +210,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
         provider: protocol,
         endpoints: provider.endpoints.iter().map(address).collect(),
         metrics: provider.metrics.as_ref().map(|path| Metrics { path: path.clone(), interval: provider.metrics_interval.get() }),
+        probe: provider.probe.as_ref().map(Into::into),
         zone: zone.map(str::to_owned),
         affinity: match provider.affinity {
             config::Affinity::None => Rule::None,

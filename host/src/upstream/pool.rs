@@ -3,7 +3,7 @@
 //! Who may be asked is decided here: an endpoint whose breaker is open is left alone; one on probation gets the next request, and
 //! one at a time. Among those that may, `balance` chooses.
 //!
-//! What it does not do: it sends nothing, probes nothing and scrapes nothing.
+//! What it does not do: it sends nothing, and asks nobody how it is (`watch`).
 //!
 //! **Invariant:** a pool is never empty because of its own caution: where nothing else is left to try, all endpoints are asked.
 //! **Invariant:** a pool does not change but for its counters; a reload builds another one and takes over the endpoints
@@ -22,6 +22,7 @@ use super::endpoint::{Endpoint, Permit};
 use super::gate::{self, Gate};
 use super::hedge::{After, Begins};
 use super::holders::Holders;
+use super::probe;
 use super::provider::Provider;
 use super::retry::Budget;
 use crate::config;
@@ -93,6 +94,8 @@ pub struct Settings {
     pub endpoints: Vec<Address>,
     /// Where endpoints say how busy they are, and how often they are asked.
     pub metrics: Option<Metrics>,
+    /// How endpoints are asked how they are; none: nobody asks.
+    pub probe: Option<probe::Rules>,
     /// The zone that we are in ourselves.
     pub zone: Option<String>,
     /// Which requests go to the same endpoint.
@@ -129,6 +132,7 @@ impl Settings {
             provider,
             endpoints,
             metrics: None,
+            probe: None,
             zone: None,
             affinity: Rule::None,
             key: None,

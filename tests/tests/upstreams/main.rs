@@ -8,5 +8,6 @@ mod gates;
 mod hedges;
 mod http_2;
 mod pools;
+mod probes;
 mod timeouts;
 mod tls;

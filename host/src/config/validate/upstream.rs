@@ -135,7 +135,7 @@ impl Check<'_> {
         }
     }
 
-    /// Affinity and metrics.
+    /// Affinity, metrics and probes.
     fn balance(&mut self, name: &str, provider: &Provider) {
         let path = |field| ["providers", name, field];
         if http::HeaderName::from_bytes(provider.session_header.as_bytes()).is_err() {
@@ -143,13 +143,24 @@ impl Check<'_> {
         } else if self.document.has(&path("session_header")) && provider.affinity != Affinity::Session {
             self.warning(&path("session_header"), "nobody asks for sessions", "write `affinity = \"session\"`, or remove it");
         }
-        if let Some(metrics) = &provider.metrics
-            && (!metrics.starts_with('/') || metrics.parse::<http::uri::PathAndQuery>().is_err())
-        {
-            self.error(&path("metrics"), "this is no path", "write a path at the endpoint's host, such as \"/metrics\"");
+        if let Some(metrics) = &provider.metrics {
+            self.watched(&path("metrics"), metrics, &path("metrics_interval"), provider.metrics_interval);
         }
-        if provider.metrics_interval < Duration::from_millis(100) {
-            self.error(&path("metrics_interval"), "a server is asked at most ten times a second", "write at least \"100ms\"");
+        let Some(probe) = &provider.probe else { return };
+        let path = |field| ["providers", name, "probe", field];
+        self.watched(&path("path"), &probe.path, &path("interval"), probe.interval);
+        self.not_zero(&path("timeout"), probe.timeout.is_zero(), "\"2s\"");
+        self.not_zero(&path("healthy"), probe.healthy == 0, "2");
+        self.not_zero(&path("unhealthy"), probe.unhealthy == 0, "3");
+    }
+
+    /// What endpoints are asked again and again.
+    fn watched(&mut self, at: &[&str], path: &str, every: &[&str], interval: Duration) {
+        if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
+            self.error(at, "this is no path", "write a path at the endpoint's host, such as \"/metrics\" or \"/health\"");
+        }
+        if interval < Duration::from_millis(100) {
+            self.error(every, "a server is asked at most ten times a second", "write at least \"100ms\"");
         }
     }
 
