@@ -49,7 +49,7 @@ pub enum Kind {
     UpstreamDenied,
     /// An endpoint's answer was cut, or is not HTTP.
     UpstreamBroken,
-    /// Every endpoint has as many requests as it may have, or is left alone after failures.
+    /// Every endpoint has as many requests as it may have, or is left alone after failures or at its limits.
     Overloaded,
     /// Several endpoints were tried, and none answered.
     NoUpstream,
@@ -117,7 +117,7 @@ impl Kind {
                 "The endpoint's answer was cut short or could not be read. In a stream, after content was sent, this is an event with `error`.",
             ),
             Self::Overloaded => {
-                (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows, or is left alone after failures.")
+                (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows, or is left alone after failures or at its limits.")
             }
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")
@@ -238,6 +238,13 @@ impl Error {
         let mut error = Self::new(kind, Source::Upstream(endpoint.to_owned()), message);
         error.0.retry = retry;
         error
+    }
+
+    /// The same, where another try can help in this way.
+    #[must_use]
+    pub fn again(mut self, retry: Retry) -> Self {
+        self.0.retry = retry;
+        self
     }
 
     /// The same with what caused it.

@@ -23,11 +23,13 @@ pub mod gate;
 pub mod gauges;
 pub mod hedge;
 pub mod holders;
+pub mod keys;
 mod lanes;
 pub mod load;
 pub mod pool;
 pub mod probe;
 pub mod provider;
+pub mod quota;
 pub mod retry;
 mod scrape;
 mod send;
@@ -63,6 +65,17 @@ pub struct Attempt {
     pub total: Option<Duration>,
     /// Time until the first byte of the answer's body, where the plan says so.
     pub first_byte: Option<Duration>,
+}
+
+/// Bytes of a request for each of its tokens, by and large.
+const BYTES_OF_TOKEN: u64 = 4;
+
+impl Attempt {
+    /// What its pool is asked for.
+    fn ask(&self) -> Ask<'_> {
+        let tokens = self.body.len() as u64 / BYTES_OF_TOKEN;
+        Ask { avoid: &[], again: false, last: false, affinity: &self.affinity, tokens }
+    }
 }
 
 /// What all attempts of an exchange have in common.
@@ -172,7 +185,7 @@ impl Run<'_> {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
-            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last, affinity: &attempt.affinity }).await {
+            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last, ..attempt.ask() }).await {
                 Ok(permit) => permit,
                 Err(busy) => {
                     self.none_chosen(attempt, busy);
@@ -232,7 +245,7 @@ impl Run<'_> {
             Either::Left((answer, _)) => return self.settle(attempt, &one, began, answer),
             Either::Right(((), asked)) => asked,
         };
-        let second = Ask { avoid, again: false, last: false, affinity: &attempt.affinity };
+        let second = Ask { avoid, ..attempt.ask() };
         let Some(permit) = self.admitted_beside(pool, second) else {
             return self.settle(attempt, &one, began, asked.await);
         };
@@ -315,7 +328,7 @@ impl Run<'_> {
             Busy::Shed(after) => (format!("`{name}` has as many requests as it bears, and as many wait"), after),
             Busy::Full => (format!("Every endpoint of `{name}` is at its limit"), Duration::from_secs(1)),
             Busy::Open(pause) => (
-                format!("Every endpoint of `{name}` is left alone after failures, the first for {} ms", pause.as_millis()),
+                format!("Every endpoint of `{name}` is left alone, after failures or at its limits, the first for {} ms", pause.as_millis()),
                 pause,
             ),
         };

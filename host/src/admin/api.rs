@@ -75,7 +75,7 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         .iter()
         .map(|(name, pool)| {
             let view = pool.view();
-            let each: Vec<Value> = pool.endpoints().iter().map(|endpoint| self::endpoint(pool, endpoint)).collect();
+            let each: Vec<Value> = pool.endpoints().iter().enumerate().map(|(place, endpoint)| self::endpoint(pool, place, endpoint)).collect();
             (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms, "each": each }))
         })
         .collect();
@@ -83,7 +83,8 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
 }
 
 /// `queue`: what the endpoint says of itself, where it is asked and answers. `probe`: how it is, where it is asked.
-fn endpoint(pool: &Pool, endpoint: &Endpoint) -> Value {
+/// `keys`: what they may still do, where that is known.
+fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
     let now = Instant::now();
     let standing = match endpoint.breaker.standing(now) {
         Standing::Closed => "closed",
@@ -95,7 +96,11 @@ fn endpoint(pool: &Pool, endpoint: &Endpoint) -> Value {
     let health = &endpoint.health;
     let probe = pool.settings().probe.as_ref();
     let probe = probe.map(|_| json!({ "healthy": !health.is_ill(), "failures": health.failures.get() }));
-    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe })
+    let keys = pool.keys.view(place, now).into_iter().map(|(key, view)| {
+        json!({ "key": key, "requests": view.requests, "tokens": view.tokens, "left_for_ms": view.left.as_millis() as u64 })
+    });
+    let keys: Vec<Value> = keys.collect();
+    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe, "keys": keys })
 }
 
 pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -36,6 +36,10 @@ pub struct Provider {
     /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.
     #[serde(default)]
     pub key: Option<SecretRef>,
+    /// Several keys in place of `key`. A request goes with the one that has the largest share of its limits left, as `x-ratelimit-*` of
+    /// answers tells. One that is used up, refused (429) or not accepted (401) is left, and the others go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SecretRef>,
     /// Header fields sent with every request. A value may be `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: Map<SecretOrString>,
@@ -77,6 +81,13 @@ fn default_session_header() -> String {
 
 fn default_metrics_interval() -> Duration {
     Duration::from_secs(1)
+}
+
+impl Provider {
+    /// The one key, or all of several.
+    pub fn all_keys(&self) -> impl Iterator<Item = &SecretRef> {
+        self.key.iter().chain(&self.keys)
+    }
 }
 
 /// Which requests go to the same endpoint.

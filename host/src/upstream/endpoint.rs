@@ -16,6 +16,7 @@ use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
 use super::gate::Pass;
 use super::gauges::Gauges;
+use super::keys::Ticket;
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
 use super::pool::Settings;
@@ -186,6 +187,8 @@ pub struct Permit {
     place: Option<Place>,
     /// Leave to be at work in the pool, where that is bounded.
     pub(super) pass: Option<Pass>,
+    /// The key that it is sent with.
+    pub(super) ticket: Ticket,
     /// What waits there because of it until its answer begins, and all that did when it came.
     work: u32,
     ahead: f32,
@@ -212,6 +215,7 @@ impl Permit {
             probes,
             place: None,
             pass: None,
+            ticket: Ticket::default(),
             work: choice.work,
             ahead: choice.ahead,
             since: now,

@@ -1,7 +1,7 @@
 //! A provider's endpoints: who gets the next request.
 //!
 //! Who may be asked is decided here: an endpoint whose breaker is open is left alone; one on probation gets the next request, and
-//! one at a time. Among those that may, `balance` chooses.
+//! one at a time; one whose keys are all used up (`keys`) is left alone, too. Among those that may, `balance` chooses.
 //!
 //! What it does not do: it sends nothing, and asks nobody how it is (`watch`).
 //!
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::balance::{self, Affinity, Rule, Seen, Sight};
@@ -22,6 +22,7 @@ use super::endpoint::{Endpoint, Permit};
 use super::gate::{self, Gate};
 use super::hedge::{After, Begins};
 use super::holders::Holders;
+use super::keys::{Key, Keys};
 use super::probe;
 use super::provider::Provider;
 use super::retry::Budget;
@@ -100,8 +101,8 @@ pub struct Settings {
     pub zone: Option<String>,
     /// Which requests go to the same endpoint.
     pub affinity: Rule,
-    /// The header that carries the key.
-    pub key: Option<(HeaderName, HeaderValue)>,
+    /// The keys that it may be asked with; none: it asks for none.
+    pub keys: Vec<Key>,
     /// Headers that are sent with every request.
     pub headers: HeaderMap,
     /// How long each phase may take.
@@ -135,7 +136,7 @@ impl Settings {
             probe: None,
             zone: None,
             affinity: Rule::None,
-            key: None,
+            keys: Vec::new(),
             headers: HeaderMap::new(),
             timeouts: (&config::Timeouts::default()).into(),
             retries: 1,
@@ -156,6 +157,8 @@ pub struct Pool {
     endpoints: Vec<Arc<Endpoint>>,
     /// Who may ask at all, where that is bounded.
     pub gate: Option<Arc<Gate>>,
+    /// What is known of the keys at each endpoint.
+    pub keys: Keys,
     /// What each is from the beginning, in the same order.
     standings: Vec<balance::Standing>,
     /// All places.
@@ -196,6 +199,8 @@ pub struct Ask<'a> {
     pub last: bool,
     /// Where the request would like to go.
     pub affinity: &'a Affinity,
+    /// Its tokens, as far as they can be estimated.
+    pub tokens: u64,
 }
 
 /// What plugins and the administrator see of a pool.
@@ -269,6 +274,8 @@ impl Pool {
             let kept = previous.and_then(|previous| previous.gate.as_ref()).filter(|gate| *gate.settings() == wanted);
             kept.cloned().unwrap_or_else(|| Gate::new(wanted))
         });
+        let before = previous.map(|previous| (&previous.keys, &*previous.endpoints));
+        let keys = Keys::new(settings.keys.clone(), &endpoints, before, now);
         let zones = standings.iter().any(|standing| standing.far);
         let places = (0..endpoints.len()).collect();
         let epoch = previous.map_or(now, |previous| previous.epoch);
@@ -281,6 +288,7 @@ impl Pool {
             holders,
             epoch,
             gate,
+            keys,
             retries,
             hedges,
             begins: Default::default(),
@@ -307,12 +315,12 @@ impl Pool {
     /// # Errors
     /// Why there is none.
     pub fn choose(&self, ask: Ask<'_>, now: Instant) -> Result<Permit, Busy> {
-        let is_closed = |endpoint: &Arc<Endpoint>| endpoint.breaker.standing(now) == Standing::Closed;
-        if ask.avoid.is_empty() && self.endpoints.iter().all(is_closed) {
+        let is_closed = |place: &usize| self.standing(*place, &ask, now) == Standing::Closed;
+        if ask.avoid.is_empty() && self.places.iter().all(is_closed) {
             return self.take(Cow::Borrowed(&self.places), Standing::Closed, &ask, now).ok_or(Busy::Full);
         }
         let fresh = |endpoint: &Endpoint| !ask.avoid.iter().any(|avoided| std::ptr::eq(&**avoided, endpoint));
-        let standings: Vec<Standing> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
+        let standings: Vec<Standing> = self.places.iter().map(|place| self.standing(*place, &ask, now)).collect();
         let in_service = standings.iter().filter(|standing| **standing == Standing::Closed).count();
         let panics = (in_service as f32) < self.settings.panic * self.endpoints.len() as f32;
         let others = |standing: fn(&Standing) -> bool| -> Vec<usize> {
@@ -341,6 +349,14 @@ impl Pool {
         self.take(Cow::Owned(usable), Standing::Closed, &ask, now).ok_or(Busy::Full)
     }
 
+    /// What may be sent to an endpoint: nothing, where its breaker or the limits of all keys say so.
+    fn standing(&self, place: usize, ask: &Ask<'_>, now: Instant) -> Standing {
+        match self.endpoints[place].breaker.standing(now) {
+            Standing::Open(pause) => Standing::Open(pause),
+            standing => self.keys.used_up(place, ask.tokens, now).map_or(standing, Standing::Open),
+        }
+    }
+
     /// A permit at the best of these places, or at any of them that has room.
     fn take(&self, mut places: Cow<'_, [usize]>, standing: Standing, ask: &Ask<'_>, now: Instant) -> Option<Permit> {
         let limit = self.settings.in_flight.unwrap_or(u32::MAX);
@@ -354,7 +370,8 @@ impl Pool {
         }
         let mut random = fastrand::Rng::new();
         while let Some(choice) = balance::choose(&places, &Looking { pool: self, now }, ask.affinity, &held, &mut random) {
-            if let Some(permit) = Permit::take(&self.endpoints[choice.place], limit, standing, choice, now) {
+            if let Some(mut permit) = Permit::take(&self.endpoints[choice.place], limit, standing, choice, now) {
+                permit.ticket = self.keys.take(choice.place, ask.tokens, now);
                 if let Some((prefix, holders)) = known {
                     holders.note(prefix, choice.place, now.saturating_duration_since(self.epoch).as_secs());
                 }
@@ -434,7 +451,7 @@ mod tests {
         Pool::build(Settings { breaker, in_flight, ..settings }, 1, None).unwrap()
     }
 
-    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true, affinity: &Affinity::None };
+    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true, affinity: &Affinity::None, tokens: 0 };
 
     fn choose(pool: &Pool, ask: Ask<'_>) -> Result<Permit, Busy> {
         pool.choose(ask, Instant::now())

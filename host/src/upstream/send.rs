@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connect::ConnectError;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
+use super::keys::Key;
 use super::pool::Timeouts;
 use super::{Attempt, Body, Context, Failure, UpstreamBody, provider, retry};
 use crate::dialect::sse;
@@ -57,7 +58,8 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     let mut request = Request::new(Full::new(attempt.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.uri(context.operation).clone();
-    *request.headers_mut() = headers(attempt, context);
+    let (keys, ticket) = (&attempt.pool.keys, permit.ticket);
+    *request.headers_mut() = headers(attempt, keys.key(ticket), context);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
@@ -72,7 +74,8 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     };
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();
-    let secret = attempt.pool.settings().key.as_ref().map(|(_, value)| Secret::of(value));
+    let secret = keys.key(ticket).map(|key| Secret::of(&key.header.1));
+    keys.told(ticket, &head.headers, Instant::now());
     let mut headers = provider::downwards(&head.headers);
     if let Some(secret) = &secret {
         secret.leave_out_of(&mut headers);
@@ -81,7 +84,9 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
         let message =
             format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
-        let error = Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Never, message);
+        let is_key = head.status == StatusCode::UNAUTHORIZED;
+        let again = if is_key && keys.denied(ticket, endpoint, Instant::now()) { AT_ONCE } else { Retry::Never };
+        let error = Error::upstream(Kind::UpstreamDenied, endpoint.authority(), again, message);
         // A prompt that a firewall does not like gets this, too.
         return Err(Failure { blames: false, ..error.into() });
     }
@@ -92,10 +97,18 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         return Err(Failure { blames: false, ..error.into() });
     }
     if is_elsewhere(head.status) {
-        if matches!(head.status.as_u16(), 429 | 503 | 529) {
+        let asked = retry::asked(head.status, &headers);
+        let time = asked.unwrap_or(settings.breaker.open).min(settings.breaker.open_max);
+        // It may be one key that has no more room, and neither the endpoint nor the pool.
+        let another = head.status == StatusCode::TOO_MANY_REQUESTS && keys.refused(ticket, time, Instant::now());
+        if !another && matches!(head.status.as_u16(), 429 | 503 | 529) {
             permit.pass.iter_mut().for_each(Pass::overloaded);
         }
         let mut failure = refused(&clock, head.status, headers, body).await;
+        failure.asked = asked;
+        if another {
+            failure = Failure { blames: false, error: failure.error.again(AT_ONCE), ..failure };
+        }
         if let (Some(secret), Some((_, _, answer))) = (&secret, &mut failure.answer) {
             *answer = secret.covered(std::mem::take(answer));
         }
@@ -116,6 +129,7 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
         _ => {}
     }
+    keys.accepted(ticket);
     endpoint.answered(began, head.status.is_success());
     if head.status.is_success() {
         attempt.pool.begun(context.streamed, began.elapsed());
@@ -123,10 +137,10 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     Ok((head.status, headers, body))
 }
 
-fn headers(attempt: &Attempt, context: &Context<'_>) -> HeaderMap {
+fn headers(attempt: &Attempt, key: Option<&Key>, context: &Context<'_>) -> HeaderMap {
     let settings = attempt.pool.settings();
     let mut headers = context.headers.clone();
-    for (name, value) in settings.headers.iter().chain(settings.key.as_ref().map(|(name, value)| (name, value))) {
+    for (name, value) in settings.headers.iter().chain(key.map(|key| (&key.header.0, &key.header.1))) {
         headers.insert(name.clone(), value.clone());
     }
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
@@ -226,7 +240,6 @@ fn is_elsewhere(status: StatusCode) -> bool {
 
 /// The server's own words are kept: if nothing better comes, the client gets them.
 async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
-    let asked = retry::asked(status, &headers);
     let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
     let answer = match collected {
         Ok(Ok(Collected::Whole(bytes))) if !bytes.is_empty() => Some((status, headers, bytes)),
@@ -236,7 +249,7 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     // Who says that it is busy is not asked again at once, nor is one whose own upstream may still be at work.
     let again = if matches!(status.as_u16(), 429 | 503 | 504 | 529) { Retry::Elsewhere } else { AT_ONCE };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked, blames: true, of: None }
+    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked: None, blames: true, of: None }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

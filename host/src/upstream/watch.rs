@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::connect::{Client, Connector};
 use super::endpoint::Endpoint;
+use super::keys::Key;
 use super::pool::Pool;
 use super::{probe, scrape};
 
@@ -150,11 +151,11 @@ pub(super) fn address(endpoint: &Endpoint, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// What the provider's owner sends with every request.
+/// What the provider's owner sends with every request, and the first key.
 pub(super) fn headers(pool: &Pool) -> HeaderMap {
     let settings = pool.settings();
     let mut headers = settings.headers.clone();
-    headers.extend(settings.key.iter().map(|(name, value)| (Some(name.clone()), value.clone())));
+    headers.extend(settings.keys.first().map(|Key { header: (name, value), .. }| (Some(name.clone()), value.clone())));
     headers
 }
 

@@ -25,9 +25,7 @@ impl Check<'_> {
             }
             self.endpoints(name, provider);
             self.balance(name, provider);
-            if let Some(Err(wrong)) = provider.key.as_ref().map(|key| key.resolve().map(drop)) {
-                self.error(&["providers", name, "key"], wrong.reason, wrong.remedy);
-            }
+            self.provider_keys(name, provider);
             self.headers(name, provider);
             let times = &provider.timeouts;
             for (field, time) in [
@@ -44,6 +42,27 @@ impl Check<'_> {
             self.not_zero(&["providers", name, "in_flight"], provider.in_flight == Some(0), "64");
             if provider.retries > 10 {
                 self.error(&["providers", name, "retries"], "more than 10 retries multiply an outage", "write at most 10");
+            }
+        }
+    }
+
+    fn provider_keys(&mut self, name: &str, provider: &Provider) {
+        if let Some(Err(wrong)) = provider.key.as_ref().map(|key| key.resolve().map(drop)) {
+            self.error(&["providers", name, "key"], wrong.reason, wrong.remedy);
+        }
+        let path = ["providers", name, "keys"];
+        if self.document.has(&path) && self.document.has(&["providers", name, "key"]) {
+            self.error(&path, "`keys` stands beside `key`", "move that key into `keys`, or remove one of the two");
+        } else if provider.keys.is_empty() && self.document.has(&path) && !self.document.has(&[&path[..], &["[0]"]].concat()) {
+            self.error(&path, "there is no key", "write at least one, such as [\"env:OPENAI_API_KEY\"], or remove `keys`");
+        }
+        for (index, key) in provider.keys.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = ["providers", name, "keys", &element];
+            if provider.keys[..index].contains(key) {
+                self.error(&path, "this key is already in the list", "remove one of the two");
+            } else if let Err(wrong) = key.resolve() {
+                self.error(&path, wrong.reason, wrong.remedy);
             }
         }
     }
@@ -101,7 +120,7 @@ impl Check<'_> {
                     if provider.endpoints[..index].iter().any(|known| known.url == endpoint.url) {
                         self.error(&path, "this endpoint is already in the list", "remove one of the two");
                     }
-                    if provider.key.is_some() && in_the_clear(&uri) {
+                    if provider.all_keys().next().is_some() && in_the_clear(&uri) {
                         self.warning(
                             &path,
                             "the key travels unencrypted",
