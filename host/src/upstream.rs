@@ -26,6 +26,7 @@ pub mod holders;
 pub mod keys;
 mod lanes;
 pub mod load;
+pub mod loaded;
 pub mod pool;
 pub mod probe;
 pub mod provider;
@@ -55,6 +56,8 @@ use provider::Operation;
 pub struct Attempt {
     /// The model's name in the configuration.
     pub model: Arc<str>,
+    /// The provider's name for it.
+    pub name: Arc<str>,
     /// Where it is served.
     pub pool: Arc<Pool>,
     /// The body as that upstream is to get it.
@@ -74,7 +77,7 @@ impl Attempt {
     /// What its pool is asked for.
     fn ask(&self) -> Ask<'_> {
         let tokens = self.body.len() as u64 / BYTES_OF_TOKEN;
-        Ask { avoid: &[], again: false, last: false, affinity: &self.affinity, tokens }
+        Ask { avoid: &[], again: false, last: false, affinity: &self.affinity, tokens, model: &self.name }
     }
 }
 

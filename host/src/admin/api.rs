@@ -83,7 +83,7 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
 }
 
 /// `queue`: what the endpoint says of itself, where it is asked and answers. `probe`: how it is, where it is asked.
-/// `keys`: what they may still do, where that is known.
+/// `models`, `adapters`: which it says that it has, and which of those run. `keys`: what they may still do, where that is known.
 fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
     let now = Instant::now();
     let standing = match endpoint.breaker.standing(now) {
@@ -93,6 +93,8 @@ fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
     };
     let queue = endpoint.gauges.get(now);
     let queue = queue.map(|report| json!({ "waiting": report.waiting, "running": report.running, "kv_usage": report.kv }));
+    let (models, lora) = endpoint.said.get(now);
+    let lora = lora.map(|lora| json!({ "slots": lora.max, "running": lora.running }));
     let health = &endpoint.health;
     let probe = pool.settings().probe.as_ref();
     let probe = probe.map(|_| json!({ "healthy": !health.is_ill(), "failures": health.failures.get() }));
@@ -100,7 +102,7 @@ fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
         json!({ "key": key, "requests": view.requests, "tokens": view.tokens, "left_for_ms": view.left.as_millis() as u64 })
     });
     let keys: Vec<Value> = keys.collect();
-    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe, "keys": keys })
+    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe, "keys": keys, "models": models.map(|models| models.names), "adapters": lora })
 }
 
 pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -26,7 +26,8 @@ pub struct Provider {
     #[serde(default = "default_session_header")]
     pub session_header: String,
     /// The path at each endpoint's host where a model server says how busy it is, such as "/metrics" of vLLM and SGLang: requests that
-    /// wait and run, and its KV memory. Absent: nobody asks.
+    /// wait and run, its KV memory, and the adapters that it runs. Its list of models (`/models` below the base URL) is read, too, ten times
+    /// less often: where some endpoints list a model and others do not, only those are asked for it. Absent: nobody asks.
     #[serde(default)]
     pub metrics: Option<String>,
     /// How often it is asked, and how soon it must answer. What is older than three times this counts no more. Default 1s, at least

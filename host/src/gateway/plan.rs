@@ -79,6 +79,7 @@ fn attempt(
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(u64::from(ms)));
     Attempt {
         model: model.name.clone(),
+        name: model.upstream_name.clone(),
         pool: model.pool.clone(),
         body: request.to_upstream(&model.upstream_name),
         affinity: affinity(course, model, request),

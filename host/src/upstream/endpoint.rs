@@ -19,6 +19,7 @@ use super::gauges::Gauges;
 use super::keys::Ticket;
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
+use super::loaded::Said;
 use super::pool::Settings;
 use super::probe::Health;
 use super::provider::{Operation, Provider};
@@ -46,6 +47,8 @@ pub struct Endpoint {
     pace: Cost,
     /// What it says of itself, where it is asked.
     pub gauges: Gauges,
+    /// Which models it says that it has.
+    pub said: Said,
     /// How it is, where it is asked.
     pub health: Health,
     /// When it was last asked each of the questions.
@@ -79,6 +82,7 @@ impl Endpoint {
             cost: Cost::new(now),
             pace: Cost::new(now),
             gauges: Gauges::new(now),
+            said: Said::default(),
             health: Health::default(),
             turns: Default::default(),
             epoch: now,
@@ -122,6 +126,7 @@ impl Endpoint {
             pace: self.pace.at(now),
             share: self.breaker.share(now),
             kv,
+            fit: 1.0,
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::connect::Client;
 use super::endpoint::Endpoint;
 use super::gauges::Report;
+use super::loaded::{self, Lora, Models};
 use super::pool::Pool;
 use super::watch;
 
@@ -19,18 +20,36 @@ use super::watch;
 const TIME: Duration = Duration::from_secs(2);
 /// The largest page; vLLM's has some 100 KB.
 const SIZE: usize = 4 << 20;
+/// Intervals of metrics from one list of models to the next.
+pub(super) const MODELS_EVERY: u32 = 10;
 
 /// Reads an endpoint's metrics.
 pub(super) async fn metrics(client: &Client, pool: &Pool, endpoint: &Endpoint) {
     let Some(metrics) = &pool.settings().metrics else { return };
     let own = endpoint.in_flight();
     let page = page(client, pool, endpoint, &metrics.path, metrics.interval.min(TIME)).await;
+    if let Some(page) = &page {
+        endpoint.said.lora(Lora::read(page), loaded::until(metrics.interval, Instant::now()));
+    }
     match page.as_deref().and_then(Report::read) {
         Some(report) => endpoint.gauges.set(report, own.min(endpoint.in_flight()), metrics.interval, Instant::now()),
         None => {
             endpoint.gauges.failures.add(1);
             tracing::debug!(endpoint = &**endpoint.authority(), "its metrics cannot be read");
         }
+    }
+}
+
+/// Reads an endpoint's list of models. Many servers have none, so it is no failure that there is none.
+pub(super) async fn models(client: &Client, pool: &Pool, endpoint: &Endpoint) {
+    let Some(metrics) = &pool.settings().metrics else { return };
+    let interval = metrics.interval * MODELS_EVERY;
+    let Ok(base) = endpoint.base().parse::<http::Uri>() else { return };
+    let path = format!("{}/models", base.path().trim_end_matches('/'));
+    let page = page(client, pool, endpoint, &path, interval.min(TIME)).await;
+    match page.as_deref().and_then(|page| Models::read(page.as_bytes())) {
+        Some(models) => endpoint.said.models(models, loaded::until(interval, Instant::now())),
+        None => tracing::debug!(endpoint = &**endpoint.authority(), "its models cannot be read"),
     }
 }
 

@@ -40,18 +40,21 @@ const JITTER: f32 = 0.1;
 pub(super) enum Question {
     /// How busy they are.
     Metrics,
+    /// Which models they have.
+    Models,
     /// Whether they are well.
     Probe,
 }
 
 impl Question {
-    pub(super) const ALL: [Self; 2] = [Self::Metrics, Self::Probe];
+    pub(super) const ALL: [Self; 3] = [Self::Metrics, Self::Models, Self::Probe];
 
     /// How often this is asked of a pool's endpoints; none: never.
     fn interval(self, pool: &Pool) -> Option<Duration> {
         let settings = pool.settings();
         match self {
             Self::Metrics => settings.metrics.as_ref().map(|metrics| metrics.interval),
+            Self::Models => settings.metrics.as_ref().map(|metrics| metrics.interval * scrape::MODELS_EVERY),
             Self::Probe => settings.probe.as_ref().map(|probe| probe.interval),
         }
     }
@@ -59,6 +62,7 @@ impl Question {
     async fn ask(self, client: &Client, pool: &Pool, endpoint: &Endpoint) {
         match self {
             Self::Metrics => scrape::metrics(client, pool, endpoint).await,
+            Self::Models => scrape::models(client, pool, endpoint).await,
             Self::Probe => probe::ask(client, pool, endpoint).await,
         }
     }
@@ -106,6 +110,7 @@ pub async fn run(pools: impl Fn() -> Vec<Arc<Pool>>, changed: Arc<Notify>) {
         let mut next = None;
         let mut due = Vec::new();
         for pool in pools() {
+            pool.renew_fits(now);
             for question in Question::ALL {
                 let Some(interval) = question.interval(&pool) else { continue };
                 for endpoint in pool.endpoints() {
