@@ -232,7 +232,7 @@ impl Gateway {
         Ok(plan)
     }
 
-    /// Until the first byte of an answer has come: the commit point.
+    /// Until an answer has begun: the commit point.
     async fn run(&self, course: &mut Course, plan: &plan::Plan) -> Result<upstream::Reply, Error> {
         // A model may take minutes; instances that nobody asks again do not wait with it.
         if let Some(session) = &mut course.session {

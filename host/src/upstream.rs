@@ -1,4 +1,4 @@
-//! Upstreams: from an ordered plan to an answer whose first byte has arrived.
+//! Upstreams: from an ordered plan to an answer that has begun.
 //!
 //! Per attempt of the plan: an endpoint of the pool (`pool`), and, where that fails before the commit point in a way that another
 //! try can mend, further ones within `retries` and the pool's budget, elsewhere if there is another endpoint. One that is busy or
@@ -15,6 +15,7 @@
 //! **Invariant:** of two endpoints that were asked at once, one answers the client; the other is cancelled.
 
 pub mod balance;
+mod begin;
 pub mod body;
 pub mod breaker;
 pub mod connect;

@@ -1,7 +1,7 @@
-//! One try: send the request, wait for the head, then for the first byte; each with its own bound.
+//! One try: send the request, wait for the head, then for the first event; each with its own bound.
 //!
 //! A plain answer is collected whole before it counts, so that one that is cut can be asked for again; a stream counts from
-//! its first byte. Both are the commit point: what this file gives back has begun downstream.
+//! its first whole event (`begin`). Both are the commit point: what this file gives back has begun downstream.
 //!
 //! **Invariant:** a plain answer that was cut is a failure, never a short answer.
 
@@ -17,6 +17,7 @@ use memchr::memmem;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
+use super::begin::{self, Beginning};
 use super::connect::ConnectError;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
@@ -109,14 +110,14 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         if another {
             failure = Failure { blames: false, error: failure.error.again(AT_ONCE), ..failure };
         }
-        if let (Some(secret), Some((_, _, answer))) = (&secret, &mut failure.answer) {
-            *answer = secret.covered(std::mem::take(answer));
-        }
-        return Err(failure);
+        return Err(failure.without(secret.as_ref()));
     }
     let ends_with_connection = is_until_close(&head);
-    let mut body =
-        if is_stream(&head.headers) { first_piece(&clock, body, permit).await? } else { whole(&clock, body, permit).await? };
+    let mut body = if is_stream(&head.headers) {
+        stream(&clock, (head.status, &headers), body, permit).await.map_err(|failure| failure.without(secret.as_ref()))?
+    } else {
+        whole(&clock, body, permit).await?
+    };
     match (&mut body, &secret) {
         (Body::Whole(answer), _) if answer.is_empty() && head.status.is_success() => {
             let message = format!("{} answered {} with nothing.", endpoint.authority(), head.status.as_u16());
@@ -238,6 +239,16 @@ fn is_elsewhere(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429) || (status.is_server_error() && !matches!(status.as_u16(), 501 | 505))
 }
 
+impl Failure {
+    /// The same with the key taken out of the upstream's own words.
+    fn without(mut self, secret: Option<&Secret<'_>>) -> Self {
+        if let (Some(secret), Some((_, _, answer))) = (secret, &mut self.answer) {
+            *answer = secret.covered(std::mem::take(answer));
+        }
+        self
+    }
+}
+
 /// The server's own words are kept: if nothing better comes, the client gets them.
 async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
     let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
@@ -268,19 +279,25 @@ fn is_half_of_json(headers: &HeaderMap, body: &[u8]) -> bool {
     is_json && !headers.contains_key(header::CONTENT_ENCODING) && serde_json::from_slice::<IgnoredAny>(body).is_err()
 }
 
-/// The first piece of a stream. One that ends before it has begun is a failure like any other.
-async fn first_piece(clock: &Clock<'_>, mut body: Incoming, mut permit: Permit) -> Result<Body, Failure> {
-    let first = loop {
-        match clock.bounded("the first byte of its answer", clock.timeouts.first_token, body.frame()).await? {
-            None => {
-                let message = format!("{} ended its stream before it began.", clock.endpoint.authority());
-                return Err(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message).into());
-            }
-            Some(Err(error)) => return Err(clock.broken(&error)),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if !data.is_empty() => break data,
-                _ => {}
-            },
+/// A stream from its first whole event on. One that ends before that, or says that it has failed, is a failure like any other.
+async fn stream(
+    clock: &Clock<'_>,
+    (status, headers): (StatusCode, &HeaderMap),
+    mut body: Incoming,
+    mut permit: Permit,
+) -> Result<Body, Failure> {
+    let endpoint = clock.endpoint.authority();
+    let beginning = begin::read(&mut body, headers);
+    let beginning = clock.bounded("the first event of its answer", clock.timeouts.first_token, beginning).await?;
+    let first = match beginning.map_err(|error| clock.broken(&error))? {
+        Beginning::Answer(first) => first,
+        Beginning::Error(said) => {
+            let error = Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, format!("{endpoint} began with an error."));
+            return Err(Failure { answer: Some((status, headers.clone(), said)), ..error.into() });
+        }
+        Beginning::Nothing => {
+            let message = format!("{endpoint} ended its stream before it began.");
+            return Err(Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, message).into());
         }
     };
     permit.begun(true, clock.began.elapsed());
@@ -288,7 +305,7 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, mut permit: Permit) 
         first,
         body,
         permit,
-        clock.endpoint.authority().clone(),
+        endpoint.clone(),
         clock.timeouts.between_tokens,
         clock.ends,
     ))))
