@@ -332,7 +332,10 @@ impl Run<'_> {
             Busy::Shed(after) => (format!("`{name}` has as many requests as it bears, and as many wait"), after),
             Busy::Full => (format!("Every endpoint of `{name}` is at its limit"), Duration::from_secs(1)),
             Busy::Open(pause) => (
-                format!("Every endpoint of `{name}` is left alone, after failures or at its limits, the first for {} ms", pause.as_millis()),
+                format!(
+                    "Every endpoint of `{name}` is left alone, after failures or at its limits, the first for {} ms",
+                    pause.as_millis()
+                ),
                 pause,
             ),
         };

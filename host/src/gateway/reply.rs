@@ -72,9 +72,7 @@ pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: up
             }
             Content::Whole(bytes)
         }
-        Body::Stream(body) => {
-            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint)))
-        }
+        Body::Stream(body) => Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint))),
     };
     Ok(Reply { status, headers, body })
 }

@@ -69,7 +69,8 @@ mod tests {
     use super::*;
 
     async fn begin(pieces: &[&str], headers: &HeaderMap) -> Beginning {
-        let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece.to_string())))).collect();
+        let pieces: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece.to_string())))).collect();
         read(&mut StreamBody::new(stream::iter(pieces)), headers).await.unwrap()
     }
 

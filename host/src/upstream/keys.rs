@@ -49,7 +49,12 @@ pub struct Ticket {
 
 impl Keys {
     /// What is known of a key that stays at an endpoint that stays is kept.
-    pub(super) fn new(keys: Vec<Key>, endpoints: &[Arc<Endpoint>], previous: Option<(&Self, &[Arc<Endpoint>])>, now: Instant) -> Self {
+    pub(super) fn new(
+        keys: Vec<Key>,
+        endpoints: &[Arc<Endpoint>],
+        previous: Option<(&Self, &[Arc<Endpoint>])>,
+        now: Instant,
+    ) -> Self {
         let kept = |endpoint: &Arc<Endpoint>, key: Option<&Key>| {
             let (before, theirs) = previous?;
             let place = theirs.iter().position(|known| Arc::ptr_eq(known, endpoint))?;

@@ -250,7 +250,10 @@ mod tests {
                 runs(1, &["new"]),
             ),
             ("vllm:lora_requests_info{running_lora_adapters=\"\",max_lora=\"2\"} 1\n", runs(2, &[])),
-            ("vllm:lora_requests_info{x=\"}\\\"max_lora=\\\"9\",max_lora=\"2\",running_lora_adapters=\"a\\\\\"} 1 2\n", runs(2, &["a\\"])),
+            (
+                "vllm:lora_requests_info{x=\"}\\\"max_lora=\\\"9\",max_lora=\"2\",running_lora_adapters=\"a\\\\\"} 1 2\n",
+                runs(2, &["a\\"]),
+            ),
             ("vllm:lora_requests_info{max_lora=\"many\",running_lora_adapters=\"\"} 1\n", None),
             ("vllm:lora_requests_info{max_lora=\"1\",running_lora_adapters=\"a} 1\n", None),
             ("vllm:lora_requests_info{max_lora=\"1\",running_lora_adapters=\"a\"} NaN\n", None),

@@ -577,10 +577,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_runs_an_adapter_comes_first_and_who_has_no_slot_for_it_last() {
         let pool = pool(8, None);
-        say(
-            &pool,
-            &[(BASE, ""), (BOTH, ""), (BOTH, "x"), (BOTH, ""), (BOTH, ""), (BOTH, "ad"), (BOTH, "x,y"), (BOTH, "y,x")],
-        );
+        say(&pool, &[(BASE, ""), (BOTH, ""), (BOTH, "x"), (BOTH, ""), (BOTH, ""), (BOTH, "ad"), (BOTH, "x,y"), (BOTH, "y,x")]);
         let ask = Ask { model: "ad", ..ANY };
         for _ in 0..20 {
             assert!(Arc::ptr_eq(choose(&pool, ask).unwrap().endpoint(), &pool.endpoints[5]));

@@ -164,7 +164,8 @@ impl Limit {
         }
         // It was full at that time. Whoever sees it first counts from there; of two at once one is as good as the other.
         let limit = self.limit.load(Ordering::Relaxed);
-        if self.reset.compare_exchange(reset, if limit == 0 { 0 } else { u64::MAX }, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.reset.compare_exchange(reset, if limit == 0 { 0 } else { u64::MAX }, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             self.remaining.store(limit, Ordering::Relaxed);
             self.counted.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -219,7 +220,11 @@ fn date(text: &str) -> Option<SystemTime> {
     };
     let [year, month, day] = numbers(day, '-')?;
     let [hour, minute, second] = numbers(time.split('.').next()?, ':')?;
-    if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour.max(minute).max(second) > 60 {
+    if !(1970..10_000).contains(&year)
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour.max(minute).max(second) > 60
+    {
         return None;
     }
     // Years begin in March, so that a leap day is a year's last (Howard Hinnant, `days_from_civil`).

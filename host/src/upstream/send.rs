@@ -260,7 +260,13 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     // Who says that it is busy is not asked again at once, nor is one whose own upstream may still be at work.
     let again = if matches!(status.as_u16(), 429 | 503 | 504 | 529) { Retry::Elsewhere } else { AT_ONCE };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked: None, blames: true, of: None }
+    Failure {
+        error: Error::upstream(kind, clock.endpoint.authority(), again, message),
+        answer,
+        asked: None,
+        blames: true,
+        of: None,
+    }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

@@ -168,7 +168,11 @@ impl Shared {
             if request.line.starts_with("GET /v1/models") && !models.is_empty() {
                 let card = |(id, parent): &(String, Option<String>)| json!({ "id": id, "object": "model", "parent": parent });
                 let list = json!({ "object": "list", "data": models.iter().map(card).collect::<Vec<_>>() }).to_string();
-                write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{list}", list.len())?;
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{list}",
+                    list.len()
+                )?;
                 continue;
             }
             if !request.line.starts_with("POST ") {

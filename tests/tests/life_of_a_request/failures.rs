@@ -381,4 +381,7 @@ fn the_providers_key_does_not_come_back() {
         assert_eq!((answer.status, answer.header("x-seen")), (status, None));
         assert_eq!(answer.json()["error"]["message"], "Bearer [key] and [key]");
     }
+    fake.always(Act::events([r#"{"error":{"message":"Bearer sk-canary-0123456789"}}"#]));
+    let answer = host.ask("hi").streamed().send();
+    assert_eq!((answer.status, answer.text()), (200, "data: {\"error\":{\"message\":\"Bearer [key]\"}}\n\n"));
 }
