@@ -1,7 +1,8 @@
 //! A provider's endpoints: who gets the next request.
 //!
 //! Who may be asked is decided here: an endpoint whose breaker is open is left alone; one on probation gets the next request, and
-//! one at a time; one that has not the model that is asked for (`loaded`) is not asked while another has it; one whose keys are all used up (`keys`) is left alone, too. Among those that may, `balance` chooses.
+//! one at a time; one whose keys are all used up (`keys`) is left alone, too. One that has not the model that is asked for (`loaded`) is
+//! not asked while another has it. Among those that may, `balance` chooses.
 //!
 //! What it does not do: it sends nothing, and asks nobody how it is (`watch`).
 //!

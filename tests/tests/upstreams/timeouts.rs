@@ -100,7 +100,7 @@ fn between_tokens() {
     let fake = FakeUpstream::start();
     let host = host(fake.url(), "between_tokens");
     // In the middle of an event, and between two.
-    for byte in [30, EVENT.len() + 8] {
+    for byte in [EVENT.len() + 30, EVENT.len() + 8] {
         fake.next(Act::events([EVENT, EVENT]).stall_at(byte));
         is_told_in_the_stream(&host, "paused for too long");
     }
