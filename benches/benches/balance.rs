@@ -50,7 +50,7 @@ fn decisions(criterion: &mut Criterion) {
             let mut one = |random: &mut Random| {
                 let now = Instant::now();
                 let affinity = &asks[random.bits() as usize % asks.len()];
-                let ask = Ask { avoid: &[], again: false, last: true, affinity };
+                let ask = Ask { avoid: &[], again: false, last: true, affinity, tokens: 0, model: "" };
                 let permit = pool.choose(ask, now).expect("there is room");
                 held.push_back(permit);
                 if held.len() > endpoints * 20

@@ -49,7 +49,7 @@ pub enum Kind {
     UpstreamDenied,
     /// An endpoint's answer was cut, or is not HTTP.
     UpstreamBroken,
-    /// Every endpoint has as many requests as it may have, or is left alone after failures.
+    /// Every endpoint has as many requests as it may have, or is left alone after failures or at its limits.
     Overloaded,
     /// Several endpoints were tried, and none answered.
     NoUpstream,
@@ -121,7 +121,7 @@ impl Kind {
             Self::Overloaded => (
                 503,
                 "overloaded",
-                "Every endpoint has as many requests as `in_flight` allows, too many wait for one, or all are left alone after failures; or the provider takes no batch just now (`degrade.shed`).",
+                "Every endpoint has as many requests as `in_flight` allows, too many wait for one, or all are left alone after failures or at their limits; or the provider takes no batch just now (`degrade.shed`).",
             ),
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")
@@ -242,6 +242,13 @@ impl Error {
         let mut error = Self::new(kind, Source::Upstream(endpoint.to_owned()), message);
         error.0.retry = retry;
         error
+    }
+
+    /// The same, where another try can help in this way.
+    #[must_use]
+    pub fn again(mut self, retry: Retry) -> Self {
+        self.0.retry = retry;
+        self
     }
 
     /// The same with what caused it.

@@ -1,4 +1,4 @@
-//! Upstreams: from an attempt of a plan to an answer whose first byte has arrived.
+//! Upstreams: from an attempt of a plan to an answer that has begun.
 //!
 //! Per attempt: an endpoint of the pool (`pool`), and, where that fails before the commit point in a way that another
 //! try can mend, further ones within `retries` and the pool's budget, elsewhere if there is another endpoint. One that is busy or
@@ -15,6 +15,7 @@
 //! **Invariant:** of two endpoints that were asked at once, one answers the client; the other is cancelled.
 
 pub mod balance;
+mod begin;
 pub mod body;
 pub mod breaker;
 pub mod connect;
@@ -23,13 +24,18 @@ pub mod gate;
 pub mod gauges;
 pub mod hedge;
 pub mod holders;
+pub mod keys;
 mod lanes;
 pub mod load;
+pub mod loaded;
 pub mod pool;
+pub mod probe;
 pub mod provider;
+pub mod quota;
 pub mod retry;
-pub mod scrape;
+mod scrape;
 mod send;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +58,8 @@ use provider::Operation;
 pub struct Attempt {
     /// The model's name in the configuration.
     pub model: Arc<str>,
+    /// The provider's name for it.
+    pub name: Arc<str>,
     /// Where it is served.
     pub pool: Arc<Pool>,
     /// The body as that upstream is to get it.
@@ -64,6 +72,17 @@ pub struct Attempt {
     pub first_byte: Option<Duration>,
     /// The endpoint that has failed at it already: it is asked only where there is no other.
     pub after: Option<Arc<str>>,
+}
+
+/// Bytes of a request for each of its tokens, by and large.
+const BYTES_OF_TOKEN: u64 = 4;
+
+impl Attempt {
+    /// What its pool is asked for.
+    fn ask(&self) -> Ask<'_> {
+        let tokens = self.body.len() as u64 / BYTES_OF_TOKEN;
+        Ask { avoid: &[], again: false, last: false, affinity: &self.affinity, tokens, model: &self.name }
+    }
 }
 
 /// What all attempts of an exchange have in common.
@@ -201,7 +220,7 @@ impl<'a> Run<'a> {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
-            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last, affinity: &attempt.affinity }).await {
+            let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last, ..attempt.ask() }).await {
                 Ok(permit) => permit,
                 Err(busy) => {
                     self.none_chosen(attempt, busy);
@@ -261,7 +280,7 @@ impl<'a> Run<'a> {
             Either::Left((answer, _)) => return self.settle(attempt, &one, began, answer),
             Either::Right(((), asked)) => asked,
         };
-        let second = Ask { avoid, again: false, last: false, affinity: &attempt.affinity };
+        let second = Ask { avoid, ..attempt.ask() };
         let Some(permit) = self.admitted_beside(pool, second) else {
             return self.settle(attempt, &one, began, asked.await);
         };
@@ -352,7 +371,10 @@ impl<'a> Run<'a> {
             Busy::Shed(after) => (format!("`{name}` has as many requests as it bears, and as many wait"), after),
             Busy::Full => (format!("Every endpoint of `{name}` is at its limit"), Duration::from_secs(1)),
             Busy::Open(pause) => (
-                format!("Every endpoint of `{name}` is left alone after failures, the first for {} ms", pause.as_millis()),
+                format!(
+                    "Every endpoint of `{name}` is left alone, after failures or at its limits, the first for {} ms",
+                    pause.as_millis()
+                ),
                 pause,
             ),
         };

@@ -99,7 +99,7 @@ impl FakeUpstream {
         self
     }
 
-    /// What every request with this in its body is to get; the newest order counts.
+    /// What every request with this in its body or a header is to get; the newest order counts.
     pub fn when(&self, mark: &str, act: Act) -> &Self {
         lock(&self.shared.marked).push((mark.to_owned(), act));
         self

@@ -30,6 +30,7 @@ use crate::limit::ladder::Level;
 use crate::plugin::hooks::Cause;
 use crate::upstream::breaker::Standing;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Pool;
 
 pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
@@ -87,7 +88,7 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         .iter()
         .map(|(name, pool)| {
             let view = pool.view();
-            let each: Vec<Value> = pool.endpoints().iter().map(|endpoint| self::endpoint(endpoint)).collect();
+            let each: Vec<Value> = pool.endpoints().iter().enumerate().map(|(place, endpoint)| self::endpoint(pool, place, endpoint)).collect();
             (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms, "each": each }))
         })
         .collect();
@@ -115,8 +116,9 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, format!("the body: {error}\n")))
 }
 
-/// `queue`: what the endpoint says of itself, where it is asked and answers.
-fn endpoint(endpoint: &Endpoint) -> Value {
+/// `queue`: what the endpoint says of itself, where it is asked and answers. `probe`: how it is, where it is asked.
+/// `models`, `adapters`: which it says that it has, and which of those run. `keys`: what they may still do, where that is known.
+fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
     let now = Instant::now();
     let standing = match endpoint.breaker.standing(now) {
         Standing::Closed => "closed",
@@ -125,7 +127,16 @@ fn endpoint(endpoint: &Endpoint) -> Value {
     };
     let queue = endpoint.gauges.get(now);
     let queue = queue.map(|report| json!({ "waiting": report.waiting, "running": report.running, "kv_usage": report.kv }));
-    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue })
+    let (models, lora) = endpoint.said.get(now);
+    let lora = lora.map(|lora| json!({ "slots": lora.max, "running": lora.running }));
+    let health = &endpoint.health;
+    let probe = pool.settings().probe.as_ref();
+    let probe = probe.map(|_| json!({ "healthy": !health.is_ill(), "failures": health.failures.get() }));
+    let keys = pool.keys.view(place, now).into_iter().map(|(key, view)| {
+        json!({ "key": key, "requests": view.requests, "tokens": view.tokens, "left_for_ms": view.left.as_millis() as u64 })
+    });
+    let keys: Vec<Value> = keys.collect();
+    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe, "keys": keys, "models": models.map(|models| models.names), "adapters": lora })
 }
 
 pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {

@@ -59,6 +59,8 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     }
     endpoints(&state.pools, &mut text);
     degradation(&admin, &mut text);
+    probes(&state.pools, &mut text);
+    keys(&state.pools, &mut text);
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
     }
@@ -118,6 +120,60 @@ fn endpoints(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
             "Times that an endpoint's own metrics could not be read.",
             &[("provider", provider), ("endpoint", endpoint.authority())],
             endpoint.gauges.failures.get(),
+        );
+    }
+}
+
+/// How endpoints are, where they are asked.
+fn probes(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
+    let asked = || pools.iter().filter(|(_, pool)| pool.settings().probe.is_some());
+    let all = || asked().flat_map(|(name, pool)| pool.endpoints().iter().map(move |endpoint| (name, endpoint)));
+    for (provider, endpoint) in all() {
+        text.gauge(
+            "pointsman_endpoint_healthy",
+            "0 while an endpoint is left alone because its probes fail.",
+            &[("provider", provider), ("endpoint", endpoint.authority())],
+            f64::from(u8::from(!endpoint.health.is_ill())),
+        );
+    }
+    for (provider, endpoint) in all() {
+        text.counter(
+            "pointsman_endpoint_probe_failures_total",
+            "Probes that an endpoint did not answer well.",
+            &[("provider", provider), ("endpoint", endpoint.authority())],
+            endpoint.health.failures.get(),
+        );
+    }
+}
+
+/// What keys may still do, where answers tell; they are named by where they were found.
+fn keys(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
+    let now = Instant::now();
+    let mut all = Vec::new();
+    for (provider, pool) in pools {
+        for (place, endpoint) in pool.endpoints().iter().enumerate() {
+            let labels = |key| [("provider", provider.as_str()), ("endpoint", &**endpoint.authority()), ("key", key)];
+            all.extend(pool.keys.view(place, now).into_iter().map(|(key, view)| (labels(key), view)));
+        }
+    }
+    for ([provider, endpoint, key], view) in &all {
+        for (limit, remaining) in [("requests", view.requests), ("tokens", view.tokens)] {
+            if let Some(remaining) = remaining {
+                text.gauge(
+                    "pointsman_key_remaining",
+                    "What a key may still do at an endpoint, by what its answers say.",
+                    &[*provider, *endpoint, *key, ("limit", limit)],
+                    remaining as f64,
+                );
+            }
+        }
+    }
+    for (labels, view) in &all {
+        text.gauge(
+            "pointsman_key_left",
+            "1 while a key is left alone at an endpoint: used up, refused, or not accepted.",
+            labels,
+            f64::from(u8::from(!view.left.is_zero())),
         );
     }
 }

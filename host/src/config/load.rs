@@ -300,7 +300,7 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
     config.listen.handover.iter_mut().for_each(resolve);
     config.admin.iter_mut().filter_map(|admin| admin.key.as_mut()).for_each(secret);
     for provider in config.providers.values_mut() {
-        provider.key.iter_mut().for_each(secret);
+        provider.key.iter_mut().chain(&mut provider.keys).for_each(secret);
         for value in provider.headers.values_mut() {
             if let SecretOrString::Secret(reference) = value {
                 secret(reference);

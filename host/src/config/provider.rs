@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::unit::Wrong;
-use super::{Duration, Endpoint, Map, SecretOrString, SecretRef};
+use super::{Duration, Endpoint, Map, Probe, SecretOrString, SecretRef};
 
 /// A vendor's endpoints, and how to speak to them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,8 @@ pub struct Provider {
     #[serde(default = "default_session_header")]
     pub session_header: String,
     /// The path at each endpoint's host where a model server says how busy it is, such as "/metrics" of vLLM and SGLang: requests that
-    /// wait and run, and its KV memory. Absent: nobody asks.
+    /// wait and run, its KV memory, and the adapters that it runs. Its list of models (`/models` below the base URL) is read, too, ten times
+    /// less often: where some endpoints list a model and others do not, only those are asked for it. Absent: nobody asks.
     #[serde(default)]
     pub metrics: Option<String>,
     /// How often it is asked, and how soon it must answer. What is older than three times this counts no more. Default 1s, at least
@@ -36,6 +37,10 @@ pub struct Provider {
     /// The key that the provider asks for: `env:NAME` or `file:PATH`, never the key itself. Absent: none is sent.
     #[serde(default)]
     pub key: Option<SecretRef>,
+    /// Several keys in place of `key`. A request goes with the one that has the largest share of its limits left, as `x-ratelimit-*` of
+    /// answers tells. One that is used up, refused (429) or not accepted (401) is left, and the others go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SecretRef>,
     /// Header fields sent with every request. A value may be `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: Map<SecretOrString>,
@@ -61,6 +66,9 @@ pub struct Provider {
     /// When an endpoint that fails is left alone, and for how long.
     #[serde(default)]
     pub breaker: Breaker,
+    /// Asks endpoints how they are. Absent: only requests tell.
+    #[serde(default)]
+    pub probe: Option<Probe>,
     /// The share of endpoints in service below which all are asked: better one that may fail than few that drown. From 0 to 1.
     /// Default 0.25.
     #[serde(default = "default_panic")]
@@ -89,6 +97,13 @@ fn default_session_header() -> String {
 
 fn default_metrics_interval() -> Duration {
     Duration::from_secs(1)
+}
+
+impl Provider {
+    /// The one key, or all of several.
+    pub fn all_keys(&self) -> impl Iterator<Item = &SecretRef> {
+        self.key.iter().chain(&self.keys)
+    }
 }
 
 /// Which requests go to the same endpoint.

@@ -166,15 +166,18 @@ impl Seen {
             }
             self.usage = serde_json::from_slice::<Chunk>(data).ok().and_then(|chunk| chunk.usage).or(self.usage);
         }
-        if memmem::find(data, b"\"error\"").is_some() {
-            #[derive(serde::Deserialize)]
-            struct Failed {
-                error: Option<serde::de::IgnoredAny>,
-            }
-            // The word may be the model's; only a top-level field is an error.
-            self.error |= serde_json::from_slice::<Failed>(data).is_ok_and(|failed| failed.error.is_some());
-        }
+        self.error |= is_error(data);
     }
+}
+
+/// Does an event's data say that the upstream has failed? The word may be the model's; only a top-level field is an error.
+pub fn is_error(data: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Failed {
+        error: Option<serde::de::IgnoredAny>,
+    }
+    memmem::find(data, b"\"error\"").is_some()
+        && serde_json::from_slice::<Failed>(data).is_ok_and(|failed| failed.error.is_some())
 }
 
 /// What stands behind a name and its colon.

@@ -31,6 +31,9 @@ use crate::record::Ending;
 use crate::record::cost::Tokens;
 use crate::upstream::UpstreamBody;
 
+/// What an exchange's record has where an upstream's own event says that it failed.
+pub(super) const ERROR_EVENT: &str = "upstream_error_event";
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body.
@@ -206,7 +209,7 @@ impl Stream {
             Some(End::Error) => {
                 self.release();
                 course.record.ending = Ending::Broken;
-                course.record.error = Some("upstream_error_event".to_owned());
+                course.record.error = Some(ERROR_EVENT.to_owned());
             }
             Some(End::Cut) => {
                 let message = format!("{} ended its stream before the answer was finished.", self.endpoint);

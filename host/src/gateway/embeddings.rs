@@ -39,9 +39,9 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
         }
         Some(Entry::Upstream(model)) => {
             let body = request.to_upstream(&model.upstream_name);
-            let (model, pool) = (model.name.clone(), model.pool.clone());
+            let (model, name, pool) = (model.name.clone(), model.upstream_name.clone(), model.pool.clone());
             effects::admit(course, &pool)?;
-            let attempt = Attempt { model, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
+            let attempt = Attempt { model, name, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
             from_upstream(course, attempt).await
         }
         _ => Err(models::not_found(course, request.model(), "embeddings")),

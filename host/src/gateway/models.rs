@@ -24,6 +24,7 @@ use crate::route::judge::Rules;
 use crate::upstream::balance::Rule;
 use crate::upstream::gate;
 use crate::upstream::hedge::After;
+use crate::upstream::keys::Key;
 use crate::upstream::pool::{self, Address, Metrics, Pool};
 use crate::upstream::provider;
 
@@ -262,15 +263,15 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
     };
     let protocol = provider::named(kind)
         .ok_or_else(|| wrong(&["kind"], Wrong::new(format!("`{kind}` is not spoken"), "write \"openai\"")))?;
-    let key = match &provider.key {
-        None => None,
-        Some(reference) => {
-            let secret = reference.resolve().map_err(|error| wrong(&["key"], error))?;
-            let header = (protocol.authenticate)(secret.expose_secret());
-            let unfit = || Wrong::new(format!("{reference} cannot be sent in a header"), SENDABLE);
-            Some(header.ok_or_else(|| wrong(&["key"], unfit()))?)
-        }
-    };
+    let keys = provider.all_keys().enumerate().map(|(index, reference)| {
+        let index = format!("[{index}]");
+        let path: &[&str] = if provider.key.is_some() { &["key"] } else { &["keys", &index] };
+        let secret = reference.resolve().map_err(|error| wrong(path, error))?;
+        let header = (protocol.authenticate)(secret.expose_secret());
+        let unfit = || Wrong::new(format!("{reference} cannot be sent in a header"), SENDABLE);
+        Ok(Key { name: reference.to_string().into(), header: header.ok_or_else(|| wrong(path, unfit()))? })
+    });
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let mut headers = HeaderMap::new();
     for (header, value) in &provider.headers {
         let wrong = |error: Wrong| wrong(&["headers", header.as_str()], error);
@@ -287,6 +288,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
         provider: protocol,
         endpoints: provider.endpoints.iter().map(address).collect(),
         metrics: provider.metrics.as_ref().map(|path| Metrics { path: path.clone(), interval: provider.metrics_interval.get() }),
+        probe: provider.probe.as_ref().map(Into::into),
         zone: zone.map(str::to_owned),
         continuation: provider.continuation,
         affinity: match provider.affinity {
@@ -297,7 +299,7 @@ fn settings(name: &str, provider: &config::Provider, zone: Option<&str>) -> Resu
                     .map_err(|error| wrong(&["session_header"], Wrong::new(error.to_string(), "write a header's name")))?,
             ),
         },
-        key,
+        keys,
         headers,
         timeouts: (&provider.timeouts).into(),
         retries: provider.retries,

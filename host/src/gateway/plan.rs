@@ -124,6 +124,7 @@ pub(super) fn turn(course: &Course, model: &Model, request: &ChatRequest, judge:
     let asks = judge.is_some_and(Judge::wants_logprobs) && !request.wants_logprobs();
     let attempt = Attempt {
         model: model.name.clone(),
+        name: model.upstream_name.clone(),
         pool: model.pool.clone(),
         body: request.to_upstream(&model.upstream_name, asks),
         affinity: affinity(course, model, request),

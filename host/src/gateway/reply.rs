@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::body::{ReplyBody, Stream};
+use super::body::{ERROR_EVENT, ReplyBody, Stream};
 use super::continuation::Continuation;
 use super::course::Course;
 use super::fill::Fill;
@@ -58,7 +58,14 @@ pub(super) async fn upstream(
     continuation: Option<Box<Continuation>>,
 ) -> Result<Reply, Error> {
     let upstream::Reply { status, headers, endpoint, body, .. } = answer;
+    let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
     let body = match body {
+        // A stream that began with an error, for which no other model could make up: it is all there.
+        Body::Whole(bytes) if is_events && status.is_success() => {
+            course.record.ending = Ending::Broken;
+            course.record.error = Some(ERROR_EVENT.to_owned());
+            Content::Whole(bytes)
+        }
         Body::Whole(bytes) => {
             let bytes = if strip { logprobs::strip(&bytes) } else { bytes };
             if status.is_success()
@@ -74,10 +81,7 @@ pub(super) async fn upstream(
             }
             Content::Whole(bytes)
         }
-        Body::Stream(body) => {
-            let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
-            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint, strip, continuation)))
-        }
+        Body::Stream(body) => Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint, strip, continuation))),
     };
     Ok(Reply { status, headers, body })
 }

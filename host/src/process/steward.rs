@@ -50,7 +50,7 @@ impl Steward {
         }
         let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
         let pools = move || gateway.state().pools.values().cloned().collect();
-        self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
+        self.drain.spawn_detached(upstream::watch::run(pools, changed.clone()));
         self.drain.spawn_detached(degrade::run(self.gateway.clone()));
         self.drain.spawn_detached(supervisor::keep_alive());
         let mut signals = Signals::new();

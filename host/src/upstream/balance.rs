@@ -73,6 +73,8 @@ pub struct Seen {
     pub share: f32,
     /// How much of its KV memory requests use, 0 to 1.
     pub kv: f32,
+    /// What the request costs there by comparison, for how the endpoint suits its model.
+    pub fit: f32,
 }
 
 /// Somebody who sees endpoints.
@@ -85,6 +87,8 @@ pub trait Sight {
     fn seen(&self, place: usize) -> Seen;
     /// Is any endpoint in another zone?
     fn zones(&self) -> bool;
+    /// Of these one by chance that suits the request better than others do.
+    fn suited(&self, places: &[usize], random: &mut fastrand::Rng) -> Option<usize>;
 }
 
 /// What was chosen.
@@ -145,7 +149,7 @@ impl Seen {
     fn dear(&self, standing: &Standing) -> f32 {
         let far = if standing.far { FAR } else { 1.0 };
         let full = ((self.kv - KV_FULL) / (1.0 - KV_FULL)).clamp(0.0, 1.0);
-        far * (1.0 + KV_COST * full) / (self.share * standing.weight)
+        self.fit * far * (1.0 + KV_COST * full) / (self.share * standing.weight)
     }
 }
 
@@ -158,16 +162,18 @@ fn usual(places: &[usize], sight: &impl Sight, seen: &Seen) -> f32 {
     })
 }
 
-/// Two different places by chance and by weight; where there are zones two of our own, and one of another.
-fn named(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [Option<usize>; 3] {
+/// Two different places by chance and by weight; where there are zones two of our own, and one of another. And where some suit the
+/// request better one of those.
+fn named(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [Option<usize>; 4] {
+    let suited = sight.suited(places, random);
     if !sight.zones() {
         let [one, other] = two(places, sight, random);
-        return [one, other, None];
+        return [one, other, None, suited];
     }
     let (far, near): (Vec<usize>, Vec<usize>) = places.iter().partition(|place| sight.standing(**place).far);
     let [one, other] = two(&near, sight, random);
     let [third, fourth] = two(&far, sight, random);
-    [one.or(fourth), other, third]
+    [one.or(fourth), other, third, suited]
 }
 
 fn two(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [Option<usize>; 2] {
@@ -285,11 +291,16 @@ mod tests {
         fn zones(&self) -> bool {
             self.0.iter().any(|(standing, _)| standing.far)
         }
+
+        fn suited(&self, places: &[usize], random: &mut fastrand::Rng) -> Option<usize> {
+            let suited: Vec<usize> = places.iter().copied().filter(|place| self.0[*place].1.fit < 1.0).collect();
+            random.choice(suited)
+        }
     }
 
     impl Fleet {
         fn of(count: usize) -> Self {
-            let idle = Seen { pending: 0.0, work: 0.0, cost: None, pace: None, share: 1.0, kv: 0.0 };
+            let idle = Seen { pending: 0.0, work: 0.0, cost: None, pace: None, share: 1.0, kv: 0.0, fit: 1.0 };
             let standing = |place: usize| Standing { salt: mix(place as u64 + 1), weight: 1.0, far: false };
             Self((0..count).map(|place| (standing(place), idle)).collect())
         }

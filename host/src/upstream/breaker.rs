@@ -5,6 +5,8 @@
 //! for as long as the endpoint has asked for. One refusal, whatever it asks for, opens nothing: it may be about that one request. Back
 //! in service, an endpoint gets its share of requests step by step.
 //!
+//! Whoever asks endpoints how they are (`probe`) opens it too, and ends its pause early, though never one that was asked for.
+//!
 //! What it does not do: it does not say what a failure is (`send`), nor what happens when all endpoints are open (`pool`).
 //!
 //! **Invariant:** pure but for its own state: time is given to it, so that a simulation can run it.
@@ -71,6 +73,8 @@ pub struct Breaker {
     epoch: Instant,
     /// Milliseconds since `epoch`; 0 while it is closed.
     open_until: AtomicU64,
+    /// Until when the endpoint has asked to be left alone.
+    asked_until: AtomicU64,
     /// The one request of a probation is under way.
     probing: AtomicBool,
     row: AtomicU32,
@@ -91,6 +95,7 @@ impl Breaker {
             // So that 0 means never.
             epoch: now.checked_sub(Duration::from_millis(1)).unwrap_or(now),
             open_until: AtomicU64::new(0),
+            asked_until: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             row: AtomicU32::new(0),
             window: AtomicU64::new(0),
@@ -179,6 +184,33 @@ impl Breaker {
         }
     }
 
+    /// Somebody who is not a client has found it ill, and looks again within so long. Its probation is left to a request that has it.
+    pub(super) fn found_ill(&self, now: Instant, asked: Option<Duration>, again: Duration) {
+        match self.standing(now) {
+            Standing::Probation if self.probing.load(Ordering::Relaxed) => return,
+            Standing::Open(_) => {
+                let asked = asked.unwrap_or_default().min(self.rules.open_max);
+                self.asked_until.fetch_max(self.ms(now + asked), Ordering::Relaxed);
+            }
+            Standing::Closed | Standing::Probation => self.open(now, asked),
+        }
+        let until = self.ms(now + again).max(self.asked_until.load(Ordering::Relaxed));
+        self.open_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Somebody who is not a client has found it well: the next request may try, unless the endpoint has asked for more time.
+    pub(super) fn found_well(&self, now: Instant) {
+        if let Standing::Open(_) = self.standing(now) {
+            let until = self.ms(now).max(self.asked_until.load(Ordering::Relaxed));
+            self.open_until.fetch_min(until, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes whenever it opens or closes.
+    pub(super) fn era(&self) -> u64 {
+        self.changed_at.load(Ordering::Relaxed)
+    }
+
     fn open(&self, now: Instant, asked: Option<Duration>) {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let closed_at = self.closed_at.load(Ordering::Relaxed);
@@ -186,7 +218,9 @@ impl Breaker {
         let calm = self.ms(now).saturating_sub(closed_at) > 2 * self.rules.window.as_millis() as u64;
         *times = if !was_open && calm { 1 } else { (*times + 1).min(16) };
         let pause = self.rules.open.saturating_mul(1 << (*times - 1)).min(self.rules.open_max);
-        let pause = pause.max(asked.unwrap_or_default().min(self.rules.open_max));
+        let asked = asked.unwrap_or_default().min(self.rules.open_max);
+        let pause = pause.max(asked);
+        self.asked_until.store(self.ms(now + asked), Ordering::Relaxed);
         self.window.store(0, Ordering::Relaxed);
         self.row.store(0, Ordering::Relaxed);
         self.changed_at.store(self.ms(now), Ordering::Relaxed);
@@ -211,7 +245,8 @@ impl Breaker {
         }
     }
 
-    fn is_old(&self, began: Instant) -> bool {
+    /// Did what began then begin before it last opened or closed?
+    pub(super) fn is_old(&self, began: Instant) -> bool {
         self.ms(began) < self.changed_at.load(Ordering::Relaxed)
     }
 

@@ -16,10 +16,14 @@ use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
 use super::gate::Pass;
 use super::gauges::Gauges;
+use super::keys::Ticket;
 use super::lanes::{Lanes, Place};
 use super::load::Cost;
+use super::loaded::Said;
 use super::pool::Settings;
+use super::probe::Health;
 use super::provider::{Operation, Provider};
+use super::watch::{Question, Turn};
 use crate::dialect::prefix;
 
 /// One address of a provider.
@@ -43,8 +47,12 @@ pub struct Endpoint {
     pace: Cost,
     /// What it says of itself, where it is asked.
     pub gauges: Gauges,
-    /// When it was last asked for its metrics, in milliseconds since `epoch`; 0: never.
-    asked: AtomicU64,
+    /// Which models it says that it has.
+    pub said: Said,
+    /// How it is, where it is asked.
+    pub health: Health,
+    /// When it was last asked each of the questions.
+    turns: [Turn; Question::ALL.len()],
     epoch: Instant,
     /// May it be asked?
     pub breaker: Breaker,
@@ -74,7 +82,9 @@ impl Endpoint {
             cost: Cost::new(now),
             pace: Cost::new(now),
             gauges: Gauges::new(now),
-            asked: AtomicU64::new(0),
+            said: Said::default(),
+            health: Health::default(),
+            turns: Default::default(),
             epoch: now,
             breaker: Breaker::new(settings.breaker, now),
         })
@@ -116,6 +126,7 @@ impl Endpoint {
             pace: self.pace.at(now),
             share: self.breaker.share(now),
             kv,
+            fit: 1.0,
         }
     }
 
@@ -124,16 +135,14 @@ impl Endpoint {
         self.in_flight() as f32 + self.gauges.others(now).0
     }
 
-    /// Is it time to ask for its metrics again? Whoever is told so asks.
-    pub(super) fn is_due(&self, interval: Duration, now: Instant) -> bool {
-        let ms = now.saturating_duration_since(self.epoch).as_millis() as u64 + 1;
-        let last = self.asked.load(Ordering::Relaxed);
-        // A little early is in time: rounds are not exact.
-        let due = last == 0 || ms.saturating_sub(last) + 10 >= interval.as_millis() as u64;
-        if due {
-            self.asked.store(ms, Ordering::Relaxed);
-        }
-        due
+    /// When it is asked this again.
+    pub(super) fn turn(&self, question: Question) -> &Turn {
+        &self.turns[question as usize]
+    }
+
+    /// What its times are counted from.
+    pub(super) fn epoch(&self) -> Instant {
+        self.epoch
     }
 
     /// A try has failed; the endpoint may have said for how long it is to be left alone.
@@ -183,6 +192,8 @@ pub struct Permit {
     place: Option<Place>,
     /// Leave to be at work in the pool, where that is bounded.
     pub(super) pass: Option<Pass>,
+    /// The key that it is sent with.
+    pub(super) ticket: Ticket,
     /// What waits there because of it until its answer begins, and all that did when it came.
     work: u32,
     ahead: f32,
@@ -209,6 +220,7 @@ impl Permit {
             probes,
             place: None,
             pass: None,
+            ticket: Ticket::default(),
             work: choice.work,
             ahead: choice.ahead,
             since: now,

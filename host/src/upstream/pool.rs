@@ -1,9 +1,10 @@
 //! A provider's endpoints: who gets the next request.
 //!
 //! Who may be asked is decided here: an endpoint whose breaker is open is left alone; one on probation gets the next request, and
-//! one at a time. Among those that may, `balance` chooses.
+//! one at a time; one whose keys are all used up (`keys`) is left alone, too. One that has not the model that is asked for (`loaded`) is
+//! not asked while another has it. Among those that may, `balance` chooses.
 //!
-//! What it does not do: it sends nothing, probes nothing and scrapes nothing.
+//! What it does not do: it sends nothing, and asks nobody how it is (`watch`).
 //!
 //! **Invariant:** a pool is never empty because of its own caution: where nothing else is left to try, all endpoints are asked.
 //! **Invariant:** a pool does not change but for its counters; a reload builds another one and takes over the endpoints
@@ -11,9 +12,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::balance::{self, Affinity, Rule, Seen, Sight};
@@ -22,6 +24,9 @@ use super::endpoint::{Endpoint, Permit};
 use super::gate::{self, Gate};
 use super::hedge::{After, Begins};
 use super::holders::Holders;
+use super::keys::{Key, Keys};
+use super::loaded::{Fit, Fits};
+use super::probe;
 use super::provider::Provider;
 use super::retry::Budget;
 use crate::config;
@@ -93,12 +98,14 @@ pub struct Settings {
     pub endpoints: Vec<Address>,
     /// Where endpoints say how busy they are, and how often they are asked.
     pub metrics: Option<Metrics>,
+    /// How endpoints are asked how they are; none: nobody asks.
+    pub probe: Option<probe::Rules>,
     /// The zone that we are in ourselves.
     pub zone: Option<String>,
     /// Which requests go to the same endpoint.
     pub affinity: Rule,
-    /// The header that carries the key.
-    pub key: Option<(HeaderName, HeaderValue)>,
+    /// The keys that it may be asked with; none: it asks for none.
+    pub keys: Vec<Key>,
     /// Headers that are sent with every request.
     pub headers: HeaderMap,
     /// How long each phase may take.
@@ -131,9 +138,10 @@ impl Settings {
             provider,
             endpoints,
             metrics: None,
+            probe: None,
             zone: None,
             affinity: Rule::None,
-            key: None,
+            keys: Vec::new(),
             headers: HeaderMap::new(),
             timeouts: (&config::Timeouts::default()).into(),
             retries: 1,
@@ -155,6 +163,11 @@ pub struct Pool {
     endpoints: Vec<Arc<Endpoint>>,
     /// Who may ask at all, where that is bounded.
     pub gate: Option<Arc<Gate>>,
+    /// What is known of the keys at each endpoint.
+    pub keys: Keys,
+    /// How endpoints suit models, and when that is looked at again, in milliseconds since `epoch`.
+    fits: Fits,
+    fits_due: AtomicU64,
     /// What each is from the beginning, in the same order.
     standings: Vec<balance::Standing>,
     /// All places.
@@ -195,6 +208,10 @@ pub struct Ask<'a> {
     pub last: bool,
     /// Where the request would like to go.
     pub affinity: &'a Affinity,
+    /// Its tokens, as far as they can be estimated.
+    pub tokens: u64,
+    /// The upstream's name of the model that it is for.
+    pub model: &'a str,
 }
 
 /// What plugins and the administrator see of a pool.
@@ -268,6 +285,8 @@ impl Pool {
             let kept = previous.and_then(|previous| previous.gate.as_ref()).filter(|gate| *gate.settings() == wanted);
             kept.cloned().unwrap_or_else(|| Gate::new(wanted))
         });
+        let before = previous.map(|previous| (&previous.keys, &*previous.endpoints));
+        let keys = Keys::new(settings.keys.clone(), &endpoints, before, now);
         let zones = standings.iter().any(|standing| standing.far);
         let places = (0..endpoints.len()).collect();
         let epoch = previous.map_or(now, |previous| previous.epoch);
@@ -280,6 +299,9 @@ impl Pool {
             holders,
             epoch,
             gate,
+            keys,
+            fits: Fits::default(),
+            fits_due: AtomicU64::new(0),
             retries,
             hedges,
             begins: Default::default(),
@@ -306,19 +328,26 @@ impl Pool {
     /// # Errors
     /// Why there is none.
     pub fn choose(&self, ask: Ask<'_>, now: Instant) -> Result<Permit, Busy> {
-        let is_closed = |endpoint: &Arc<Endpoint>| endpoint.breaker.standing(now) == Standing::Closed;
-        if ask.avoid.is_empty() && self.endpoints.iter().all(is_closed) {
-            return self.take(Cow::Borrowed(&self.places), Standing::Closed, &ask, now).ok_or(Busy::Full);
+        let fits = self.fits.of(ask.model);
+        let places = match &fits {
+            None => Cow::Borrowed(&*self.places),
+            Some(fits) => Cow::Owned(self.places.iter().copied().filter(|place| fits[*place] != Fit::Lacks).collect()),
+        };
+        let fits = fits.as_deref();
+        let is_closed = |place: &usize| self.standing(*place, &ask, now) == Standing::Closed;
+        if ask.avoid.is_empty() && places.iter().all(is_closed) {
+            return self.take(places, Standing::Closed, &ask, fits, now).ok_or(Busy::Full);
         }
-        let fresh = |endpoint: &Endpoint| !ask.avoid.iter().any(|avoided| std::ptr::eq(&**avoided, endpoint));
-        let standings: Vec<Standing> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
-        let in_service = standings.iter().filter(|standing| **standing == Standing::Closed).count();
-        let panics = (in_service as f32) < self.settings.panic * self.endpoints.len() as f32;
-        let others = |standing: fn(&Standing) -> bool| -> Vec<usize> {
-            (0..standings.len()).filter(|place| standing(&standings[*place]) && fresh(&self.endpoints[*place])).collect()
+        let fresh = |place: usize| !ask.avoid.iter().any(|avoided| Arc::ptr_eq(avoided, &self.endpoints[place]));
+        let standings: Vec<(usize, Standing)> = places.iter().map(|place| (*place, self.standing(*place, &ask, now))).collect();
+        let in_service = standings.iter().filter(|(_, standing)| *standing == Standing::Closed).count();
+        let panics = (in_service as f32) < self.settings.panic * places.len() as f32;
+        let others = |is_meant: fn(&Standing) -> bool| -> Vec<usize> {
+            let meant = standings.iter().filter(|(place, standing)| is_meant(standing) && fresh(*place));
+            meant.map(|(place, _)| *place).collect()
         };
         let on_probation = others(|standing| *standing == Standing::Probation);
-        if let Some(permit) = self.take(Cow::Owned(on_probation), Standing::Probation, &ask, now) {
+        if let Some(permit) = self.take(Cow::Owned(on_probation), Standing::Probation, &ask, fits, now) {
             return Ok(permit);
         }
         let any: fn(&Standing) -> bool = |_| true;
@@ -327,21 +356,45 @@ impl Pool {
             usable = others(any);
         }
         if usable.is_empty() && ask.again {
-            usable = (0..standings.len()).collect();
+            usable = places.into_owned();
         }
         if usable.is_empty() {
-            let soonest = standings.iter().zip(&self.endpoints).filter(|(_, endpoint)| fresh(endpoint));
-            let soonest = soonest.map(|(standing, _)| match standing {
+            let soonest = standings.iter().filter(|(place, _)| fresh(*place)).map(|(_, standing)| match standing {
                 Standing::Open(pause) => *pause,
                 Standing::Closed | Standing::Probation => Duration::ZERO,
             });
             return Err(soonest.min().map_or(Busy::NoOther, Busy::Open));
         }
-        self.take(Cow::Owned(usable), Standing::Closed, &ask, now).ok_or(Busy::Full)
+        self.take(Cow::Owned(usable), Standing::Closed, &ask, fits, now).ok_or(Busy::Full)
+    }
+
+    /// Looks at what endpoints have said of their models, twice from one reading to the next.
+    pub(super) fn renew_fits(&self, now: Instant) {
+        let Some(metrics) = &self.settings.metrics else { return };
+        let ms = |at: Instant| at.saturating_duration_since(self.epoch).as_millis() as u64;
+        if self.fits_due.load(Ordering::Relaxed) <= ms(now) {
+            self.fits_due.store(ms(now + metrics.interval / 2), Ordering::Relaxed);
+            self.fits.renew(&self.endpoints, now);
+        }
+    }
+
+    /// What may be sent to an endpoint: nothing, where its breaker or the limits of all keys say so.
+    fn standing(&self, place: usize, ask: &Ask<'_>, now: Instant) -> Standing {
+        match self.endpoints[place].breaker.standing(now) {
+            Standing::Open(pause) => Standing::Open(pause),
+            standing => self.keys.used_up(place, ask.tokens, now).map_or(standing, Standing::Open),
+        }
     }
 
     /// A permit at the best of these places, or at any of them that has room.
-    fn take(&self, mut places: Cow<'_, [usize]>, standing: Standing, ask: &Ask<'_>, now: Instant) -> Option<Permit> {
+    fn take(
+        &self,
+        mut places: Cow<'_, [usize]>,
+        standing: Standing,
+        ask: &Ask<'_>,
+        fits: Option<&[Fit]>,
+        now: Instant,
+    ) -> Option<Permit> {
         let limit = self.settings.in_flight.unwrap_or(u32::MAX);
         let mut held = Vec::new();
         let known = match (ask.affinity, &self.holders) {
@@ -352,8 +405,10 @@ impl Pool {
             holders.find(prefix, &mut held);
         }
         let mut random = fastrand::Rng::new();
-        while let Some(choice) = balance::choose(&places, &Looking { pool: self, now }, ask.affinity, &held, &mut random) {
-            if let Some(permit) = Permit::take(&self.endpoints[choice.place], limit, standing, choice, now) {
+        let looking = Looking { pool: self, fits, now };
+        while let Some(choice) = balance::choose(&places, &looking, ask.affinity, &held, &mut random) {
+            if let Some(mut permit) = Permit::take(&self.endpoints[choice.place], limit, standing, choice, now) {
+                permit.ticket = self.keys.take(choice.place, ask.tokens, now);
                 if let Some((prefix, holders)) = known {
                     holders.note(prefix, choice.place, now.saturating_duration_since(self.epoch).as_secs());
                 }
@@ -414,6 +469,8 @@ impl Pool {
 /// A pool at a moment.
 struct Looking<'a> {
     pool: &'a Pool,
+    /// How each endpoint suits the request's model, where they differ.
+    fits: Option<&'a [Fit]>,
     now: Instant,
 }
 
@@ -427,7 +484,13 @@ impl Sight for Looking<'_> {
     }
 
     fn seen(&self, place: usize) -> Seen {
-        self.pool.endpoints[place].seen(self.now)
+        let seen = self.pool.endpoints[place].seen(self.now);
+        Seen { fit: self.fits.map_or(1.0, |fits| fits[place].cost()), ..seen }
+    }
+
+    fn suited(&self, places: &[usize], random: &mut fastrand::Rng) -> Option<usize> {
+        let fits = self.fits?;
+        random.choice(places.iter().copied().filter(|place| fits[*place] == Fit::Running).collect::<Vec<_>>())
     }
 
     fn zones(&self) -> bool {
@@ -439,6 +502,7 @@ impl Sight for Looking<'_> {
 mod tests {
     use super::*;
     use crate::dialect::prefix::Prefix;
+    use crate::upstream::loaded::{Lora, Models};
     use crate::upstream::provider;
 
     fn pool(endpoints: usize, in_flight: Option<u32>) -> Pool {
@@ -448,7 +512,7 @@ mod tests {
         Pool::build(Settings { breaker, in_flight, ..settings }, 1, None).unwrap()
     }
 
-    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true, affinity: &Affinity::None };
+    const ANY: Ask<'_> = Ask { avoid: &[], again: false, last: true, affinity: &Affinity::None, tokens: 0, model: "" };
 
     fn choose(pool: &Pool, ask: Ask<'_>) -> Result<Permit, Busy> {
         pool.choose(ask, Instant::now())
@@ -515,6 +579,50 @@ mod tests {
             let seen = pool.endpoints[0].seen(Instant::now());
             assert_eq!((seen.pace.is_some(), seen.work, seen.pending), (known, 0.0, 1.0), "{streamed}");
         }
+    }
+
+    /// What endpoints say that they list and run; all have two slots.
+    fn say(pool: &Pool, said: &[(&[u8], &str)]) {
+        let (now, until) = (Instant::now(), Instant::now() + Duration::from_secs(3_600));
+        for (endpoint, (list, running)) in pool.endpoints.iter().zip(said) {
+            endpoint.said.models(Models::read(list).unwrap(), until);
+            let page = format!("vllm:lora_requests_info{{max_lora=\"2\",running_lora_adapters=\"{running}\"}} 1\n");
+            endpoint.said.lora(Lora::read(&page), until);
+        }
+        pool.fits.renew(&pool.endpoints, now);
+    }
+
+    const BASE: &[u8] = br#"{"data":[{"id":"base"}]}"#;
+    const BOTH: &[u8] = br#"{"data":[{"id":"base"},{"id":"ad","parent":"base"}]}"#;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_runs_an_adapter_comes_first_and_who_has_no_slot_for_it_last() {
+        let pool = pool(8, None);
+        say(&pool, &[(BASE, ""), (BOTH, ""), (BOTH, "x"), (BOTH, ""), (BOTH, ""), (BOTH, "ad"), (BOTH, "x,y"), (BOTH, "y,x")]);
+        let ask = Ask { model: "ad", ..ANY };
+        for _ in 0..20 {
+            assert!(Arc::ptr_eq(choose(&pool, ask).unwrap().endpoint(), &pool.endpoints[5]));
+        }
+        let _held: Vec<_> = (0..60).map(|_| choose(&pool, ask).unwrap()).collect();
+        let shares: Vec<u32> = pool.endpoints.iter().map(|endpoint| endpoint.in_flight()).collect();
+        assert!(shares[0] == 0 && shares[5] >= 12 && shares[6].max(shares[7]) <= 6, "{shares:?}");
+        assert!(self::shares(&pool, 100)[0] > 0, "the base model is everywhere");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_not_the_model_is_not_asked_while_another_has_it() {
+        let pool = pool(2, None);
+        say(&pool, &[(BASE, ""), (BOTH, "")]);
+        pool.endpoints[1].failed(Instant::now(), None);
+        let ask = Ask { model: "ad", ..ANY };
+        assert_eq!(choose(&pool, Ask { last: false, ..ask }).err(), Some(Busy::Open(Duration::from_secs(1))));
+        for _ in 0..20 {
+            assert!(Arc::ptr_eq(choose(&pool, ask).unwrap().endpoint(), &pool.endpoints[1]), "better than one that cannot");
+        }
+        assert_eq!(choose(&pool, Ask { avoid: &pool.endpoints[1..], ..ask }).err(), Some(Busy::NoOther));
+        say(&pool, &[(BASE, ""), (BASE, "")]);
+        let ask = Ask { avoid: &pool.endpoints[1..], ..ask };
+        assert!(choose(&pool, ask).is_ok(), "nobody lists it: it may have another name there");
     }
 
     #[tokio::test]

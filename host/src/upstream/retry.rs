@@ -75,7 +75,7 @@ pub fn asked(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// `6m0s`, `1.5s`, `250ms`, or seconds.
-fn until(text: &str) -> Option<Duration> {
+pub(super) fn until(text: &str) -> Option<Duration> {
     let mut sum = 0.0;
     let mut rest = text;
     while !rest.is_empty() {

@@ -1,7 +1,7 @@
-//! One try: send the request, wait for the head, then for the first byte; each with its own bound.
+//! One try: send the request, wait for the head, then for the first event; each with its own bound.
 //!
 //! A plain answer is collected whole before it counts, so that one that is cut can be asked for again; a stream counts from
-//! its first byte. Both are the commit point: what this file gives back has begun downstream.
+//! its first whole event (`begin`). Both are the commit point: what this file gives back has begun downstream.
 //!
 //! **Invariant:** a plain answer that was cut is a failure, never a short answer.
 
@@ -17,9 +17,11 @@ use memchr::memmem;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
+use super::begin::{self, Beginning};
 use super::connect::ConnectError;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
+use super::keys::Key;
 use super::pool::Timeouts;
 use super::{Attempt, Body, Context, Failure, UpstreamBody, provider, retry};
 use crate::dialect::sse;
@@ -57,7 +59,8 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     let mut request = Request::new(Full::new(attempt.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.uri(context.operation).clone();
-    *request.headers_mut() = headers(attempt, context);
+    let (keys, ticket) = (&attempt.pool.keys, permit.ticket);
+    *request.headers_mut() = headers(attempt, keys.key(ticket), context);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
@@ -72,7 +75,8 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     };
     let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();
-    let secret = attempt.pool.settings().key.as_ref().map(|(_, value)| Secret::of(value));
+    let secret = keys.key(ticket).map(|key| Secret::of(&key.header.1));
+    keys.told(ticket, &head.headers, Instant::now());
     let mut headers = provider::downwards(&head.headers);
     if let Some(secret) = &secret {
         secret.leave_out_of(&mut headers);
@@ -81,7 +85,9 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
         let message =
             format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
-        let error = Error::upstream(Kind::UpstreamDenied, endpoint.authority(), Retry::Never, message);
+        let is_key = head.status == StatusCode::UNAUTHORIZED;
+        let again = if is_key && keys.denied(ticket, endpoint, Instant::now()) { AT_ONCE } else { Retry::Never };
+        let error = Error::upstream(Kind::UpstreamDenied, endpoint.authority(), again, message);
         // A prompt that a firewall does not like gets this, too.
         return Err(Failure { blames: false, ..error.into() });
     }
@@ -92,18 +98,26 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         return Err(Failure { blames: false, ..error.into() });
     }
     if is_elsewhere(head.status) {
-        if matches!(head.status.as_u16(), 429 | 503 | 529) {
+        let asked = retry::asked(head.status, &headers);
+        let time = asked.unwrap_or(settings.breaker.open).min(settings.breaker.open_max);
+        // It may be one key that has no more room, and neither the endpoint nor the pool.
+        let another = head.status == StatusCode::TOO_MANY_REQUESTS && keys.refused(ticket, time, Instant::now());
+        if !another && matches!(head.status.as_u16(), 429 | 503 | 529) {
             permit.pass.iter_mut().for_each(Pass::overloaded);
         }
         let mut failure = refused(&clock, head.status, headers, body).await;
-        if let (Some(secret), Some((_, _, answer))) = (&secret, &mut failure.answer) {
-            *answer = secret.covered(std::mem::take(answer));
+        failure.asked = asked;
+        if another {
+            failure = Failure { blames: false, error: failure.error.again(AT_ONCE), ..failure };
         }
-        return Err(failure);
+        return Err(failure.without(secret.as_ref()));
     }
     let ends_with_connection = is_until_close(&head);
-    let mut body =
-        if is_stream(&head.headers) { first_piece(&clock, body, permit).await? } else { whole(&clock, body, permit).await? };
+    let mut body = if is_stream(&head.headers) {
+        stream(&clock, (head.status, &headers), body, permit).await.map_err(|failure| failure.without(secret.as_ref()))?
+    } else {
+        whole(&clock, body, permit).await?
+    };
     match (&mut body, &secret) {
         (Body::Whole(answer), _) if answer.is_empty() && head.status.is_success() => {
             let message = format!("{} answered {} with nothing.", endpoint.authority(), head.status.as_u16());
@@ -116,6 +130,7 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
         _ => {}
     }
+    keys.accepted(ticket);
     endpoint.answered(began, head.status.is_success());
     if head.status.is_success() {
         attempt.pool.begun(context.streamed, began.elapsed());
@@ -123,10 +138,10 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     Ok((head.status, headers, body))
 }
 
-fn headers(attempt: &Attempt, context: &Context<'_>) -> HeaderMap {
+fn headers(attempt: &Attempt, key: Option<&Key>, context: &Context<'_>) -> HeaderMap {
     let settings = attempt.pool.settings();
     let mut headers = context.headers.clone();
-    for (name, value) in settings.headers.iter().chain(settings.key.as_ref().map(|(name, value)| (name, value))) {
+    for (name, value) in settings.headers.iter().chain(key.map(|key| (&key.header.0, &key.header.1))) {
         headers.insert(name.clone(), value.clone());
     }
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
@@ -224,9 +239,18 @@ fn is_elsewhere(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429) || (status.is_server_error() && !matches!(status.as_u16(), 501 | 505))
 }
 
+impl Failure {
+    /// The same with the key taken out of the upstream's own words.
+    fn without(mut self, secret: Option<&Secret<'_>>) -> Self {
+        if let (Some(secret), Some((_, _, answer))) = (secret, &mut self.answer) {
+            *answer = secret.covered(std::mem::take(answer));
+        }
+        self
+    }
+}
+
 /// The server's own words are kept: if nothing better comes, the client gets them.
 async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
-    let asked = retry::asked(status, &headers);
     let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
     let answer = match collected {
         Ok(Ok(Collected::Whole(bytes))) if !bytes.is_empty() => Some((status, headers, bytes)),
@@ -236,7 +260,13 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     // Who says that it is busy is not asked again at once, nor is one whose own upstream may still be at work.
     let again = if matches!(status.as_u16(), 429 | 503 | 504 | 529) { Retry::Elsewhere } else { AT_ONCE };
     let message = format!("{} answered {}.", clock.endpoint.authority(), status.as_u16());
-    Failure { error: Error::upstream(kind, clock.endpoint.authority(), again, message), answer, asked, blames: true, of: None }
+    Failure {
+        error: Error::upstream(kind, clock.endpoint.authority(), again, message),
+        answer,
+        asked: None,
+        blames: true,
+        of: None,
+    }
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -255,19 +285,25 @@ fn is_half_of_json(headers: &HeaderMap, body: &[u8]) -> bool {
     is_json && !headers.contains_key(header::CONTENT_ENCODING) && serde_json::from_slice::<IgnoredAny>(body).is_err()
 }
 
-/// The first piece of a stream. One that ends before it has begun is a failure like any other.
-async fn first_piece(clock: &Clock<'_>, mut body: Incoming, mut permit: Permit) -> Result<Body, Failure> {
-    let first = loop {
-        match clock.bounded("the first byte of its answer", clock.timeouts.first_token, body.frame()).await? {
-            None => {
-                let message = format!("{} ended its stream before it began.", clock.endpoint.authority());
-                return Err(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message).into());
-            }
-            Some(Err(error)) => return Err(clock.broken(&error)),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if !data.is_empty() => break data,
-                _ => {}
-            },
+/// A stream from its first whole event on. One that ends before that, or says that it has failed, is a failure like any other.
+async fn stream(
+    clock: &Clock<'_>,
+    (status, headers): (StatusCode, &HeaderMap),
+    mut body: Incoming,
+    mut permit: Permit,
+) -> Result<Body, Failure> {
+    let endpoint = clock.endpoint.authority();
+    let beginning = begin::read(&mut body, headers);
+    let beginning = clock.bounded("the first event of its answer", clock.timeouts.first_token, beginning).await?;
+    let first = match beginning.map_err(|error| clock.broken(&error))? {
+        Beginning::Answer(first) => first,
+        Beginning::Error(said) => {
+            let error = Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, format!("{endpoint} began with an error."));
+            return Err(Failure { answer: Some((status, headers.clone(), said)), ..error.into() });
+        }
+        Beginning::Nothing => {
+            let message = format!("{endpoint} ended its stream before it began.");
+            return Err(Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, message).into());
         }
     };
     permit.begun(true, clock.began.elapsed());
@@ -275,7 +311,7 @@ async fn first_piece(clock: &Clock<'_>, mut body: Incoming, mut permit: Permit) 
         first,
         body,
         permit,
-        clock.endpoint.authority().clone(),
+        endpoint.clone(),
         clock.timeouts.between_tokens,
         clock.ends,
     ))))

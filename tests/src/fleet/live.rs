@@ -1,5 +1,5 @@
 //! A [`Gpu`] that serves over HTTP in real time: chat completions that wait, are read and are said token by token as its steps have it,
-//! and `/metrics` with vLLM's names.
+//! `/metrics` with vLLM's names, and `/v1/models` where it is told what to list.
 //!
 //! What it does not do: its words mean nothing, and its tokens are four bytes of a request's messages.
 //!
@@ -34,6 +34,10 @@ struct Shared {
     asked: AtomicUsize,
     /// Prompt tokens in all, and those that were cached.
     tokens: [AtomicUsize; 2],
+    /// Models, each with the one that it is an adapter of.
+    models: Mutex<Vec<(String, Option<String>)>>,
+    /// Slots for adapters, and the adapters that run.
+    lora: Mutex<Option<(usize, String)>>,
     sockets: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
 }
@@ -55,6 +59,8 @@ impl Live {
             jobs: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
             tokens: Default::default(),
+            models: Mutex::default(),
+            lora: Mutex::default(),
             sockets: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
@@ -89,6 +95,16 @@ impl Live {
     pub fn hits(&self) -> f64 {
         let [all, cached] = [0, 1].map(|which| self.shared.tokens[which].load(Ordering::SeqCst) as f64);
         cached / all.max(1.0)
+    }
+
+    /// Lists a model from now on, and whose adapter it is.
+    pub fn list(&self, model: &str, of: Option<&str>) {
+        lock(&self.shared.models).push((model.to_owned(), of.map(str::to_owned)));
+    }
+
+    /// Says from now on how many slots for adapters it has, and which adapters run.
+    pub fn run(&self, slots: usize, adapters: &str) {
+        *lock(&self.shared.lora) = Some((slots, adapters.to_owned()));
     }
 
     /// Somebody else's requests: so many, with prompts and answers of so many tokens.
@@ -148,6 +164,17 @@ impl Shared {
                 write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{page}", page.len())?;
                 continue;
             }
+            let models = lock(&self.models).clone();
+            if request.line.starts_with("GET /v1/models") && !models.is_empty() {
+                let card = |(id, parent): &(String, Option<String>)| json!({ "id": id, "object": "model", "parent": parent });
+                let list = json!({ "object": "list", "data": models.iter().map(card).collect::<Vec<_>>() }).to_string();
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{list}",
+                    list.len()
+                )?;
+                continue;
+            }
             if !request.line.starts_with("POST ") {
                 stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")?;
                 continue;
@@ -195,7 +222,11 @@ impl Shared {
         let lines = values.map(|(name, value)| {
             format!("# TYPE vllm:{name} gauge\nvllm:{name}{{engine=\"0\",model_name=\"tiny-1\"}} {value:?}\n")
         });
-        lines.concat()
+        let lora = lock(&self.lora).as_ref().map(|(slots, running)| {
+            let labels = format!("max_lora=\"{slots}\",running_lora_adapters=\"{running}\",waiting_lora_adapters=\"\"");
+            format!("# TYPE vllm:lora_requests_info gauge\nvllm:lora_requests_info{{{labels}}} 1.75e+09\n")
+        });
+        lines.concat() + &lora.unwrap_or_default()
     }
 }
 

@@ -110,7 +110,7 @@ impl Balancer {
                 let affinity =
                     if self.policy == Policy::Prefix { Affinity::Prefix(request.prefix.clone()) } else { Affinity::None };
                 let avoid = self.avoid.get(&id).map(Vec::as_slice).unwrap_or_default();
-                let ask = Ask { avoid, again: false, last: true, affinity: &affinity };
+                let ask = Ask { avoid, again: false, last: true, affinity: &affinity, tokens: 0, model: "" };
                 let permit = self.pool.choose(ask, self.at(now)).ok()?;
                 let place = self.pool.endpoints().iter().position(|endpoint| Arc::ptr_eq(endpoint, permit.endpoint()))?;
                 self.permits.insert(id, permit);

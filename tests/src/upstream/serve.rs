@@ -25,7 +25,7 @@ const GARBAGE: &[u8] = b"\0\x01 no HTTP at all\r\n\r\n";
 pub(super) struct Shared {
     pub(super) orders: Mutex<VecDeque<Act>>,
     pub(super) always: Mutex<Option<Act>>,
-    /// Orders for requests that have this in their bodies.
+    /// Orders for requests that have this in their bodies or headers.
     pub(super) marked: Mutex<Vec<(String, Act)>>,
     pub(super) requests: Mutex<Vec<Seen>>,
     /// When a client was found to have left before its answer had ended.
@@ -84,7 +84,10 @@ impl Shared {
 
     /// What is to be done with a request: what was said of it, then what is next, then what is usual.
     fn order(&self, request: &Seen) -> Act {
-        let is_meant = |mark: &str| request.body.windows(mark.len()).any(|window| window == mark.as_bytes());
+        let is_meant = |mark: &str| {
+            let in_body = request.body.windows(mark.len()).any(|window| window == mark.as_bytes());
+            in_body || request.headers.iter().any(|(_, value)| value.contains(mark))
+        };
         let marked = lock(&self.marked).iter().rev().find(|(mark, _)| is_meant(mark)).map(|(_, act)| act.clone());
         marked.or_else(|| lock(&self.orders).pop_front()).or_else(|| lock(&self.always).clone()).unwrap_or_default()
     }

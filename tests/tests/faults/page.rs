@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::table::{FAULTS, Fate, PLAIN, POLICIES, Phase, Policy, STREAMED, Sees, THEIR_CODE, fate, sees};
 
-const FATES: [(Fate, &str, &str); 10] = [
+const FATES: [(Fate, &str, &str); 11] = [
     (Fate::Fine, "fine", "it is no fault, or comes when all has been said"),
     (Fate::Gone, "gone", "nobody is there, and nobody will be in a moment"),
     (Fate::Unreachable, "unreachable", "there is no connection; another try may make one"),
@@ -14,6 +14,7 @@ const FATES: [(Fate, &str, &str); 10] = [
     (Fate::Slow, "slow", "a bound on time was passed; the upstream may still be at work, and is not asked again"),
     (Fate::Busy, "busy", "the upstream asks to be left alone"),
     (Fate::Failing, "failing", "the upstream's own error, which another try may not meet"),
+    (Fate::Early, "early", "the first event is the upstream's own error, which another try may not meet"),
     (Fate::Breaks, "*breaks*", "after the commit point: the answer broke off"),
     (Fate::Stops, "*stops*", "after the commit point: no more came in time"),
     (Fate::Theirs, "*theirs*", "after the commit point: the upstream says itself that it failed"),
@@ -22,7 +23,7 @@ const FATES: [(Fate, &str, &str); 10] = [
 /// The page.
 pub(crate) fn page() -> String {
     let mut page = String::from(
-        "# What a client sees when an upstream fails\n\nMade from `tests/tests/faults/table.rs`, which the tests of that theme hold the host to: they let each of these faults happen in each of\nthese phases, plain and streamed, over HTTP/1.1 and HTTP/2, under each policy. For the codes see [errors.md](errors.md), for the settings\n`[providers.NAME]` and `[models.NAME]` in [configuration.md](configuration.md).\n\nThe **commit point** of a stream is its first byte, that of a plain answer its last: a plain answer is passed on when it is whole.\nBefore it a failure may be mended by another try, of which the client sees nothing; after it nobody starts over.\n\n| fault | what goes wrong |\n|---|---|\n",
+        "# What a client sees when an upstream fails\n\nMade from `tests/tests/faults/table.rs`, which the tests of that theme hold the host to: they let each of these faults happen in each of\nthese phases, plain and streamed, over HTTP/1.1 and HTTP/2, under each policy. For the codes see [errors.md](errors.md), for the settings\n`[providers.NAME]` and `[models.NAME]` in [configuration.md](configuration.md).\n\nThe **commit point** of a stream is its first whole event, that of a plain answer its last byte: a plain answer is passed on when it is whole.\nBefore it a failure may be mended by another try, of which the client sees nothing; after it nobody starts over.\n\n| fault | what goes wrong |\n|---|---|\n",
     );
     for (_, name, about) in FAULTS {
         writeln!(page, "| {name} | {about} |").unwrap();

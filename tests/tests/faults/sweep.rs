@@ -17,10 +17,11 @@ fn cells(fault: Fault, breaks: Fate) -> Vec<Cell> {
     }
     let of = |(event, byte): (usize, usize), policy| {
         let place = Place::Piece(event, byte);
-        let fate = match (event, byte, breaks) {
-            (EVENTS, _, _) => Fate::Fine,
-            (0, 0, Fate::Breaks) => Fate::Broken,
-            (0, 0, Fate::Stops) => Fate::Slow,
+        let fate = match (event, breaks) {
+            (EVENTS, _) => Fate::Fine,
+            (0, Fate::Breaks) => Fate::Broken,
+            (0, Fate::Stops) => Fate::Slow,
+            (0, Fate::Theirs) => Fate::Early,
             _ => breaks,
         };
         Cell {

@@ -66,6 +66,7 @@ pub(crate) enum Fate {
     Slow,
     Busy,
     Failing,
+    Early,
     Breaks,
     Stops,
     Theirs,
@@ -153,7 +154,8 @@ pub(crate) fn fate(fault: Fault, phase: Phase) -> Option<Fate> {
         (Phase::Sending, Fault::Dribble | Fault::Late) => return None,
         (Phase::Sending | Phase::BeforeHead, Fault::Busy) => Fate::Busy,
         (Phase::Sending | Phase::BeforeHead, Fault::Failing) => Fate::Failing,
-        (Phase::BeforeFirst | Phase::AfterFirst | Phase::AfterFinish, Fault::Failing) => Fate::Theirs,
+        (Phase::BeforeFirst, Fault::Failing) => Fate::Early,
+        (Phase::AfterFirst | Phase::AfterFinish, Fault::Failing) => Fate::Theirs,
         (_, Fault::Busy | Fault::Failing) => return None,
         (_, Fault::Silence | Fault::Late) if is_committed(phase) => Fate::Stops,
         (_, Fault::Silence | Fault::Late) => Fate::Slow,
@@ -163,10 +165,10 @@ pub(crate) fn fate(fault: Fault, phase: Phase) -> Option<Fate> {
     })
 }
 
-/// The first byte of a stream is here: nobody starts over.
+/// The first event of a stream is here: nobody starts over.
 fn is_committed(phase: Phase) -> bool {
-    use Phase::{AfterDone, AfterFinish, AfterFirst, InDone, InFinish, InFirst, Inside};
-    matches!(phase, InFirst | AfterFirst | Inside | InFinish | AfterFinish | InDone | AfterDone)
+    use Phase::{AfterDone, AfterFinish, AfterFirst, InDone, InFinish, Inside};
+    matches!(phase, AfterFirst | Inside | InFinish | AfterFinish | InDone | AfterDone)
 }
 
 /// Is there another try, and can it help?
@@ -175,7 +177,7 @@ pub(crate) fn is_mended(fate: Fate, policy: &Policy) -> bool {
     let other = policy.endpoints > 1;
     policy.fallback && sees_at_once(fate).is_some()
         || match fate {
-            Fate::Unreachable | Fate::Broken | Fate::Failing => again,
+            Fate::Unreachable | Fate::Broken | Fate::Failing | Fate::Early => again,
             Fate::Gone | Fate::Busy => again && other,
             Fate::Slow => (again || policy.hedge) && other,
             Fate::Fine | Fate::Breaks | Fate::Stops | Fate::Theirs => false,
@@ -190,6 +192,7 @@ fn sees_at_once(fate: Fate) -> Option<Sees> {
         Fate::Slow => Sees::Told(504, "upstream_timeout"),
         Fate::Busy => Sees::Told(429, THEIR_CODE),
         Fate::Failing => Sees::Told(500, THEIR_CODE),
+        Fate::Early => Sees::Theirs,
         Fate::Fine | Fate::Breaks | Fate::Stops | Fate::Theirs => return None,
     })
 }

@@ -211,7 +211,13 @@ fn a_stream_that_breaks_off_anywhere_ends_with_an_error() {
         "[DONE]",
     ];
     let whole: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-    for byte in (1..whole.len()).step_by(9).chain([whole.len()]) {
+    let first = events[0].len() + "data: \n\n".len();
+    for byte in (1..first).step_by(9).chain([first - 1]) {
+        fake.next(Act::events(events).cut_at(byte)).next(Act::events(events));
+        let answer = host.ask("hi").streamed().send();
+        assert_eq!((answer.status, answer.text()), (200, whole.as_str()), "half an event is no beginning, cut at {byte}");
+    }
+    for byte in (first..whole.len()).step_by(9).chain([whole.len()]) {
         fake.next(Act::events(events).cut_at(byte)).next(Act::refuse(500, "there must be no second start"));
         check_cut(&host.ask("hi").streamed().send(), &whole, byte);
         fake.next(Act::refuse(500, "uses up the order above"));
@@ -221,9 +227,9 @@ fn a_stream_that_breaks_off_anywhere_ends_with_an_error() {
             check_cut(&host.ask("hi").streamed().send(), &whole, byte);
         }
     }
-    fake.next(Act::events(events).stall_at(70));
+    fake.next(Act::events(events).stall_at(100));
     let stalled = host.ask("hi").streamed().send();
-    check_cut(&stalled, &whole, 70);
+    check_cut(&stalled, &whole, 100);
     assert_eq!(sse::error(&stalled.body).unwrap()["code"], "upstream_timeout");
     assert!(host.metrics().sum("pointsman_exchanges_total", &["ending=\"broken\""]) >= 20.0);
 }
@@ -236,7 +242,7 @@ fn a_clean_end_is_judged_by_what_was_said() {
     let stop = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     let word = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}]}"#;
     let error = r#"{"error":{"message":"out of memory","code":500}}"#;
-    for (events, failed) in [(vec![word, stop], false), (vec![word], true), (vec![error], false)] {
+    for (events, failed) in [(vec![word, stop], false), (vec![word], true), (vec![word, error], false)] {
         fake.next(Act::events(events.clone()));
         let answer = host.ask("hi").streamed().send();
         let expect: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
@@ -381,4 +387,7 @@ fn the_providers_key_does_not_come_back() {
         assert_eq!((answer.status, answer.header("x-seen")), (status, None));
         assert_eq!(answer.json()["error"]["message"], "Bearer [key] and [key]");
     }
+    fake.always(Act::events([r#"{"error":{"message":"Bearer sk-canary-0123456789"}}"#]));
+    let answer = host.ask("hi").streamed().send();
+    assert_eq!((answer.status, answer.text()), (200, "data: {\"error\":{\"message\":\"Bearer [key]\"}}\n\n"));
 }

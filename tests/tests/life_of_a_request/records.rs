@@ -67,7 +67,7 @@ fn no_answer_has_an_upstreams_address() {
             assert!(!answer.text().contains(&address), "{}", answer.text());
         }
     }
-    for (act, late) in [(Act::answer().cut_at(200), "gave no whole answer"), (Act::answer().stall_at(200), "took too long")] {
+    for (act, late) in [(Act::answer().cut_at(400), "gave no whole answer"), (Act::answer().stall_at(400), "took too long")] {
         fake.always(act);
         let answer = host.ask("hi").streamed().send();
         let error = sse::error(&answer.body).expect("it says so");

@@ -85,6 +85,32 @@ fn a_long_queue_is_left_though_its_answers_were_quick() {
     assert!(other["queue"]["waiting"].as_u64().unwrap() < 5 && other["breaker"] == "closed", "{each}");
 }
 
+/// A model goes where it is loaded, and an adapter's slots are known.
+#[test]
+fn who_has_not_the_model_is_not_asked_for_it() {
+    let (one, other, host) = two("metrics = \"/metrics\"\nmetrics_interval = \"100ms\"");
+    let each = || host.api("/api/models")["providers"]["fake"]["each"].clone();
+    let ask = |model: &str| {
+        let before = (one.count(), other.count());
+        let all = || (0..20).for_each(|_| assert_eq!(host.ask("hi").model(model).set("max_tokens", json!(1)).send().status, 200));
+        all();
+        (one.count() - before.0, other.count() - before.1)
+    };
+    assert!(each()[0]["models"].is_null(), "{}", each());
+    [&one, &other].iter().for_each(|server| server.list("tiny-1", None));
+    other.list("giant-1", Some("tiny-1"));
+    other.run(4, "giant-1");
+    let listed = json!(["giant-1", "tiny-1"]);
+    eventually("it is known", || (each()[1]["models"] == listed && each()[0]["models"].is_array()).then_some(()));
+    eventually("so is what runs", || (each()[1]["adapters"] == json!({ "slots": 4, "running": ["giant-1"] })).then_some(()));
+    eventually("and that is kept to", || (ask("large") == (0, 20)).then_some(()));
+    assert_eq!(ask("large"), (0, 20));
+    eventually("what both have goes to both", || (ask("small").0 > 0).then_some(()));
+    one.list("giant-1", Some("tiny-1"));
+    other.run(1, "another");
+    eventually("it is loaded there too, and the other has no slot for it", || (ask("large").0 > 0).then_some(()));
+}
+
 #[test]
 fn metrics_that_cannot_be_read_change_nothing() {
     let (one, other, host) = two("metrics = \"/nothing-here\"\nmetrics_interval = \"100ms\"");

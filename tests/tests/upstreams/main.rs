@@ -9,6 +9,8 @@ mod degradation;
 mod gates;
 mod hedges;
 mod http_2;
+mod keys;
 mod pools;
+mod probes;
 mod timeouts;
 mod tls;

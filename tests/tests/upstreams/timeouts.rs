@@ -91,7 +91,7 @@ fn first_token() {
     let fake = FakeUpstream::start();
     let host = host(fake.url(), "first_token");
     fake.always(Act::events([EVENT]).stall_at(0));
-    is_told_before_it_began(&host, "did not send the first byte of its answer within 0.4 s");
+    is_told_before_it_began(&host, "did not send the first event of its answer within 0.4 s");
     nothing_is_left(&host, &fake);
 }
 
@@ -100,7 +100,7 @@ fn between_tokens() {
     let fake = FakeUpstream::start();
     let host = host(fake.url(), "between_tokens");
     // In the middle of an event, and between two.
-    for byte in [30, EVENT.len() + 8] {
+    for byte in [EVENT.len() + 30, EVENT.len() + 8] {
         fake.next(Act::events([EVENT, EVENT]).stall_at(byte));
         is_told_in_the_stream(&host, "paused for too long");
     }
@@ -120,7 +120,7 @@ fn total() {
     fake.always(Act::silent());
     is_told_before_it_began(&host, "did not send the answer's head within 0.4 s");
     fake.always(Act::events([EVENT]).stall_at(0));
-    is_told_before_it_began(&host, "did not send the first byte of its answer within 0.4 s");
+    is_told_before_it_began(&host, "did not send the first event of its answer within 0.4 s");
     fake.always(Act::events([EVENT; 100]).pace(Duration::from_millis(30)));
     is_told_in_the_stream(&host, "did not finish its answer in time");
     nothing_is_left(&host, &fake);

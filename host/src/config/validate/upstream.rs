@@ -27,9 +27,7 @@ impl Check<'_> {
             }
             self.endpoints(name, provider);
             self.balance(name, provider);
-            if let Some(Err(wrong)) = provider.key.as_ref().map(|key| key.resolve().map(drop)) {
-                self.error(&["providers", name, "key"], wrong.reason, wrong.remedy);
-            }
+            self.provider_keys(name, provider);
             self.headers(name, provider);
             let times = &provider.timeouts;
             for (field, time) in [
@@ -46,6 +44,27 @@ impl Check<'_> {
             self.not_zero(&["providers", name, "in_flight"], provider.in_flight == Some(0), "64");
             if provider.retries > 10 {
                 self.error(&["providers", name, "retries"], "more than 10 retries multiply an outage", "write at most 10");
+            }
+        }
+    }
+
+    fn provider_keys(&mut self, name: &str, provider: &Provider) {
+        if let Some(Err(wrong)) = provider.key.as_ref().map(|key| key.resolve().map(drop)) {
+            self.error(&["providers", name, "key"], wrong.reason, wrong.remedy);
+        }
+        let path = ["providers", name, "keys"];
+        if self.document.has(&path) && self.document.has(&["providers", name, "key"]) {
+            self.error(&path, "`keys` stands beside `key`", "move that key into `keys`, or remove one of the two");
+        } else if provider.keys.is_empty() && self.document.has(&path) && !self.document.has(&[&path[..], &["[0]"]].concat()) {
+            self.error(&path, "there is no key", "write at least one, such as [\"env:OPENAI_API_KEY\"], or remove `keys`");
+        }
+        for (index, key) in provider.keys.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = ["providers", name, "keys", &element];
+            if provider.keys[..index].contains(key) {
+                self.error(&path, "this key is already in the list", "remove one of the two");
+            } else if let Err(wrong) = key.resolve() {
+                self.error(&path, wrong.reason, wrong.remedy);
             }
         }
     }
@@ -103,7 +122,7 @@ impl Check<'_> {
                     if provider.endpoints[..index].iter().any(|known| known.url == endpoint.url) {
                         self.error(&path, "this endpoint is already in the list", "remove one of the two");
                     }
-                    if provider.key.is_some() && in_the_clear(&uri) {
+                    if provider.all_keys().next().is_some() && in_the_clear(&uri) {
                         self.warning(
                             &path,
                             "the key travels unencrypted",
@@ -137,7 +156,7 @@ impl Check<'_> {
         }
     }
 
-    /// Affinity and metrics.
+    /// Affinity, metrics and probes.
     fn balance(&mut self, name: &str, provider: &Provider) {
         let path = |field| ["providers", name, field];
         if http::HeaderName::from_bytes(provider.session_header.as_bytes()).is_err() {
@@ -145,13 +164,24 @@ impl Check<'_> {
         } else if self.document.has(&path("session_header")) && provider.affinity != Affinity::Session {
             self.warning(&path("session_header"), "nobody asks for sessions", "write `affinity = \"session\"`, or remove it");
         }
-        if let Some(metrics) = &provider.metrics
-            && (!metrics.starts_with('/') || metrics.parse::<http::uri::PathAndQuery>().is_err())
-        {
-            self.error(&path("metrics"), "this is no path", "write a path at the endpoint's host, such as \"/metrics\"");
+        if let Some(metrics) = &provider.metrics {
+            self.watched(&path("metrics"), metrics, &path("metrics_interval"), provider.metrics_interval);
         }
-        if provider.metrics_interval < Duration::from_millis(100) {
-            self.error(&path("metrics_interval"), "a server is asked at most ten times a second", "write at least \"100ms\"");
+        let Some(probe) = &provider.probe else { return };
+        let path = |field| ["providers", name, "probe", field];
+        self.watched(&path("path"), &probe.path, &path("interval"), probe.interval);
+        self.not_zero(&path("timeout"), probe.timeout.is_zero(), "\"2s\"");
+        self.not_zero(&path("healthy"), probe.healthy == 0, "2");
+        self.not_zero(&path("unhealthy"), probe.unhealthy == 0, "3");
+    }
+
+    /// What endpoints are asked again and again.
+    fn watched(&mut self, at: &[&str], path: &str, every: &[&str], interval: Duration) {
+        if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
+            self.error(at, "this is no path", "write a path at the endpoint's host, such as \"/metrics\" or \"/health\"");
+        }
+        if interval < Duration::from_millis(100) {
+            self.error(every, "a server is asked at most ten times a second", "write at least \"100ms\"");
         }
     }
 

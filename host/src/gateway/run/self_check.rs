@@ -36,6 +36,7 @@ pub(super) async fn ask(
     });
     let attempt = Attempt {
         model: model.name.clone(),
+        name: model.upstream_name.clone(),
         pool: model.pool.clone(),
         body: body.to_string().into(),
         affinity: Affinity::None,
