@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::case::{Case, Gateway};
 use super::config::{self, Components};
-use super::probe;
-use super::process::{Process, pinned};
+use crate::probe;
+use crate::process::{Process, pinned};
 use crate::Result;
 
 /// The programs, and where they run.
