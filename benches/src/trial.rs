@@ -87,6 +87,7 @@ impl Desk {
         let urls: Vec<String> = pool.addresses.iter().map(|address| format!("\"http://{address}/v1\"")).collect();
         let text = format!(
             "[listen]\naddress = \"{address}\"\nthreads = 1\nmax_connections_per_address = 8192\n\
+             first_request = \"5m\"\nheader_read = \"5m\"\n\
              [admin]\naddress = \"{admin}\"\n[log]\nlevel = \"warn\"\n\
              [providers.pool]\nkind = \"openai\"\nendpoints = [{}]\n{provider}\n\
              [models.auto]\nprovider = \"pool\"\nname = \"m\"\n{sections}",

@@ -117,9 +117,6 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
         _ => {}
     }
     endpoint.answered(began, head.status.is_success());
-    if head.status.is_success() {
-        attempt.pool.begun(context.streamed, began.elapsed());
-    }
     Ok((head.status, headers, body))
 }
 
