@@ -18,6 +18,7 @@ mod fill;
 mod key;
 pub mod models;
 mod plan;
+pub mod pressure;
 mod prompt;
 mod reply;
 pub mod state;
@@ -42,6 +43,7 @@ pub use body::ReplyBody;
 use course::Course;
 pub use exchange::Exchange;
 use key::Keys;
+use pressure::Memory;
 use reply::Reply;
 use state::State;
 
@@ -51,6 +53,8 @@ pub struct Gateway {
     numbers: Numbers,
     reloads: Mutex<Reloads>,
     draining: AtomicBool,
+    /// Whether there is memory for one more request.
+    pub memory: Memory,
     /// What the listener counts, for /metrics; set once it is bound.
     pub counters: OnceLock<Arc<Counters>>,
     /// The process's end, for exchanges that it cuts; set once there is a listener.
@@ -86,6 +90,7 @@ impl Gateway {
             numbers: Numbers::default(),
             reloads: Mutex::default(),
             draining: AtomicBool::new(false),
+            memory: Memory::default(),
             counters: OnceLock::new(),
             drain: OnceLock::new(),
             log: OnceLock::new(),
@@ -182,13 +187,13 @@ impl Gateway {
 
     /// From bytes to a request. What it asks for must exist, and be allowed.
     async fn parse(&self, course: &mut Course, body: RequestBody) -> Result<Arc<ChatRequest>, Error> {
+        course.set_priority()?;
         let bytes = collect(course, body).await?;
         let request = Arc::new(ChatRequest::parse(bytes)?);
         // A name as long as a body is no name; the log gets its beginning.
         course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
         course.record.streamed = request.stream();
         course.exchange.asks_for(request.model());
-        course.set_priority()?;
         course.may_use(request.model())?;
         if course.exchange.state.models.choices(request.model()).is_empty() {
             return Err(models::not_found(course, request.model(), "chat completions"));
@@ -275,8 +280,9 @@ impl From<Invalid> for Error {
     }
 }
 
-/// A request's body, whole.
+/// A request's body, whole, if there is memory for it.
 async fn collect(course: &mut Course, body: RequestBody) -> Result<bytes::Bytes, Error> {
+    course.has_memory()?;
     let encoding = course.exchange.headers.get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Error::bad_request(None, "The body is compressed. Send it without Content-Encoding."));

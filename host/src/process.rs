@@ -2,7 +2,7 @@
 //!
 //! One current-thread runtime per core, each with a listener (SO_REUSEPORT), upstream connections and plugin instances of
 //! its own; one more thread, the steward, for everything that is nobody's request: the admin listener, signals, watching
-//! files, building the next snapshot, asking upstreams how busy they are.
+//! files, building the next snapshot, asking upstreams how busy they are, reading how much memory is taken.
 //!
 //! What it does not do: it answers no request (`gateway`) and knows no protocol (`listen`).
 //!
@@ -12,6 +12,7 @@
 
 mod alarm;
 mod files;
+mod memory;
 mod signals;
 
 use std::net::SocketAddr;
@@ -262,6 +263,9 @@ impl Steward {
         let (changed, gateway) = (Arc::new(Notify::new()), self.gateway.clone());
         let pools = move || gateway.state().pools.values().cloned().collect();
         self.drain.spawn_detached(upstream::scrape::run(pools, changed.clone()));
+        if let Some(mark) = self.gateway.state().config.listen.memory {
+            self.drain.spawn_detached(memory::watch(mark.bytes(), self.gateway.clone()));
+        }
         let mut signals = Signals::new();
         loop {
             let order = tokio::select! {
