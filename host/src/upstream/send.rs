@@ -17,7 +17,7 @@ use memchr::memmem;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::ConnectError;
+use super::connect::{self, ConnectError};
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
 use super::pool::Timeouts;
@@ -60,7 +60,7 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     *request.headers_mut() = headers(attempt, context);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
-    let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
+    let answer = clock.bounded("the answer's head", settings.timeouts.headers, connect::send(client, request)).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(late) => {

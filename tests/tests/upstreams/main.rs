@@ -7,6 +7,7 @@ mod balance;
 mod gates;
 mod hedges;
 mod http_2;
+mod idle;
 mod pools;
 mod timeouts;
 mod tls;
