@@ -24,8 +24,8 @@ pub mod process;
 pub mod report;
 pub mod request;
 pub mod schedule;
-pub mod upstream;
 pub mod trial;
+pub mod upstream;
 pub mod wire;
 
 /// What goes wrong here is for a person to read; nobody matches on it.

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::process::Process;
 use crate::Result;
+use crate::process::Process;
 
 const WAIT: Duration = Duration::from_secs(60);
 /// Between two looks at a server that starts.

@@ -79,8 +79,7 @@ impl Process {
 
     fn status(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line =
-            status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("/proc does not say {name}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("/proc does not say {name}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 }

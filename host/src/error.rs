@@ -117,7 +117,8 @@ impl Kind {
                 "The endpoint's answer was cut short or could not be read. In a stream, after content was sent, this is an event with `error`.",
             ),
             Self::Overloaded => {
-                (503, "overloaded", "Every endpoint has as many requests as `in_flight` allows, or is left alone after failures.")
+                let when = "Every endpoint has as many requests as `in_flight` allows, or is left alone after failures; too many wait; or the gateway's memory is full.";
+                (503, "overloaded", when)
             }
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")

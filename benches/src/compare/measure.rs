@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{Bench, Running};
 use super::case::Case;
+use crate::Result;
 use crate::probe;
 use crate::process::busy;
-use crate::Result;
 use crate::report::Report;
 
 /// Requests before a measurement: connections, caches and branch predictors are then as they stay.

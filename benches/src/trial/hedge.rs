@@ -109,10 +109,14 @@ impl Hedge {
             self.after,
             self.budget
         )?;
-        writeln!(out, "| hedging | TTFT p50 ms | p99 ms | p99.9 ms, all rounds | calls per request | calls left: late, other | errors |")?;
+        writeln!(
+            out,
+            "| hedging | TTFT p50 ms | p99 ms | p99.9 ms, all rounds | calls per request | calls left: late, other | errors |"
+        )?;
         writeln!(out, "|---|---:|---:|---:|---:|---:|---:|")?;
         for side in sides {
-            let of = |value: fn(&Summary) -> f64| Figure::show(Figure::of(side.first_byte.iter().map(|times| value(times) / 1e3)), 1);
+            let of =
+                |value: fn(&Summary) -> f64| Figure::show(Figure::of(side.first_byte.iter().map(|times| value(times) / 1e3)), 1);
             let all = side.tally.first_byte.summary().map_or(0.0, |times| times.p999 / 1e3);
             writeln!(
                 out,

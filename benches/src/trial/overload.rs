@@ -54,7 +54,8 @@ pub(super) struct Overload {
 }
 
 /// Loads as shares of what the pool bears, by lane: at 80 %, and at twice.
-const MIXTURES: [(&str, [[f64; 2]; 2]); 2] = [("interactive alone", [[0.8, 0.0], [2.0, 0.0]]), ("a batch beside", [[0.5, 0.3], [0.5, 1.5]])];
+const MIXTURES: [(&str, [[f64; 2]; 2]); 2] =
+    [("interactive alone", [[0.8, 0.0], [2.0, 0.0]]), ("a batch beside", [[0.5, 0.3], [0.5, 1.5]])];
 
 /// Who asks, and how much of it is how much.
 struct Lanes<'a> {
@@ -127,7 +128,10 @@ impl Overload {
         let mut after = 0;
         for round in 0..self.rounds {
             for (place, shares) in loads.into_iter().enumerate() {
-                say(err, format_args!("{name}, round {} of {}, {:.0} %", round + 1, self.rounds, 100.0 * (shares[0] + shares[1])))?;
+                say(
+                    err,
+                    format_args!("{name}, round {} of {}, {:.0} %", round + 1, self.rounds, 100.0 * (shares[0] + shares[1])),
+                )?;
                 let found = self.load(&lanes, shares, (round * 2 + place) as u64)?;
                 for (lane, tally) in found.into_iter().enumerate() {
                     if let Some(tally) = tally {
@@ -164,8 +168,7 @@ impl Overload {
             let address = lanes.gateway.address;
             let template = Template::new(address, Some(&Wish::default()));
             let template = template.header("authorization", &format!("Bearer {}", lanes.keys[lane]));
-            let target =
-                Target { address, connections: CONNECTIONS, template, mix: Mix::new(0.0, seed), streams: true };
+            let target = Target { address, connections: CONNECTIONS, template, mix: Mix::new(0.0, seed), streams: true };
             let schedule = Schedule::new(Arrivals::Poisson, lanes.bears * shares[lane], length, seed);
             Ok(Some(driver::send_when_due(&target, &schedule, settle)?.0))
         };
@@ -210,7 +213,8 @@ fn write_rows(rows: &[[Option<Row>; 2]; 2], out: &mut dyn Write) -> Result<()> {
                 let before = rows[0][lane].as_ref().and_then(|row| p99(row, which));
                 p99(row, which).zip(before).map_or("–".to_owned(), |(now, before)| format!("{:.2} ×", now / before))
             };
-            let refused = row.refused.summary().map_or("–".to_owned(), |times| format!("{:.2}, {:.2}", times.p50 / 1e3, times.p99 / 1e3));
+            let refused =
+                row.refused.summary().map_or("–".to_owned(), |times| format!("{:.2}, {:.2}", times.p50 / 1e3, times.p99 / 1e3));
             let count = row.refused.count();
             writeln!(
                 out,

@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn it_is_left_later_than_it_is_entered() {
         use Pressure::{All, Batch, None};
-        let course = [(89, None), (90, Batch), (86, Batch), (99, Batch), (100, All), (96, All), (94, Batch), (84, None), (89, None)];
+        let course =
+            [(89, None), (90, Batch), (86, Batch), (99, Batch), (100, All), (96, All), (94, Batch), (84, None), (89, None)];
         let mut pressure = None;
         for (parts, expected) in course {
             pressure = at(parts * 10, 1_000, pressure);

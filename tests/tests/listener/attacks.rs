@@ -18,9 +18,7 @@ fn host(fake: &FakeUpstream) -> Binary {
 
 /// Nobody is kept, nothing runs, and the next one is served.
 fn is_over(host: &Binary, fake: &FakeUpstream) {
-    eventually("its connections are gone", || {
-        (host.metrics().sum("pointsman_connections_open", &[]) == 0.0).then_some(())
-    });
+    eventually("its connections are gone", || (host.metrics().sum("pointsman_connections_open", &[]) == 0.0).then_some(()));
     eventually("nothing runs upstream", || (fake.active() == 0).then_some(()));
     assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
     assert_eq!(host.chat("after").status, 200);
