@@ -648,6 +648,7 @@ mod tests {
 
     /// Asks for a minute, so many times a second in these lanes, before a pool of 20 places in which an answer begins after 40 ms and ends
     /// 300 later: it bears 58 a second. What comes in the first twenty seconds is not counted.
+    #[allow(clippy::disallowed_methods, reason = "clients of a simulation, which waits for all of them")]
     async fn load(gate: &Arc<Gate>, rates: [(Priority, f64); 2]) -> [Rc<Found>; 2] {
         let (pool, begun, tasks) = (Rc::new(Semaphore::new(20)), Instant::now(), LocalSet::new());
         let found = rates.map(|(lane, rate)| {
