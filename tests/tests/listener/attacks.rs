@@ -12,7 +12,7 @@ const CONNECTIONS: &str = "400";
 fn host(fake: &FakeUpstream) -> Binary {
     let deadlines = "first_request = \"1s\"\nheader_read = \"1s\"\nbody_idle = \"1s\"\nbody_total = \"3s\"\nwrite_idle = \"1s\"";
     // A list of models that is long enough to be read slowly.
-    let models: String = (0..500).map(|model| format!("[models.m{model}]\nprovider = \"fake\"\nname = \"m\"\n")).collect();
+    let models: String = (0..200).map(|model| format!("[models.m{model}]\nprovider = \"fake\"\nname = \"m\"\n")).collect();
     Host::new().upstream(fake).listen(deadlines).section(&models).spawn()
 }
 
@@ -76,7 +76,7 @@ fn ranges() {
 /// Answers that are hardly read, many to a connection.
 #[test]
 fn slow_reads() {
-    slow(&["-X", "-k", "10", "-w", "1", "-y", "64", "-n", "1", "-z", "1"], "/v1/models");
+    slow(&["-X", "-k", "3", "-w", "1", "-y", "64", "-n", "1", "-z", "1"], "/v1/models");
 }
 
 /// CVE-2023-44487: streams that are reset as soon as they are opened cost the client nothing.
