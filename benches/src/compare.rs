@@ -12,8 +12,6 @@ mod case;
 mod config;
 mod measure;
 mod memory;
-mod probe;
-mod process;
 mod start;
 mod table;
 
@@ -156,7 +154,7 @@ impl Compare {
         };
         let taskset = PathBuf::from("taskset");
         for program in [&found.pointsman, &found.nginx, &found.load, &found.upstream, &taskset] {
-            if !process::exists(program.as_os_str()) {
+            if !crate::process::exists(program.as_os_str()) {
                 return Err(format!(
                     "{} is not there; `benches/run` builds what can be built, the rest is in Debian's nginx-light and util-linux",
                     program.display()

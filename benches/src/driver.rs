@@ -45,13 +45,23 @@ pub struct Target {
 /// # Errors
 /// When the connections cannot be opened.
 pub fn open_loop(target: &Target, schedule: &Schedule) -> Result<Report> {
+    let (tally, elapsed) = send_when_due(target, schedule, Duration::ZERO)?;
+    Ok(tally.report(Some(schedule.len()), elapsed))
+}
+
+/// The same, as counts that can be added to those of other runs. What is due before `settle` is sent and not counted.
+///
+/// # Errors
+/// As [`open_loop`].
+pub fn send_when_due(target: &Target, schedule: &Schedule, settle: Duration) -> Result<(Tally, Duration)> {
     let next = AtomicUsize::new(0);
     let last = schedule.len().checked_sub(1).and_then(|last| schedule.due(last)).unwrap_or_default();
-    let (tally, elapsed) = run(target, |client, start| {
+    run(target, |client, start| {
         let mut free = start;
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(due) = schedule.due(place).map(|offset| start + offset) else { return };
+            client.counts = due >= start + settle;
             let now = Instant::now();
             if now > start + last + GRACE {
                 return client.failed("not sent: too far behind");
@@ -61,8 +71,7 @@ pub fn open_loop(target: &Target, schedule: &Schedule) -> Result<Report> {
             }
             free = client.exchange(place, due, free.max(due));
         }
-    })?;
-    Ok(tally.report(Some(schedule.len()), elapsed))
+    })
 }
 
 /// Sends on each connection as soon as it is answered, for this long.
@@ -107,13 +116,15 @@ struct Client<'a> {
     target: &'a Target,
     template: Template,
     connection: Option<Connection>,
+    /// What it finds is counted.
+    counts: bool,
     tally: Tally,
 }
 
 impl<'a> Client<'a> {
     fn open(target: &'a Target) -> Result<Self> {
         let connection = Connection::open(target.address).map_err(|error| format!("connect to {}: {error}", target.address))?;
-        Ok(Self { target, template: target.template.clone(), connection: Some(connection), tally: Tally::new()? })
+        Ok(Self { target, template: target.template.clone(), connection: Some(connection), counts: true, tally: Tally::new()? })
     }
 
     fn failed(&mut self, kind: &str) {
@@ -125,10 +136,18 @@ impl<'a> Client<'a> {
         let sent = Instant::now();
         let answer = self.ask(self.target.mix.number(place));
         let now = Instant::now();
+        if !self.counts {
+            return now;
+        }
         self.tally.sent += 1;
         match answer {
             Err(error) => self.failed(&format!("broken: {}", error.kind())),
-            Ok(answer) if answer.status != 200 => self.failed(&format!("status {}", answer.status)),
+            Ok(answer) if answer.status != 200 => {
+                if matches!(answer.status, 429 | 503) {
+                    self.tally.refused.record(now - sent);
+                }
+                self.failed(&format!("status {}", answer.status));
+            }
             Ok(answer) if self.target.streams && !answer.done => self.failed("a stream without an end"),
             Ok(answer) => {
                 self.tally.answered += 1;

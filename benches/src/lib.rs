@@ -1,8 +1,9 @@
 //! What pointsman costs, measured from outside: a load driver, a fixed upstream, and the comparison with nginx.
 //!
-//! Three binaries stand on this library. `load` sends requests on a schedule that was fixed before, so that a slow server
+//! Four binaries stand on this library. `load` sends requests on a schedule that was fixed before, so that a slow server
 //! cannot make its own figures better by being asked less (coordinated omission). `upstream` answers at once and always the
-//! same. `compare` puts a gateway between the two, pins everything to cores, and prints the table. `benches/run` calls them.
+//! same. `compare` puts a gateway between the two, pins everything to cores, and prints the table; `benches/run` calls them. `trial`
+//! puts one before servers that straggle, or that get twice what they bear.
 //!
 //! Blocking sockets, one thread per connection: two system calls a request, no runtime whose timers round to a millisecond,
 //! and as little as possible of the core that the gateway's peer shares with its measuring.
@@ -15,10 +16,15 @@
 pub mod command;
 pub mod compare;
 pub mod driver;
+pub mod figure;
+pub mod gpu;
 pub mod hold;
+pub mod probe;
+pub mod process;
 pub mod report;
 pub mod request;
 pub mod schedule;
+pub mod trial;
 pub mod upstream;
 pub mod wire;
 

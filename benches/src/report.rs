@@ -42,6 +42,11 @@ impl Times {
         Ok(self.0.add(&other.0)?)
     }
 
+    /// How many they are.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// What they were; none where there are none.
     pub fn summary(&self) -> Option<Summary> {
         if self.0.is_empty() {
@@ -96,6 +101,8 @@ pub struct Tally {
     pub first_byte: Times,
     /// From when it was sent until its whole answer was here.
     pub service: Times,
+    /// The same of answers that refused the request because there is too much to do: 429 and 503. They are among the errors too.
+    pub refused: Times,
     /// How long after it was due, or after a connection was free if that was later, a request was sent: the driver's own fault.
     pub late: Times,
 }
@@ -115,6 +122,7 @@ impl Tally {
             latency: Times::new()?,
             first_byte: Times::new()?,
             service: Times::new()?,
+            refused: Times::new()?,
             late: Times::new()?,
         })
     }
@@ -136,6 +144,7 @@ impl Tally {
         self.latency.add(&other.latency)?;
         self.first_byte.add(&other.first_byte)?;
         self.service.add(&other.service)?;
+        self.refused.add(&other.refused)?;
         self.late.add(&other.late)
     }
 
@@ -158,6 +167,8 @@ impl Tally {
             latency_us: self.latency.summary(),
             first_byte_us: self.first_byte.summary(),
             service_us: self.service.summary(),
+            refused: self.refused.count(),
+            refused_us: self.refused.summary(),
             late_us: self.late.summary(),
         }
     }
@@ -188,6 +199,12 @@ pub struct Report {
     pub first_byte_us: Option<Summary>,
     /// From sent to answered.
     pub service_us: Option<Summary>,
+    /// Answers that refused the request because there is too much to do.
+    #[serde(default)]
+    pub refused: u64,
+    /// From sent to refused.
+    #[serde(default)]
+    pub refused_us: Option<Summary>,
     /// How late the driver itself was.
     pub late_us: Option<Summary>,
 }

@@ -68,6 +68,17 @@ impl Template {
         Self { word: start..start + WORD, bytes }
     }
 
+    /// The same with a header more.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let line = format!("{name}: {value}\r\n");
+        // Behind the request line, which every template has.
+        let at = memchr::memchr(b'\n', &self.bytes).map_or(0, |end| end + 1);
+        self.bytes.splice(at..at, line.bytes());
+        self.word = self.word.start + line.len()..self.word.end + line.len();
+        self
+    }
+
     /// The request with this number's word.
     pub fn numbered(&mut self, number: u64) -> &[u8] {
         for (place, letter) in self.bytes[self.word.clone()].iter_mut().enumerate() {
@@ -130,6 +141,14 @@ mod tests {
         let body = body(template.numbered(5));
         assert_eq!(body["stream"], true);
         assert_eq!(body[Wish::FIELD]["events"], 3);
+    }
+
+    #[test]
+    fn a_header_leaves_the_word_where_it_was() {
+        let template = || Template::new("127.0.0.1:1".parse().unwrap(), None);
+        let (with, without) = (template().header("x-a", "b").numbered(7).to_vec(), template().numbered(7).to_vec());
+        assert_eq!(body(&with), body(&without));
+        assert!(memchr::memmem::find(&with, b" HTTP/1.1\r\nx-a: b\r\nhost:").is_some());
     }
 
     #[test]

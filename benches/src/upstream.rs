@@ -49,7 +49,7 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
         let (stream, _) = listener.accept()?;
         std::thread::Builder::new().stack_size(STACK).spawn(move || {
             // The client left: that is how connections end.
-            let _ = Peer { stream, buffer: vec![0; 4 << 10], held: 0 }.run();
+            let _ = Peer::new(stream).run();
         })?;
     }
 }
@@ -65,13 +65,30 @@ pub fn start() -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-struct Peer {
-    stream: TcpStream,
+/// A connection of a client.
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     held: usize,
 }
 
 impl Peer {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { stream, buffer: vec![0; 4 << 10], held: 0 }
+    }
+
+    /// Reads a request to its end. False: the client has nothing more to say.
+    pub(crate) fn asks(&mut self) -> io::Result<bool> {
+        let length = self.request()?;
+        length.iter().for_each(|length| self.take(*length));
+        Ok(length.is_some())
+    }
+
+    fn take(&mut self, length: usize) {
+        self.buffer.copy_within(length..self.held, 0);
+        self.held -= length;
+    }
+
     fn run(mut self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         let plain = plain();
@@ -80,8 +97,7 @@ impl Peer {
                 None => self.stream.write_all(&plain)?,
                 Some(wish) => self.events(wish)?,
             }
-            self.buffer.copy_within(length..self.held, 0);
-            self.held -= length;
+            self.take(length);
         }
         Ok(())
     }
@@ -105,17 +121,27 @@ impl Peer {
     }
 
     fn events(&mut self, wish: Wish) -> io::Result<()> {
-        // nginx buffers a stream unless its source asks it not to, as sources of events do.
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
-        let first = event(r#"{"role":"assistant","content":""}"#, "null");
-        self.stream.write_all(format!("{head}{first}").as_bytes())?;
+        self.begin()?;
         if wish.hold_ms > 0 && self.hold(Duration::from_millis(wish.hold_ms))? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.go_on(wish.events, Duration::from_micros(wish.pause_us))
+    }
+
+    /// The head of a stream, and its first event.
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
+        // nginx buffers a stream unless its source asks it not to, as sources of events do.
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+        let first = event(r#"{"role":"assistant","content":""}"#, "null");
+        self.stream.write_all(format!("{head}{first}").as_bytes())
+    }
+
+    /// So many events, a pause before each, and the end.
+    pub(crate) fn go_on(&mut self, events: u32, pause: Duration) -> io::Result<()> {
         let piece = event(r#"{"content":" and so the story goes"}"#, "null");
-        for _ in 0..wish.events {
-            if wish.pause_us > 0 {
-                std::thread::sleep(Duration::from_micros(wish.pause_us));
+        for _ in 0..events {
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
             }
             self.stream.write_all(piece.as_bytes())?;
         }
@@ -124,7 +150,7 @@ impl Peer {
     }
 
     /// Waits until the time is over or the client has left, which is true.
-    fn hold(&mut self, time: Duration) -> io::Result<bool> {
+    pub(crate) fn hold(&mut self, time: Duration) -> io::Result<bool> {
         self.stream.set_read_timeout(Some(time))?;
         let mut byte = [0];
         let left = match self.stream.read(&mut byte) {

@@ -124,6 +124,9 @@ pub struct Listen {
     pub max_connections: usize,
     /// The most connections open at once from one IP address. Default 1000.
     pub max_connections_per_address: usize,
+    /// Resident memory of the process at which requests with a body are refused with 503; those of `priority = "batch"` at nine tenths of
+    /// it. Absent: none is.
+    pub memory: Option<ByteSize>,
     /// How long requests in flight may go on after SIGTERM, or after another process has taken over. Default 30s.
     pub drain: Duration,
     /// A Unix socket at which a process that starts takes the listeners over from the one that runs, in a folder that only their user
@@ -146,6 +149,7 @@ impl Default for Listen {
             max_headers: 64,
             max_connections: 10_000,
             max_connections_per_address: 1_000,
+            memory: None,
             drain: Duration::from_secs(30),
             handover: None,
         }

@@ -20,6 +20,7 @@ mod fill;
 mod key;
 pub mod models;
 mod plan;
+pub mod pressure;
 mod prompt;
 mod reply;
 mod run;
@@ -47,6 +48,7 @@ use course::Course;
 use degrade::{Degrade, effects};
 pub use exchange::Exchange;
 use key::Keys;
+use pressure::Memory;
 use reply::Reply;
 use run::Answered;
 use state::State;
@@ -62,6 +64,8 @@ pub struct Gateway {
     draining: AtomicBool,
     /// The levels of degradation.
     pub degrade: Degrade,
+    /// Whether there is memory for one more request.
+    pub memory: Memory,
     /// What the listener counts, for /metrics; set once it is bound.
     pub counters: OnceLock<Arc<Counters>>,
     /// The process's end, for exchanges that it cuts; set once there is a listener.
@@ -99,6 +103,7 @@ impl Gateway {
             switched: Mutex::default(),
             draining: AtomicBool::new(false),
             degrade: Degrade::default(),
+            memory: Memory::default(),
             counters: OnceLock::new(),
             drain: OnceLock::new(),
             log: OnceLock::new(),
@@ -207,12 +212,12 @@ impl Gateway {
 
     /// From bytes to a request. What it asks for must exist, and be allowed.
     async fn parse(&self, course: &mut Course, body: RequestBody) -> Result<Arc<ChatRequest>, Error> {
+        course.set_priority()?;
         let bytes = collect(course, body).await?;
         let mut request = ChatRequest::parse(bytes)?;
         // A name as long as a body is no name; the log gets its beginning.
         course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
         course.record.streamed = request.stream();
-        course.set_priority()?;
         course.may_use(request.model())?;
         if let Some(other) = course.substitute(request.model()) {
             request = request.asking_for(&other)?;
@@ -292,8 +297,9 @@ impl From<Invalid> for Error {
     }
 }
 
-/// A request's body, whole.
+/// A request's body, whole, if there is memory for it.
 async fn collect(course: &mut Course, body: RequestBody) -> Result<bytes::Bytes, Error> {
+    course.has_memory()?;
     let encoding = course.exchange.headers.get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Error::bad_request(None, "The body is compressed. Send it without Content-Encoding."));

@@ -2,8 +2,8 @@
 //!
 //! One current-thread runtime per core, each with a listener (SO_REUSEPORT), upstream connections and plugin instances of
 //! its own; one more thread, the steward, for everything that is nobody's request: the admin listener, signals, watching
-//! files, building the next snapshot, asking upstreams how busy they are,
-//! looking at the pressure on them.
+//! files, building the next snapshot, asking upstreams how busy they are, looking at the pressure on them, reading how much memory is
+//! taken.
 //!
 //! What it does not do: it answers no request (`gateway`) and knows no protocol (`listen`).
 //!
@@ -16,6 +16,7 @@ mod activation;
 mod alarm;
 mod files;
 mod handover;
+mod memory;
 mod signals;
 mod sockets;
 mod steward;

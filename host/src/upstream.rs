@@ -176,6 +176,20 @@ pub struct Run<'a> {
     why: Option<Why>,
 }
 
+/// One try that is under way.
+struct Call {
+    endpoint: Arc<Endpoint>,
+    began: Instant,
+    /// It was made because another was late.
+    is_hedge: bool,
+}
+
+impl Call {
+    fn new(permit: &Permit, is_hedge: bool) -> Self {
+        Self { endpoint: permit.endpoint().clone(), began: permit.since(), is_hedge }
+    }
+}
+
 /// Why an attempt has no answer, in short.
 #[derive(Clone, Copy, Debug)]
 pub struct Why {
@@ -271,70 +285,73 @@ impl<'a> Run<'a> {
     /// Asks an endpoint, and where its answer is late a second one beside it.
     async fn ask(&mut self, attempt: &Attempt, first: Permit, avoid: &mut Vec<Arc<Endpoint>>) -> Result<Reply, Retry> {
         let pool = &attempt.pool;
-        let (one, began) = (first.endpoint().clone(), first.since());
-        avoid.push(one.clone());
+        let one = Call::new(&first, false);
+        avoid.push(one.endpoint.clone());
         let asked = std::pin::pin!(send::send(attempt, first, self.context));
         let wait = pool.hedge_after(self.context.streamed).filter(|_| pool.has_other(avoid));
-        let Some(wait) = wait else { return self.settle(attempt, &one, began, asked.await) };
+        let Some(wait) = wait else { return self.settle(attempt, &one, asked.await) };
         let asked = match select(asked, std::pin::pin!(tokio::time::sleep(wait))).await {
-            Either::Left((answer, _)) => return self.settle(attempt, &one, began, answer),
+            Either::Left((answer, _)) => return self.settle(attempt, &one, answer),
             Either::Right(((), asked)) => asked,
         };
         let second = Ask { avoid, ..attempt.ask() };
         let Some(permit) = self.admitted_beside(pool, second) else {
-            return self.settle(attempt, &one, began, asked.await);
+            return self.settle(attempt, &one, asked.await);
         };
         self.hedged = true;
-        let (other, also_began) = (permit.endpoint().clone(), permit.since());
-        avoid.push(other.clone());
+        let other = Call::new(&permit, true);
+        avoid.push(other.endpoint.clone());
         let also_asked = std::pin::pin!(send::send(attempt, permit, self.context));
         match select(asked, also_asked).await {
             Either::Left((Ok(answer), _)) => {
-                self.lost(&other, also_began);
-                self.settle(attempt, &one, began, Ok(answer))
+                self.lost(attempt, &other);
+                self.settle(attempt, &one, Ok(answer))
             }
             Either::Right((Ok(answer), _)) => {
-                self.lost(&one, began);
-                self.settle(attempt, &other, also_began, Ok(answer))
+                self.lost(attempt, &one);
+                self.settle(attempt, &other, Ok(answer))
             }
             Either::Left((failed, also_asked)) => {
-                let _ = self.settle(attempt, &one, began, failed);
-                self.settle(attempt, &other, also_began, also_asked.await)
+                let _ = self.settle(attempt, &one, failed);
+                self.settle(attempt, &other, also_asked.await)
             }
             Either::Right((failed, asked)) => {
-                let _ = self.settle(attempt, &other, also_began, failed);
-                self.settle(attempt, &one, began, asked.await)
+                let _ = self.settle(attempt, &other, failed);
+                self.settle(attempt, &one, asked.await)
             }
         }
     }
 
     /// The other endpoint was quicker.
-    fn lost(&mut self, endpoint: &Endpoint, began: Instant) {
-        let waited = began.elapsed();
-        endpoint.kept_waiting(waited);
+    fn lost(&mut self, attempt: &Attempt, call: &Call) {
+        let waited = call.began.elapsed();
+        call.endpoint.kept_waiting(waited);
         self.cancelled = true;
+        if !call.is_hedge {
+            // At least so long. Left out, late answers would be those that nobody knows of, and others would be hedged in their place.
+            attempt.pool.begun(self.context.streamed, waited);
+        }
         self.tries += 1;
-        self.detail.push(format!("{} had not begun after {} ms, when another did", endpoint.authority(), waited.as_millis()));
+        let authority = call.endpoint.authority();
+        self.detail.push(format!("{authority} had not begun after {} ms, when another did", waited.as_millis()));
     }
 
-    fn settle(
-        &mut self,
-        attempt: &Attempt,
-        endpoint: &Endpoint,
-        began: Instant,
-        asked: Result<send::Answer, Failure>,
-    ) -> Result<Reply, Retry> {
+    fn settle(&mut self, attempt: &Attempt, call: &Call, asked: Result<send::Answer, Failure>) -> Result<Reply, Retry> {
+        let Call { endpoint, began, is_hedge } = call;
         let authority = endpoint.authority().clone();
         self.tries += 1;
         match asked {
             Ok((status, headers, body)) => {
+                if status.is_success() && !is_hedge {
+                    attempt.pool.begun(self.context.streamed, began.elapsed());
+                }
                 let model = attempt.model.clone();
                 let (tries, hedged, cancelled) = (self.tries, self.hedged, std::mem::take(&mut self.cancelled));
                 Ok(Reply { status, headers, model, endpoint: authority, tries, hedged, cancelled, body })
             }
             Err(failure) => {
                 if failure.blames {
-                    endpoint.failed(began, failure.asked);
+                    endpoint.failed(*began, failure.asked);
                 } else {
                     endpoint.kept_waiting(began.elapsed());
                 }

@@ -22,6 +22,7 @@ use hyper::client::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -40,6 +41,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The front.
 pub struct Front {
     address: SocketAddr,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
+    protocols: Vec<String>,
     opened: Arc<Mutex<Vec<String>>>,
     goodbye: watch::Sender<()>,
     runtime: Option<Runtime>,
@@ -57,13 +60,15 @@ impl Front {
         let runtime = runtime.expect("a runtime can be had");
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let acceptor = TlsAcceptor::from(Arc::new(pair.server(protocols)));
+        let config = Arc::new(Mutex::new(Arc::new(pair.server(protocols))));
+        let shown = config.clone();
         let opened = Arc::new(Mutex::new(Vec::new()));
         let (goodbye, told) = watch::channel(());
         let known = opened.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, known, told) = (acceptor.clone(), known.clone(), told.clone());
+                let acceptor = TlsAcceptor::from(shown.lock().expect("nobody panics with it").clone());
+                let (known, told) = (known.clone(), told.clone());
                 tokio::spawn(async move {
                     // A client that does not like the certificate is gone before the connection has begun.
                     let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -77,7 +82,14 @@ impl Front {
                 });
             }
         });
-        Self { address, opened, goodbye, runtime: Some(runtime) }
+        let protocols = protocols.iter().map(|protocol| (*protocol).to_owned()).collect();
+        Self { address, config, protocols, opened, goodbye, runtime: Some(runtime) }
+    }
+
+    /// Shows this certificate from now on.
+    pub fn show(&self, pair: &Pair) {
+        let protocols: Vec<&str> = self.protocols.iter().map(String::as_str).collect();
+        *self.config.lock().expect("nobody panics with it") = Arc::new(pair.server(&protocols));
     }
 
     /// Where it listens.

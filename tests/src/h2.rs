@@ -110,6 +110,23 @@ impl Session {
         self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
     }
 
+    /// Asks again and again and resets each stream at once; how often, until the server has had enough or `most` is reached.
+    pub fn reset_at_once(&mut self, body: &str, most: usize) -> usize {
+        let Self { runtime, address, sender, .. } = self;
+        runtime.block_on(in_time(async {
+            for count in 0..most {
+                if sender.ready().await.is_err() {
+                    return count;
+                }
+                let asked = sender.send_request(request(*address, body));
+                // The connection's own task sends the head; then the reset is all that is left to send.
+                tokio::task::yield_now().await;
+                drop(asked);
+            }
+            most
+        }))
+    }
+
     /// Waits for the server to end the connection, as it ought to: with a goodbye and no error.
     pub fn is_ended(self) -> bool {
         let Self { runtime, sender, connection, .. } = self;

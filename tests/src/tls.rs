@@ -55,8 +55,21 @@ impl Authority {
 
     /// A certificate for a name.
     pub fn sign(&self, name: &str) -> Pair {
+        self.sign_with(name, |_| {})
+    }
+
+    /// One that nobody accepts any more.
+    pub fn sign_expired(&self, name: &str) -> Pair {
+        self.sign_with(name, |parameters| {
+            parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        })
+    }
+
+    fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().expect("a key can be made");
-        let parameters = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut parameters = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        change(&mut parameters);
         let certificate = parameters.signed_by(&key, &self.0).expect("it can be signed");
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }

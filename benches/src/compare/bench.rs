@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use super::case::{Case, Gateway};
 use super::config::{self, Components};
-use super::probe;
-use super::process::{Process, pinned};
 use crate::Result;
+use crate::probe;
+use crate::process::{Process, pinned};
 
 /// The programs, and where they run.
 #[derive(Clone, Debug)]

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{Bench, Running};
 use super::case::Case;
-use super::probe;
-use super::process::busy;
 use crate::Result;
+use crate::probe;
+use crate::process::busy;
 use crate::report::Report;
 
 /// Requests before a measurement: connections, caches and branch predictors are then as they stay.
@@ -126,7 +126,7 @@ pub(super) fn warm_up(bench: &Bench, case: &Case, running: &Running, stream: boo
 }
 
 fn take(bench: &Bench, case: &Case, running: &Running, load: &Load<'_>) -> Result<Taken> {
-    let cpu = || running.process.as_ref().map(super::process::Process::cpu).transpose();
+    let cpu = || running.process.as_ref().map(crate::process::Process::cpu).transpose();
     let core = bench.programs.gateway_core;
     let (cpu_before, busy_before, began) = (cpu()?, busy(core)?, Instant::now());
     let report = drive(bench, case, running, load)?;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::case::{self, DIRECT, NGINX};
 use super::measure::{Effort, Memory, Sample, StreamSample};
 use super::start::Starts;
+use crate::figure::Figure;
 
 /// What a whole run found.
 #[derive(Clone, Debug, Serialize)]
@@ -26,37 +27,6 @@ pub(super) struct Results {
     /// Why a case's memory could not be read while it held the streams.
     pub(super) not_held: BTreeMap<&'static str, String>,
     pub(super) starts: Starts,
-}
-
-/// A median and its range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Figure {
-    median: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Figure {
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (low, high) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Some(Self { median, low, high })
-    }
-
-    fn show(figure: Option<Self>, digits: usize) -> String {
-        match figure {
-            None => "–".to_owned(),
-            Some(Self { median, low, high }) if low.to_bits() == high.to_bits() => format!("{median:.digits$}"),
-            Some(Self { median, low, high }) => format!("{median:.digits$} ({low:.digits$}–{high:.digits$})"),
-        }
-    }
-
-    fn ratio(figure: Option<Self>) -> String {
-        figure.map_or_else(|| "–".to_owned(), |figure| format!("{:.2} ×", figure.median))
-    }
 }
 
 /// A case's value and another's, of each round that has both.

@@ -57,6 +57,17 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
             text.counter("pointsman_upstream_shed_total", "Requests sent away because too many wait.", &labels, shed);
         }
     }
+    text.gauge(
+        "pointsman_memory_pressure",
+        "Whom too much memory shuts out: 0 nobody, 1 batch, 2 all.",
+        &[],
+        f64::from(admin.gateway.memory.pressure() as u8),
+    );
+    for priority in Priority::ALL {
+        let refused = admin.gateway.memory.refused[priority as usize].get();
+        let labels = [("priority", priority.name())];
+        text.counter("pointsman_memory_refused_total", "Requests refused because memory is full.", &labels, refused);
+    }
     endpoints(&state.pools, &mut text);
     degradation(&admin, &mut text);
     probes(&state.pools, &mut text);

@@ -124,6 +124,7 @@ impl Check<'_> {
         for (name, time) in times {
             self.not_zero(&["listen", name], time.is_zero(), "\"5s\"");
         }
+        self.not_zero(&["listen", "memory"], listen.memory.is_some_and(|memory| memory.bytes() == 0), "\"2GiB\"");
         self.not_zero(&["listen", "max_body"], listen.max_body.bytes() == 0, "\"32MiB\"");
         for (name, count) in [
             ("threads", listen.threads.unwrap_or(1)),

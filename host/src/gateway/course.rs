@@ -75,6 +75,11 @@ impl Course {
         Ok(())
     }
 
+    /// Is there memory for its body?
+    pub(super) fn has_memory(&self) -> Result<(), Error> {
+        self.gateway.memory.admits(self.priority)
+    }
+
     /// The body has come.
     pub(super) fn received(&mut self) {
         self.since = Instant::now();

@@ -24,10 +24,10 @@ use crate::vector::Vector;
 const AT_ONCE: usize = 16;
 
 pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Reply, Error> {
+    course.set_priority()?;
     let bytes = super::collect(course, body).await?;
     let request = EmbeddingRequest::parse(bytes)?;
     course.record.asked = request.model().to_owned();
-    course.set_priority()?;
     course.may_use(request.model())?;
     course.done(Stage::Parse);
     let state = course.exchange.state.clone();

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use super::handover::{Before, Owner};
 use super::signals::Signals;
 use super::sockets::Sockets;
-use super::{Order, opens_to_all, supervisor, watched};
+use super::{Order, memory, opens_to_all, supervisor, watched};
 use crate::config::reload::Watcher;
 use crate::config::{self, Loaded};
 use crate::gateway::{Gateway, degrade};
@@ -52,6 +52,9 @@ impl Steward {
         let pools = move || gateway.state().pools.values().cloned().collect();
         self.drain.spawn_detached(upstream::watch::run(pools, changed.clone()));
         self.drain.spawn_detached(degrade::run(self.gateway.clone()));
+        if let Some(mark) = self.gateway.state().config.listen.memory {
+            self.drain.spawn_detached(memory::watch(mark.bytes(), self.gateway.clone()));
+        }
         self.drain.spawn_detached(supervisor::keep_alive());
         let mut signals = Signals::new();
         let took_over = match administrator.transpose() {

@@ -3,12 +3,16 @@
 //! HTTP/2 is used where the endpoint offers it in the TLS handshake. The pool opens a new connection when none is idle, and
 //! sends a request again by itself if, and only if, it was never written to the connection that was found dead.
 //!
+//! A name is resolved for each new connection, by the system and so as it is set up there; nothing is remembered here. Connections
+//! that are never idle would stay where the name once pointed, so each is used for [`AGE`] at most.
+//!
 //! What it does not do: it follows no redirects and keeps no cookies; upstream addresses come from the configuration alone.
 //!
 //! **Invariant:** a connection stays on the runtime that made it: no client is used by two cores.
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -16,15 +20,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use http::Uri;
+use http::{Request, Response, Uri};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
@@ -36,6 +43,11 @@ pub type Client = legacy::Client<Connector, Full<Bytes>>;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Idle connections are closed before usual servers would, so that fewer requests meet one that is just being closed.
 const IDLE: Duration = Duration::from_secs(50);
+/// For how long a connection takes requests; those that it has by then are finished on it. Some are given up earlier by chance, so that
+/// not all are made anew at once.
+const AGE: Duration = Duration::from_secs(300);
+/// How long what was sent may stay without a sign that it has arrived: an address that is gone says nothing, not even that.
+const UNHEARD: Duration = Duration::from_secs(20);
 /// How long an address may say nothing before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -64,12 +76,39 @@ pub enum ConnectError {
 pub struct Connector {
     connect: Duration,
     tls: Duration,
+    age: Duration,
+    resolve: Resolve,
+}
+
+/// From a name and a port to addresses.
+type Resolve = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// When a connection is given up.
+#[derive(Clone, Copy)]
+struct Until(Instant);
+
+/// Sends a request. If its connection has become too old, it is the last one there.
+///
+/// # Errors
+/// As the client's own.
+pub async fn send(client: &Client, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, legacy::Error> {
+    let captured = capture_connection(&mut request);
+    let answer = client.request(request).await?;
+    let is_old = answer.extensions().get().is_some_and(|Until(until)| Instant::now() >= *until);
+    if is_old && let Some(connected) = &*captured.connection_metadata() {
+        connected.poison();
+    }
+    Ok(answer)
 }
 
 impl Connector {
     /// A connector with its bounds.
     pub fn new(connect: Duration, tls: Duration) -> Self {
-        Self { connect, tls }
+        let resolve = |host: String, port| {
+            let addresses = async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) };
+            Box::pin(addresses) as BoxFuture<'static, _>
+        };
+        Self { connect, tls, age: AGE, resolve: Arc::new(resolve) }
     }
 
     /// A client over this connector.
@@ -90,12 +129,16 @@ impl Connector {
         let secure = uri.scheme_str() == Some("https");
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tcp = tokio::time::timeout(self.connect, dial(&host, port))
+        let addresses = (self.resolve)(host.clone(), port);
+        let tcp = tokio::time::timeout(self.connect, async { dial(addresses.await.map_err(ConnectError::Resolve)?).await })
             .await
             .map_err(|_| ConnectError::ConnectTimeout(self.connect))??;
         tcp.set_nodelay(true).map_err(ConnectError::Connect)?;
+        // Where it cannot be had, such a connection ends with the request's own bounds.
+        let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNHEARD));
+        let until = Until(Instant::now() + self.age.mul_f32(1.0 - 0.2 * fastrand::f32()));
         if !secure {
-            return Ok(Stream::Plain(TokioIo::new(tcp)));
+            return Ok(Stream { wire: Wire::Plain(TokioIo::new(tcp)), until });
         }
         let name = ServerName::try_from(host).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
         let handshake = TlsConnector::from(tls()).connect(name, tcp);
@@ -103,14 +146,14 @@ impl Connector {
             .await
             .map_err(|_| ConnectError::TlsTimeout(self.tls))?
             .map_err(ConnectError::Tls)?;
-        Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
+        Ok(Stream { wire: Wire::Tls(Box::new(TokioIo::new(stream))), until })
     }
 }
 
 /// The first address of the name that can be reached: each is begun when the one before it has failed, or says nothing for a
 /// while (RFC 8305). The last error if none can be.
-async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Resolve)?;
+async fn dial(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
+    let mut addresses = addresses.into_iter();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut dialling = FuturesUnordered::new();
     loop {
@@ -188,7 +231,12 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> hyper::rt::Executor<F> 
 }
 
 /// A connection.
-pub enum Stream {
+pub struct Stream {
+    wire: Wire,
+    until: Until,
+}
+
+enum Wire {
     /// TCP alone.
     Plain(TokioIo<TcpStream>),
     /// TLS over TCP.
@@ -197,12 +245,10 @@ pub enum Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        match self {
-            Self::Plain(_) => Connected::new(),
-            Self::Tls(stream) => match stream.inner().get_ref().1.alpn_protocol() {
-                Some(b"h2") => Connected::new().negotiated_h2(),
-                _ => Connected::new(),
-            },
+        let connected = Connected::new().extra(self.until);
+        match &self.wire {
+            Wire::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
+            _ => connected,
         }
     }
 }
@@ -210,12 +256,12 @@ impl Connection for Stream {
 /// Calls the same method of whichever stream it is.
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Plain($stream) => {
+        match &mut $self.get_mut().wire {
+            Wire::Plain($stream) => {
                 let $stream = Pin::new($stream);
                 $call
             }
-            Stream::Tls($stream) => {
+            Wire::Tls($stream) => {
                 let $stream = Pin::new($stream.as_mut());
                 $call
             }
@@ -243,9 +289,9 @@ impl Write for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.wire {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -255,5 +301,121 @@ impl Write for Stream {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         either!(self, stream => stream.poll_write_vectored(context, buffers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// A server that keeps connections and answers with its name. It ends, with all of them, with its value.
+    fn serve(listener: TcpListener, name: &'static str) -> JoinSet<()> {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                });
+            }
+        });
+        server
+    }
+
+    /// Two servers at two addresses and one port, and a name that points to the first until it is told otherwise.
+    struct Moving {
+        servers: [JoinSet<()>; 2],
+        points_to: Arc<Mutex<Vec<IpAddr>>>,
+        uri: Uri,
+        client: Client,
+    }
+
+    const PLACES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))];
+
+    impl Moving {
+        async fn start(age: Duration) -> Self {
+            let (first, second, port) = loop {
+                let first = TcpListener::bind((PLACES[0], 0)).await.unwrap();
+                let port = first.local_addr().unwrap().port();
+                if let Ok(second) = TcpListener::bind((PLACES[1], port)).await {
+                    break (first, second, port);
+                }
+            };
+            let points_to = Arc::new(Mutex::new(vec![PLACES[0]]));
+            let places = points_to.clone();
+            let resolve = move |host: String, port: u16| {
+                assert_eq!(host, "models.example");
+                let addresses = places.lock().unwrap().iter().map(|place| SocketAddr::new(*place, port)).collect();
+                Box::pin(async move { Ok(addresses) }) as BoxFuture<'static, _>
+            };
+            let usual = Connector::new(Duration::from_secs(5), Duration::from_secs(5));
+            let client = Connector { age, resolve: Arc::new(resolve), ..usual }.client();
+            let uri = format!("http://models.example:{port}/").parse().unwrap();
+            Self { servers: [serve(first, "first"), serve(second, "second")], points_to, uri, client }
+        }
+
+        async fn ask(&self) -> String {
+            let request = Request::get(&self.uri).body(Full::default()).unwrap();
+            let answer = send(&self.client, request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+            // The connection goes back to the pool in a task of its own.
+            tokio::task::yield_now().await;
+            String::from_utf8(answer.to_vec()).unwrap()
+        }
+    }
+
+    /// Where the old address is given up, its connections are closed there; requests go to the new one, and none fails.
+    #[tokio::test]
+    async fn a_name_that_moves_is_followed() {
+        let mut moving = Moving::start(AGE).await;
+        assert_eq!([moving.ask().await, moving.ask().await], ["first", "first"]);
+        *moving.points_to.lock().unwrap() = vec![PLACES[1]];
+        assert_eq!(moving.ask().await, "first", "what is open is good");
+        moving.servers[0].shutdown().await;
+        for _ in 0..20 {
+            assert_eq!(moving.ask().await, "second");
+        }
+    }
+
+    /// Where it goes on answering, connections that were never idle stayed there for ever.
+    #[tokio::test]
+    async fn a_connection_is_not_used_for_ever() {
+        let moving = Moving::start(Duration::from_millis(100)).await;
+        assert_eq!(moving.ask().await, "first");
+        *moving.points_to.lock().unwrap() = vec![PLACES[1]];
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(moving.ask().await, "first", "the one that finds it too old is still answered");
+        for _ in 0..20 {
+            assert_eq!(moving.ask().await, "second");
+        }
+    }
+
+    /// One of several addresses of a name is dead: the next one is tried.
+    #[tokio::test]
+    async fn a_dead_address_beside_a_good_one_harms_nobody() {
+        let mut moving = Moving::start(AGE).await;
+        moving.servers[0].shutdown().await;
+        *moving.points_to.lock().unwrap() = PLACES.to_vec();
+        assert_eq!(moving.ask().await, "second");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_gone_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let stream = Connector::new(Duration::from_secs(5), Duration::from_secs(5)).open(uri).await.unwrap();
+        let Wire::Plain(tcp) = &stream.wire else { panic!("it is plain") };
+        assert_eq!(socket2::SockRef::from(tcp.inner()).tcp_user_timeout().unwrap(), Some(UNHEARD));
     }
 }

@@ -100,3 +100,30 @@ fn the_slow_end_is_hedged() {
     let hedges = host.metrics().sum("pointsman_hedges_total", &[]);
     assert!((1.0..=30.0).contains(&hedges), "{hedges}");
 }
+
+/// Late answers that were overtaken were counted as the quick ones that had overtaken them. So the slow end was looked for among
+/// answers that had nothing wrong with them, and these were hedged until the budget was spent.
+#[test]
+fn answers_that_were_overtaken_are_still_the_slow_end() {
+    let fake = FakeUpstream::with_doors(2);
+    let host = fake.addresses().iter().fold(Host::new(), |host, address| host.endpoint(format!("http://{address}/v1")));
+    let host = host.provider("hedge = { after = \"p50\", budget = 1.0 }\nretries = 0").start();
+    let ask_all = |delays: &[u64]| {
+        for delay in delays {
+            // Whoever is asked first gets it. A hedge gets what is usual, which is at once.
+            fake.next(Act::answer().delay(Duration::from_millis(*delay)));
+            assert_eq!(host.chat("hi").status, 200);
+        }
+    };
+    // Nothing is hedged before twenty answers are known, so none of these is late.
+    ask_all(&[20, 60, 100, 40, 120, 80].repeat(4));
+    // Of ten, four are late; half of all have begun after the fifth of the others.
+    let mixed = [20, 9_000, 60, 100, 9_000, 40, 9_000, 120, 80, 9_000];
+    ask_all(&mixed.repeat(4));
+    let hedges = || host.metrics().sum("pointsman_hedges_total", &[]);
+    let before = hedges();
+    ask_all(&mixed.repeat(4));
+    // The four, and the slowest of the others.
+    let share = (hedges() - before) / 40.0;
+    assert!((0.4..0.75).contains(&share), "{share}");
+}

@@ -9,6 +9,7 @@ mod degradation;
 mod gates;
 mod hedges;
 mod http_2;
+mod idle;
 mod keys;
 mod pools;
 mod probes;

@@ -2,7 +2,7 @@
 //! both sides speak.
 
 use tests::tls::{Authority, Pair};
-use tests::{Binary, FakeUpstream, Front, Host, sse};
+use tests::{Binary, FakeUpstream, Front, Host, eventually, sse};
 
 /// A host that sends to this front and trusts this authority beside the public ones. One try is enough to be told.
 fn host(front: &Front, trusted: &Authority) -> Binary {
@@ -64,4 +64,29 @@ fn a_file_of_authorities_that_is_not_there_is_told() {
     let host = Host::new().endpoint(front.url()).spawn_with(&[("SSL_CERT_FILE", "/nowhere/ca.pem")]);
     assert_eq!(host.chat("hi").code(), "upstream_unreachable");
     host.wait_for_log("SSL_CERT_FILE cannot be read");
+}
+
+/// A certificate that has expired is the owner's trouble and no client's, as long as another endpoint has a good one. When it is renewed
+/// the endpoint is asked again.
+#[test]
+fn an_expired_certificate_harms_no_client() {
+    let fake = FakeUpstream::start();
+    let authority = Authority::new();
+    let fronts = [authority.sign_expired("localhost"), authority.sign("localhost")].map(|pair| Front::of(&fake, &pair, &["h2"]));
+    let host = fronts.iter().fold(Host::new(), |host, front| host.endpoint(front.url()));
+    let host = host.file("ca.pem", authority.certificate().as_bytes());
+    let host = host.provider("breaker = { failures = 3, open = \"100ms\", open_max = \"300ms\", slow_start = \"100ms\" }");
+    let file = host.path("ca.pem");
+    let host = host.log("debug").spawn_with(&[("SSL_CERT_FILE", file.to_str().unwrap())]);
+    for turn in 0..40 {
+        let answer = if turn % 2 == 0 { host.chat("hi") } else { host.ask("hi").streamed().send() };
+        assert_eq!((answer.status, answer.whole), (200, true), "turn {turn}: {}", answer.text());
+    }
+    host.wait_for_log("invalid peer certificate: certificate expired");
+    assert!(fronts[0].connections().is_empty());
+    fronts[0].show(&authority.sign("localhost"));
+    eventually("it is asked again", || {
+        assert_eq!(host.chat("hi").status, 200);
+        (!fronts[0].connections().is_empty()).then_some(())
+    });
 }

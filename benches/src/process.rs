@@ -16,7 +16,7 @@ use crate::Result;
 const TICK: Duration = Duration::from_millis(10);
 
 /// A program pinned to a core.
-pub(super) fn pinned(core: usize, program: &Path) -> Command {
+pub fn pinned(core: usize, program: &Path) -> Command {
     // taskset replaces itself with the program, so the child's id is the program's.
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(program).stdin(Stdio::null());
@@ -25,22 +25,27 @@ pub(super) fn pinned(core: usize, program: &Path) -> Command {
 
 /// A server under measurement.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts a server; what it says goes into the file `log`.
-    pub(super) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+    pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let file = File::create(&log)?;
         command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         Ok(Self { child, log })
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An error if it has ended.
-    pub(super) fn alive(&mut self) -> Result<()> {
+    pub fn alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => Err(format!("a server ended ({status}):\n{}", self.said()).into()),
@@ -48,12 +53,12 @@ impl Process {
     }
 
     /// What it has said so far.
-    pub(super) fn said(&self) -> String {
+    pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// CPU time of all its threads. One that ended before is not in it.
-    pub(super) fn cpu(&self) -> Result<Duration> {
+    pub fn cpu(&self) -> Result<Duration> {
         let mut total = Duration::ZERO;
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             // A thread may end between the two reads.
@@ -63,9 +68,18 @@ impl Process {
     }
 
     /// Resident memory in KiB.
-    pub(super) fn resident(&self) -> Result<u64> {
+    pub fn resident(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory that it has had so far, in KiB.
+    pub fn peak(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("/proc has no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("/proc does not say {name}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 }
@@ -84,7 +98,7 @@ fn on_cpu(task: &Path) -> Option<Duration> {
 }
 
 /// How long a core has not been idle since the machine was started, whoever used it.
-pub(super) fn busy(core: usize) -> Result<Duration> {
+pub fn busy(core: usize) -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let line =
         stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} "))).ok_or("/proc/stat does not know that core")?;
@@ -96,7 +110,7 @@ pub(super) fn busy(core: usize) -> Result<Duration> {
 }
 
 /// Is there such a program?
-pub(super) fn exists(program: &OsStr) -> bool {
+pub fn exists(program: &OsStr) -> bool {
     Path::new(program).is_file()
         || std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
@@ -124,7 +138,7 @@ mod tests {
         }
         assert!(process.alive().is_ok());
         assert!((100..1 << 20).contains(&process.resident().unwrap()));
-        let id = process.child.id();
+        let id = process.id();
         drop(process);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
     }

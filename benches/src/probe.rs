@@ -6,20 +6,20 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::process::Process;
 use crate::Result;
+use crate::process::Process;
 
 const WAIT: Duration = Duration::from_secs(60);
 /// Between two looks at a server that starts.
 const LOOK: Duration = Duration::from_micros(200);
 
 /// A free port of loopback. Another process may take it before its server does, which then says so and ends.
-pub(super) fn free_port() -> Result<SocketAddr> {
+pub fn free_port() -> Result<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Status and body of a GET.
-pub(super) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+pub fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, WAIT)?;
     stream.set_read_timeout(Some(WAIT))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
@@ -31,7 +31,7 @@ pub(super) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, Stri
 }
 
 /// Waits until a GET is answered with 200, or with anything where `any` is said.
-pub(super) fn wait_for(process: &mut Process, address: SocketAddr, path: &str, any: bool) -> Result<()> {
+pub fn wait_for(process: &mut Process, address: SocketAddr, path: &str, any: bool) -> Result<()> {
     let began = Instant::now();
     loop {
         if get(address, path).is_ok_and(|(status, _)| status == 200 || (any && status > 0)) {
@@ -46,7 +46,7 @@ pub(super) fn wait_for(process: &mut Process, address: SocketAddr, path: &str, a
 }
 
 /// Calls of all plugins so far. A failure of one is an error: its figures would be those of a gateway without it.
-pub(super) fn plugin_calls(admin: SocketAddr) -> Result<u64> {
+pub fn plugin_calls(admin: SocketAddr) -> Result<u64> {
     let (status, body) = get(admin, "/api/plugins")?;
     calls(&body).map_err(|error| format!("the plugins of the gateway (status {status}): {error}").into())
 }
