@@ -32,8 +32,8 @@ use tokio::sync::mpsc;
 
 use crate::config::reload::Watcher;
 use crate::config::{Config, Finding, Loaded};
-use crate::gateway::state::{BuildError, Lasting, State};
 use crate::gateway::Gateway;
+use crate::gateway::state::{BuildError, Lasting, State};
 use crate::listen;
 use crate::listen::drain::Drain;
 pub use activation::Activated;

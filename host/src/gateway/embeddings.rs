@@ -41,7 +41,8 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
             let body = request.to_upstream(&model.upstream_name);
             let (model, name, pool) = (model.name.clone(), model.upstream_name.clone(), model.pool.clone());
             effects::admit(course, &pool)?;
-            let attempt = Attempt { model, name, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
+            let attempt =
+                Attempt { model, name, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
             from_upstream(course, attempt).await
         }
         _ => Err(models::not_found(course, request.model(), "embeddings")),

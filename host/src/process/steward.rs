@@ -16,8 +16,8 @@ use super::sockets::Sockets;
 use super::{Order, memory, opens_to_all, supervisor, watched};
 use crate::config::reload::Watcher;
 use crate::config::{self, Loaded};
-use crate::gateway::{Gateway, degrade};
 use crate::gateway::state::{Lasting, State};
+use crate::gateway::{Gateway, degrade};
 use crate::listen::drain::Drain;
 use crate::{admin, listen, upstream};
 

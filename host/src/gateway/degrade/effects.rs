@@ -105,11 +105,7 @@ pub(in crate::gateway) fn admit(course: &mut Course, pool: &Pool) -> Result<(), 
 }
 
 /// After it was run: where it came to nothing, what is old is better.
-pub(in crate::gateway) fn after(
-    course: &mut Course,
-    request: &ChatRequest,
-    answer: Result<StatusCode, &Error>,
-) -> Option<Reply> {
+pub(in crate::gateway) fn after(course: &mut Course, request: &ChatRequest, answer: Result<StatusCode, &Error>) -> Option<Reply> {
     let has_failed = match answer {
         Ok(status) => status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
         Err(error) => *error.source() != Source::Downstream,
