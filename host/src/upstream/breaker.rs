@@ -184,6 +184,14 @@ impl Breaker {
         }
     }
 
+    /// An answer that had begun, and counted as a success for it, has broken off: it was none.
+    pub fn broke(&self, now: Instant, began: Instant) {
+        if !self.is_old(began) {
+            self.count(now, -1, 0);
+        }
+        self.failed(now, began, None);
+    }
+
     /// Somebody who is not a client has found it ill, and looks again within so long. Its probation is left to a request that has it.
     pub(super) fn found_ill(&self, now: Instant, asked: Option<Duration>, again: Duration) {
         match self.standing(now) {
@@ -228,12 +236,12 @@ impl Breaker {
     }
 
     /// Counts into the window of this moment, and gives what is in it.
-    fn count(&self, now: Instant, good: u64, bad: u64) -> (u32, u32) {
+    fn count(&self, now: Instant, good: i64, bad: u64) -> (u32, u32) {
         const MAX: u64 = (1 << 24) - 1;
         let number = (self.ms(now) / self.rules.window.as_millis().max(1) as u64) & 0xffff;
         let add = |word: u64| {
             let (good_so_far, bad_so_far) = if word >> 48 == number { ((word >> 24) & MAX, word & MAX) } else { (0, 0) };
-            (number << 48) | ((good_so_far + good).min(MAX) << 24) | (bad_so_far + bad).min(MAX)
+            (number << 48) | (good_so_far.saturating_add_signed(good).min(MAX) << 24) | (bad_so_far + bad).min(MAX)
         };
         let mut before = self.window.load(Ordering::Relaxed);
         loop {
@@ -298,6 +306,18 @@ mod tests {
         assert!((breaker.share(later) - 0.1).abs() < 0.01);
         assert!((breaker.share(later + Duration::from_secs(5)) - 0.55).abs() < 0.01);
         assert_eq!(breaker.share(later + Duration::from_secs(10)), 1.0);
+    }
+
+    /// Each beginning made up for the break that followed: half of everything had succeeded, and that was enough.
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_break_off_are_no_successes() {
+        let (breaker, now) = start();
+        for turn in 0..10 {
+            assert_eq!(breaker.standing(now), Standing::Closed, "{turn}");
+            breaker.succeeded(now, now);
+            breaker.broke(now, now);
+        }
+        assert_eq!(breaker.standing(now), Standing::Open(Duration::from_secs(1)));
     }
 
     #[tokio::test(start_paused = true)]

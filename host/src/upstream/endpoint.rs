@@ -234,7 +234,8 @@ impl Permit {
 
     /// Its answer has broken off: too late for this request, but not for the next.
     pub(super) fn broke(self) {
-        self.endpoint.failed(self.since, None);
+        self.endpoint.failing.add(1.0);
+        self.endpoint.breaker.broke(Instant::now(), self.since);
     }
 
     /// Since when.
