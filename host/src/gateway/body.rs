@@ -212,6 +212,7 @@ impl Stream {
                 course.record.error = Some(ERROR_EVENT.to_owned());
             }
             Some(End::Cut) => {
+                self.upstream.was_cut();
                 let message = format!("{} ended its stream before the answer was finished.", self.endpoint);
                 self.broke(course, Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message));
             }

@@ -16,7 +16,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::endpoint::Permit;
+use super::endpoint::{Endpoint, Permit};
 use crate::error::{Error, Kind, Retry};
 
 /// How long the end of a body is waited for, when all that it has to say was said: long enough for the connection to be used again.
@@ -37,6 +37,8 @@ pub struct UpstreamBody {
     timer: Pin<Box<Sleep>>,
     /// None when the answer has ended.
     permit: Option<Permit>,
+    /// Whose answer it is, and since when.
+    of: (Arc<Endpoint>, Instant),
 }
 
 impl UpstreamBody {
@@ -59,6 +61,7 @@ impl UpstreamBody {
             said_all: false,
             last: now,
             timer,
+            of: (permit.endpoint().clone(), permit.since()),
             permit: Some(permit),
         }
     }
@@ -71,6 +74,12 @@ impl UpstreamBody {
     /// Pieces that somebody has looked at come again.
     pub fn put_back(&mut self, pieces: impl DoubleEndedIterator<Item = Bytes>) {
         pieces.rev().for_each(|piece| self.first.push_front(piece));
+    }
+
+    /// It has ended in good order, and yet not all was said.
+    pub fn was_cut(&self) {
+        let (endpoint, since) = &self.of;
+        endpoint.broke(*since);
     }
 
     /// What comes now is of no use but for the body's end, which is waited for a moment. That it does not come, or comes badly, is no

@@ -156,6 +156,12 @@ impl Endpoint {
         self.breaker.failed(now, began, asked);
     }
 
+    /// An answer that has begun to a request that began then has broken off.
+    pub(super) fn broke(&self, began: Instant) {
+        self.failing.add(1.0);
+        self.breaker.broke(Instant::now(), began);
+    }
+
     /// An answer has begun to a request that began then. How long a refusal took says nothing about answers.
     pub(super) fn answered(&self, began: Instant, is_success: bool) {
         self.answered_at(began, is_success, Instant::now());
@@ -234,8 +240,7 @@ impl Permit {
 
     /// Its answer has broken off: too late for this request, but not for the next.
     pub(super) fn broke(self) {
-        self.endpoint.failing.add(1.0);
-        self.endpoint.breaker.broke(Instant::now(), self.since);
+        self.endpoint.broke(self.since);
     }
 
     /// Since when.

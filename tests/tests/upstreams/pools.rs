@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::link::Weather;
-use tests::{Act, Connection, FakeUpstream, FaultLink, Host, Running, eventually, within};
+use tests::{Act, Connection, FakeUpstream, Fault, FaultLink, Host, Place, Running, eventually, sse, within};
 
 /// What an endpoint does that does nothing bad.
 fn good() -> Act {
@@ -160,4 +160,18 @@ fn retries_keep_to_their_budget() {
     }
     // A tenth of 200, and three a second that are free, of ten seconds.
     assert!((200 + 15..=200 + 20 + 30).contains(&fake.count()), "{}", fake.count());
+}
+
+/// It begins each answer and finishes none, with a clean end or without.
+#[test]
+fn an_endpoint_whose_streams_break_off_is_left_alone() {
+    for fault in [Fault::Cut, Fault::Event("")] {
+        let fakes = [FakeUpstream::start(), FakeUpstream::start()];
+        fakes[0].always(Act::answer().at(Place::Piece(2, 0), fault.clone()));
+        let policy = "[providers.fake.breaker]\nfailures = 100\nopen = \"1h\"\nopen_max = \"1h\"";
+        let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).section(policy).start();
+        let broken = (0..120).filter(|_| sse::error(&host.ask("hi").streamed().send().body).is_some()).count();
+        let asked = fakes[0].count();
+        assert!((5..=40).contains(&asked) && broken == asked, "{fault:?}: asked {asked} times, broken {broken}");
+    }
 }
