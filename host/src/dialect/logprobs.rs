@@ -8,8 +8,6 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::sse::MAX_EVENT;
-
 #[derive(Deserialize)]
 struct Choices<'a> {
     #[serde(borrow, default)]
@@ -28,8 +26,8 @@ pub fn strip(json: &Bytes) -> Bytes {
     if strip_into(json, &mut out) { out.freeze() } else { json.clone() }
 }
 
-/// The same into a buffer. False, and nothing written, where there are none.
-fn strip_into(json: &[u8], out: &mut BytesMut) -> bool {
+/// The same into a buffer, for streams. False, and nothing written, where there are none.
+pub fn strip_into(json: &[u8], out: &mut BytesMut) -> bool {
     if memchr::memmem::find(json, b"\"logprobs\"").is_none() {
         return false;
     }
@@ -49,43 +47,10 @@ fn strip_into(json: &[u8], out: &mut BytesMut) -> bool {
     from > 0
 }
 
-/// The same for a stream of events, in whatever portions it comes. A line waits for its end, since no event is whole before.
-#[derive(Debug, Default)]
-pub struct Strip {
-    line: BytesMut,
-}
-
-impl Strip {
-    /// Whole lines, with `null` in the place of `logprobs`.
-    pub fn feed(&mut self, portion: &[u8]) -> Bytes {
-        self.line.extend_from_slice(portion);
-        let end = memchr::memrchr(b'\n', &self.line).map_or(0, |at| at + 1);
-        // What is too long to be an event goes on as it is.
-        let end = if self.line.len() - end > MAX_EVENT { self.line.len() } else { end };
-        let lines = self.line.split_to(end).freeze();
-        let mut out = BytesMut::with_capacity(lines.len());
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            let Some(data) = line.strip_prefix(b"data:") else {
-                out.extend_from_slice(line);
-                continue;
-            };
-            out.extend_from_slice(b"data:");
-            if !strip_into(data, &mut out) {
-                out.extend_from_slice(data);
-            }
-        }
-        out.freeze()
-    }
-
-    /// What came behind the last whole line.
-    pub fn rest(&mut self) -> Bytes {
-        self.line.split().freeze()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::sse::Rewrite;
 
     #[test]
     fn only_the_choices_own_go() {
@@ -114,7 +79,7 @@ mod tests {
         let stream = "data: {\"choices\":[{\"logprobs\":{\"content\":[]},\"delta\":{}}]}\r\n\r\n: ping\n\ndata:{\"choices\":[{\"logprobs\":null}]}\n\ndata: [DONE]\n\ndata: {\"cho";
         let expect = "data: {\"choices\":[{\"logprobs\":null,\"delta\":{}}]}\r\n\r\n: ping\n\ndata:{\"choices\":[{\"logprobs\":null}]}\n\ndata: [DONE]\n\ndata: {\"cho";
         for at in 0..=stream.len() {
-            let mut strip = Strip::default();
+            let mut strip = Rewrite::new(strip_into);
             let mut out = [strip.feed(&stream.as_bytes()[..at]), strip.feed(&stream.as_bytes()[at..])].concat();
             out.extend_from_slice(&strip.rest());
             assert_eq!(String::from_utf8_lossy(&out), expect, "cut at {at}");

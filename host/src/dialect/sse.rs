@@ -3,10 +3,13 @@
 //! Our own reader, since a gateway must pass the very bytes on and bound what it holds; the crates at hand rebuild the
 //! stream, or wait for the whole of an event without a limit.
 //!
-//! What it does not do: it changes and holds back nothing; who forwards the stream forwards the portions themselves.
+//! What it does not do: it changes and holds back nothing (but for [`Rewrite`], where somebody wants that); who forwards the stream forwards
+//! the portions themselves.
 //!
 //! **Invariant:** any split into portions gives the same events.
 //! **Invariant:** at most [`MAX_EVENT`] bytes are held; a longer event is dropped and noted.
+
+use bytes::{Bytes, BytesMut};
 
 /// The longest event that is read, in bytes. Longer ones pass, unread.
 pub const MAX_EVENT: usize = 1 << 20;
@@ -96,6 +99,50 @@ impl Reader {
             }
             Some(_) => self.overflowed = true,
         }
+    }
+}
+
+/// Changes the data of events as they pass. A line waits for its end, since no event is whole before; what is not changed stays as it
+/// came, byte for byte.
+#[derive(Debug)]
+pub struct Rewrite {
+    line: BytesMut,
+    change: Change,
+}
+
+/// Writes what the data of an event is to be. False, and nothing written: as it is.
+pub type Change = fn(&[u8], &mut BytesMut) -> bool;
+
+impl Rewrite {
+    /// Nothing has come yet.
+    pub fn new(change: Change) -> Self {
+        Self { line: BytesMut::new(), change }
+    }
+
+    /// Takes a portion, and gives whole lines.
+    pub fn feed(&mut self, portion: &[u8]) -> Bytes {
+        self.line.extend_from_slice(portion);
+        let end = memchr::memrchr(b'\n', &self.line).map_or(0, |at| at + 1);
+        // What is too long to be an event goes on as it is.
+        let end = if self.line.len() - end > MAX_EVENT { self.line.len() } else { end };
+        let lines = self.line.split_to(end).freeze();
+        let mut out = BytesMut::with_capacity(lines.len());
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let Some(data) = line.strip_prefix(b"data:") else {
+                out.extend_from_slice(line);
+                continue;
+            };
+            out.extend_from_slice(b"data:");
+            if !(self.change)(data, &mut out) {
+                out.extend_from_slice(data);
+            }
+        }
+        out.freeze()
+    }
+
+    /// What came behind the last whole line.
+    pub fn rest(&mut self) -> Bytes {
+        self.line.split().freeze()
     }
 }
 

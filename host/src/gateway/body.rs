@@ -22,8 +22,8 @@ use super::continuation::{Asked, Continuation, GoesOn};
 use super::course::Course;
 use super::fill::Fill;
 use crate::dialect;
-use crate::dialect::logprobs::Strip;
-use crate::dialect::sse::MAX_EVENT;
+use crate::dialect::logprobs;
+use crate::dialect::sse::{MAX_EVENT, Rewrite};
 use crate::dialect::stream::said::{self, Said};
 use crate::dialect::stream::{End, Tap};
 use crate::error::{Error, Kind, Retry};
@@ -54,8 +54,8 @@ pub(super) struct Stream {
     endpoint: Arc<str>,
     /// None for an answer that is no stream of events, but too large to be held.
     tap: Option<Tap>,
-    /// Takes out what only we asked for.
-    strip: Option<Strip>,
+    /// Takes out what only we asked for, or a second role behind a seam. Never both: only plain text has a seam.
+    rewrite: Option<Rewrite>,
     /// The beginning of an event.
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -68,8 +68,6 @@ pub(super) struct Stream {
     continuation: Option<Box<Continuation>>,
     /// It broke off of this, and another endpoint is asked to go on.
     asked: Option<(Asked, Error)>,
-    /// Another endpoint goes on.
-    seam: Option<said::GoesOn>,
     over: bool,
 }
 
@@ -87,7 +85,7 @@ impl Stream {
             upstream,
             endpoint,
             tap,
-            strip: (strip && is_events).then(Strip::default),
+            rewrite: (strip && is_events).then(|| Rewrite::new(logprobs::strip_into)),
             held: Vec::new(),
             held_bytes: 0,
             split: false,
@@ -96,7 +94,6 @@ impl Stream {
             filling: None,
             continuation,
             asked: None,
-            seam: None,
             over: false,
         }
     }
@@ -121,10 +118,9 @@ impl Stream {
             }
             match ready!(self.upstream.poll_piece(context)) {
                 Some(Ok(piece)) => {
-                    let piece = match (&mut self.strip, &mut self.seam) {
-                        (Some(strip), _) => strip.feed(&piece),
-                        (None, Some(seam)) => seam.feed(&piece),
-                        (None, None) => piece,
+                    let piece = match &mut self.rewrite {
+                        Some(rewrite) => rewrite.feed(&piece),
+                        None => piece,
                     };
                     self.pass(course, piece);
                 }
@@ -138,8 +134,7 @@ impl Stream {
                     self.broke(course, error);
                 }
                 None => {
-                    let strip = self.strip.as_mut().map(Strip::rest);
-                    if let Some(rest) = strip.or_else(|| self.seam.as_mut().map(said::GoesOn::rest)) {
+                    if let Some(rest) = self.rewrite.as_mut().map(Rewrite::rest) {
                         self.pass(course, rest);
                     }
                     self.ended(course);
@@ -245,7 +240,7 @@ impl Stream {
                 self.ready.extend(tap.said().map(Said::seam));
                 tap.goes_on();
                 (self.upstream, self.endpoint) = (body, endpoint);
-                self.seam = Some(said::GoesOn::default());
+                self.rewrite = Some(Rewrite::new(said::without_role));
                 // Two halves are no answer that others should get.
                 self.fill = None;
             }

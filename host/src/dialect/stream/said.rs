@@ -10,8 +10,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
-use crate::dialect::sse::MAX_EVENT;
-
 /// Bytes of text that are remembered. A longer answer is not gone on with.
 const MAX_SAID: usize = 1 << 20;
 
@@ -99,50 +97,27 @@ impl Said {
     }
 }
 
-/// What goes on begins with no role of its own: SDKs that put deltas together would have two. Whole lines, in any portions.
-#[derive(Debug, Default)]
-pub struct GoesOn {
-    line: BytesMut,
-}
-
-impl GoesOn {
-    /// Whole lines, without roles.
-    pub fn feed(&mut self, portion: &[u8]) -> Bytes {
-        self.line.extend_from_slice(portion);
-        let end = memchr::memrchr(b'\n', &self.line).map_or(0, |at| at + 1);
-        let end = if self.line.len() - end > MAX_EVENT { self.line.len() } else { end };
-        let lines = self.line.split_to(end).freeze();
-        let mut out = BytesMut::with_capacity(lines.len());
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            match line
-                .strip_prefix(b"data:")
-                .filter(|data| memchr::memmem::find(data, b"\"role\"").is_some())
-                .and_then(without_role)
-            {
-                Some(chunk) => out.extend_from_slice(format!("data: {chunk}\n").as_bytes()),
-                None => out.extend_from_slice(line),
-            }
-        }
-        out.freeze()
-    }
-
-    /// What came behind the last whole line.
-    pub fn rest(&mut self) -> Bytes {
-        self.line.split().freeze()
+/// What goes on begins with no role of its own: SDKs that put deltas together would have two.
+pub fn without_role(data: &[u8], out: &mut BytesMut) -> bool {
+    memchr::memmem::find(data, b"\"role\"").is_some() && {
+        let chunk = strip_role(data);
+        out.extend_from_slice(chunk.as_deref().unwrap_or_default().as_bytes());
+        chunk.is_some()
     }
 }
 
-fn without_role(data: &[u8]) -> Option<Value> {
+fn strip_role(data: &[u8]) -> Option<String> {
     let mut chunk: Value = serde_json::from_slice(data).ok()?;
     for choice in chunk["choices"].as_array_mut()? {
         choice["delta"].as_object_mut()?.remove("role");
     }
-    Some(chunk)
+    Some(format!(" {chunk}\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::sse::Rewrite;
 
     fn said(events: &[&str]) -> Option<(String, u32)> {
         let mut said = Said::default();
@@ -178,7 +153,7 @@ mod tests {
         let stream = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"x\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"role\"}}]}\n\ndata: [DONE]\n\n";
         let expect = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"role\"}}]}\n\ndata: [DONE]\n\n";
         for at in 0..=stream.len() {
-            let mut on = GoesOn::default();
+            let mut on = Rewrite::new(without_role);
             let mut out = [on.feed(&stream.as_bytes()[..at]), on.feed(&stream.as_bytes()[at..])].concat();
             out.extend_from_slice(&on.rest());
             assert_eq!(String::from_utf8_lossy(&out), expect, "cut at {at}");
