@@ -17,6 +17,7 @@ mod json;
 pub mod load;
 mod locate;
 mod model;
+mod policy;
 mod provider;
 pub mod reload;
 pub mod report;
@@ -39,6 +40,7 @@ pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, VirtualModel};
+pub use policy::{Prefer, Preference, Specialists};
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
 pub use schema::schema;
@@ -336,6 +338,10 @@ pub struct Key {
     /// the header `x-pointsman-priority`. Default interactive.
     #[serde(default)]
     pub priority: Priority,
+    /// What matters most to it, where a virtual model has `prefer = "client"`. A request may say otherwise with the header
+    /// `x-pointsman-prefer`. Absent: nothing.
+    #[serde(default)]
+    pub prefer: Option<Preference>,
 }
 
 /// Who waits for an answer, and how urgently; the most urgent first.

@@ -191,6 +191,7 @@ impl Gateway {
         course.record.streamed = request.stream();
         course.exchange.asks_for(request.model());
         course.set_priority()?;
+        course.set_preference()?;
         course.may_use(request.model())?;
         if course.exchange.state.models.choices(request.model()).is_empty() {
             return Err(models::not_found(course, request.model(), "chat completions"));

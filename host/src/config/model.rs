@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::BUILT_IN;
 use super::cascade::Cascade;
-use super::unit::Wrong;
+use super::policy::{Prefer, Specialists};
+use super::unit::{Duration, Wrong};
 
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +50,12 @@ pub struct VirtualModel {
     pub choose: Vec<String>,
     /// Without a plugin's choice they answer in this order until one answers well enough.
     pub cascade: Option<Cascade>,
+    /// A model for each kind of question.
+    pub specialists: Option<Specialists>,
+    /// By what else the choice is made.
+    pub prefer: Option<Prefer>,
+    /// How soon an answer is to begin where the cheapest model is preferred.
+    pub first_byte: Option<Duration>,
 }
 
 /// USD per million tokens.
@@ -121,6 +128,17 @@ struct ModelTable {
     /// doubt is dropped for the next one's. The last one's is not judged. Absent: the first one answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     cascade: Option<Cascade>,
+    /// Of a virtual model: without a plugin's choice the kind of the question chooses. The others of `choose` follow where it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    specialists: Option<Specialists>,
+    /// Of a virtual model: by what the choice is made without a plugin's. `choose` is then in order from the smallest model to the best;
+    /// those that are not chosen follow where the chosen one fails. Absent: the first answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefer: Option<Prefer>,
+    /// With `prefer = "cost"` or `"client"`: the cheapest model is one whose answers have begun within this time of late, or of which nothing
+    /// is known; if there is none, the quickest. Absent: whatever the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte: Option<Duration>,
 }
 
 impl TryFrom<ModelTable> for Model {
@@ -128,16 +146,31 @@ impl TryFrom<ModelTable> for Model {
 
     fn try_from(table: ModelTable) -> Result<Self, Wrong> {
         match table {
-            ModelTable { choose: Some(choose), provider: None, name: None, price: None, kind: None, fallback: None, cascade } => {
-                Ok(Self::Virtual(VirtualModel { choose, cascade }))
-            }
+            ModelTable {
+                choose: Some(choose),
+                provider: None,
+                name: None,
+                price: None,
+                kind: None,
+                fallback: None,
+                cascade,
+                specialists,
+                prefer,
+                first_byte,
+            } => Ok(Self::Virtual(VirtualModel { choose, cascade, specialists, prefer, first_byte })),
             ModelTable { choose: Some(_), .. } => Err(Wrong::new(
-                "a model that has `choose` is virtual and has nothing else but a `cascade`",
-                "leave only `choose` and `cascade`, or remove them and keep `provider` and `name`",
+                "a model that has `choose` is virtual and has nothing else but what says how the choice is made",
+                "leave only `choose` and `cascade`, `specialists` or `prefer`, or remove them and keep `provider` and `name`",
             )),
             ModelTable { cascade: Some(_), .. } => Err(Wrong::new(
                 "`cascade` is for a virtual model",
                 "move it to one that has `choose`, first the small model, last the large one",
+            )),
+            ModelTable { specialists: Some(_), .. }
+            | ModelTable { prefer: Some(_), .. }
+            | ModelTable { first_byte: Some(_), .. } => Err(Wrong::new(
+                "`specialists`, `prefer` and `first_byte` are for a virtual model",
+                "move them to one that has `choose`, first the smallest model, last the best",
             )),
             ModelTable { provider: Some(provider), name, price, kind, fallback, .. } => {
                 let built_in = provider == BUILT_IN;
@@ -170,7 +203,9 @@ impl From<Model> for ModelTable {
                 fallback: (!fallback.is_empty()).then_some(fallback),
                 ..Self::default()
             },
-            Model::Virtual(VirtualModel { choose, cascade }) => Self { choose: Some(choose), cascade, ..Self::default() },
+            Model::Virtual(VirtualModel { choose, cascade, specialists, prefer, first_byte }) => {
+                Self { choose: Some(choose), cascade, specialists, prefer, first_byte, ..Self::default() }
+            }
         }
     }
 }

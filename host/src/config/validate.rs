@@ -16,6 +16,7 @@ use super::unit::Wrong;
 use super::{Config, Duration, suggest};
 
 mod entries;
+mod policy;
 mod upstream;
 
 /// Collects faults, each placed at a path of the document.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::models::Entry;
 use super::{Exchange, Gateway};
-use crate::config::Priority;
+use crate::config::{Preference, Priority};
 use crate::dialect::answer::Usage;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
@@ -29,14 +29,23 @@ pub(super) struct Course {
     pub(super) session: Option<Session>,
     /// Where it must wait for a provider.
     pub(super) priority: Priority,
+    /// What matters most to the client.
+    pub(super) preference: Option<Preferred>,
     gateway: Arc<Gateway>,
     since: Instant,
+}
+
+/// What matters most, and who says so.
+#[derive(Clone, Copy)]
+pub(super) struct Preferred {
+    pub(super) what: Preference,
+    pub(super) whose: &'static str,
 }
 
 impl Course {
     pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Self {
         let (record, since, priority) = (exchange.record(), exchange.started, exchange.principal.priority);
-        Self { exchange: Arc::new(exchange), record, session: None, priority, gateway, since }
+        Self { exchange: Arc::new(exchange), record, session: None, priority, preference: None, gateway, since }
     }
 
     /// A stage is over, and the next one begins.
@@ -53,6 +62,21 @@ impl Course {
             return Err(Error::bad_request(None, message));
         };
         self.priority = named.max(self.exchange.principal.priority);
+        Ok(())
+    }
+
+    /// What a key prefers, or what a request says in its place.
+    pub(super) fn set_preference(&mut self) -> Result<(), Error> {
+        let Some(value) = self.exchange.headers.get("x-pointsman-prefer") else {
+            self.preference = self.exchange.principal.prefer.map(|what| Preferred { what, whose: ", as the key prefers" });
+            return Ok(());
+        };
+        let named = Preference::ALL.into_iter().find(|known| value.as_bytes().eq_ignore_ascii_case(known.name().as_bytes()));
+        let Some(what) = named else {
+            let message = "x-pointsman-prefer is none of quality, speed and cost. Send one of them, or none.";
+            return Err(Error::bad_request(None, message));
+        };
+        self.preference = Some(Preferred { what, whose: ", as the request prefers" });
         Ok(())
     }
 

@@ -119,6 +119,11 @@ impl Endpoint {
         }
     }
 
+    /// How long answers have taken to begin of late, in milliseconds.
+    pub(super) fn lately(&self, now: Instant) -> Option<f32> {
+        self.cost.at(now)
+    }
+
     /// Requests there, those of other gateways included where its metrics tell.
     pub(super) fn pending(&self, now: Instant) -> f32 {
         self.in_flight() as f32 + self.gauges.others(now).0

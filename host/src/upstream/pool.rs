@@ -208,8 +208,12 @@ pub struct View {
     pub failing: f32,
     /// Time to the first byte in milliseconds.
     pub first_byte_ms: Option<u32>,
+    /// The same of late: it goes up to a slow one at once, and is forgotten some seconds after the last one.
+    pub lately_ms: Option<f32>,
     /// Endpoints that are left alone, or on probation.
     pub ejected: u32,
+    /// Endpoints that are left alone.
+    pub open: u32,
 }
 
 /// Requests that a pool may try again each second, whatever its budget.
@@ -387,16 +391,21 @@ impl Pool {
     /// The pool as plugins see it.
     pub fn view(&self) -> View {
         let now = Instant::now();
-        let mean = |of: fn(&Endpoint) -> Option<f32>| {
+        let mean = |of: &dyn Fn(&Endpoint) -> Option<f32>| {
             let known: Vec<f32> = self.endpoints.iter().filter_map(|endpoint| of(endpoint)).collect();
             (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
+        };
+        let stand = |is: &dyn Fn(Standing) -> bool| {
+            self.endpoints.iter().filter(|endpoint| is(endpoint.breaker.standing(now))).count() as u32
         };
         View {
             endpoints: self.endpoints.len() as u32,
             in_flight: self.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum(),
-            failing: mean(|endpoint| Some(endpoint.failing.get().unwrap_or(0.0))).unwrap_or(0.0),
-            first_byte_ms: mean(|endpoint| endpoint.first_byte_ms.get()).map(|ms| ms.round() as u32),
-            ejected: self.endpoints.iter().filter(|endpoint| endpoint.breaker.standing(now) != Standing::Closed).count() as u32,
+            failing: mean(&|endpoint| Some(endpoint.failing.get().unwrap_or(0.0))).unwrap_or(0.0),
+            first_byte_ms: mean(&|endpoint| endpoint.first_byte_ms.get()).map(|ms| ms.round() as u32),
+            lately_ms: mean(&|endpoint| endpoint.lately(now)),
+            ejected: stand(&|standing| standing != Standing::Closed),
+            open: stand(&|standing| matches!(standing, Standing::Open(_))),
         }
     }
 }

@@ -194,6 +194,7 @@ impl Check<'_> {
                 Model::Virtual(model) => {
                     self.choices(name, &model.choose);
                     self.cascade(name, model);
+                    self.policy(name, model);
                 }
             }
         }
