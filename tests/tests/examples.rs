@@ -103,13 +103,14 @@ fn prefer() {
 
     // Another header is the plugin's own, and so is what is said of a wrong value; a label of an earlier plugin counts as well.
     let own = plugin("prefer", r#""config", "upstreams""#, r#"{ header = "x-wish", label = "wish" }"#);
-    let host =
-        Host::new().upstream(&fake).plugin(Plugin::puppet().hooks("\"prompting\"").set("deadline = \"500ms\"")).plugin(own);
-    let host = host.start();
+    let puppet = Plugin::puppet().hooks("\"prompting\"").set("deadline = \"500ms\"");
+    let host = Host::new().upstream(&fake).prompt("greet", "v1", "Greet.").plugin(puppet).plugin(own).start();
     let ask = || host.ask("hi").model("auto");
     assert_eq!(ask().header("x-wish", "quality").send().header("x-pointsman-model"), Some("large"));
     let wrong = ask().header("x-wish", "all").send();
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "unknown_preference"), "{}", wrong.text());
-    let labelled = ask().puppet("prompt", json!({ "rewrite": { "labels": [["wish", "quality"]] } })).send();
+    let labelled = ask()
+        .puppet("select", json!({ "choose": { "prompt": "greet", "version": "v1", "labels": [["wish", "quality"]] } }))
+        .send();
     assert_eq!((labelled.status, labelled.header("x-pointsman-model")), (200, Some("large")), "{}", labelled.text());
 }
