@@ -95,7 +95,7 @@ impl Continuation {
 
     /// The request, with what was said as the beginning of the answer.
     fn body(&self, said: &str, tokens: u32) -> Option<Bytes> {
-        let mut edits = vec![Edit::Append { role: "assistant".into(), text: said.into() }];
+        let mut edits = vec![Edit::Append { role: "assistant", text: said.to_owned() }];
         let mut set = |name: &str, value: String| edits.push(Edit::SetParameter(name.into(), value));
         if self.how == How::Vllm {
             set("continue_final_message", "true".into());

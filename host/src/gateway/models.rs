@@ -101,8 +101,8 @@ impl Models {
         self.0.get(name)
     }
 
-    /// What a name stands for: providers and their names for the models, and how a choice among them is made. Part of every cache key, so that an entry does not
-    /// outlive a change of the configuration that would give another answer.
+    /// What a name stands for: providers and their names for the models, and how the choice among them is made. Part of every cache
+    /// key, so that an entry does not outlive a change of the configuration that would give another answer.
     pub fn stands_for(&self, name: &str, feed: &mut dyn FnMut(&str)) {
         for model in self.choices(name) {
             feed(&model.provider);

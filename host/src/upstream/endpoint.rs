@@ -119,9 +119,9 @@ impl Endpoint {
         }
     }
 
-    /// How long answers have taken to begin of late, in milliseconds.
+    /// How long answers have taken to begin of late, in milliseconds; none where nothing was measured for some seconds.
     pub(super) fn lately(&self, now: Instant) -> Option<f32> {
-        self.cost.at(now)
+        self.cost.unfaded(now)
     }
 
     /// Requests there, those of other gateways included where its metrics tell.

@@ -51,7 +51,7 @@ impl Routing for CheapestInTime {
         if models.len() < 2 {
             return Ok(Decision::Pass);
         }
-        let looks_again = settings.look_again > 0 && random::u64() % settings.look_again == 0;
+        let looks_again = settings.look_again > 0 && random::u64().is_multiple_of(settings.look_again);
         let limit = if looks_again { u32::MAX } else { settings.first_byte_ms };
         let reason = sort(&mut models, limit, head.prompt_tokens, head.max_tokens.unwrap_or(ANSWER));
         let mut names = models.into_iter().take(MOST).map(|model| model.model);

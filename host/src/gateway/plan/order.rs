@@ -5,7 +5,6 @@
 //!
 //! **Invariant:** a question is embedded only where a policy asks for its kind.
 
-use crate::config::Preference;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::gateway::course::Course;
 use crate::gateway::models::Model;
@@ -31,29 +30,23 @@ pub(super) async fn of(course: &Course, request: &ChatRequest, policy: &Policy, 
                 (None, Some(preference)) => (preference.what, preference.whose),
                 (None, None) => return None,
             };
-            let (order, why) = policy::prefer(what, *first_byte, &known(request, what, choices));
+            let (order, why) = policy::prefer(what, *first_byte, &known(request, choices));
             Some((order, format!("{why}{whose}")))
         }
     }
 }
 
-fn known(request: &ChatRequest, what: Preference, choices: &[&Model]) -> Vec<Known> {
+fn known(request: &ChatRequest, choices: &[&Model]) -> Vec<Known> {
     let (prompt, answer) = (f64::from(request.estimated_tokens()), f64::from(request.max_tokens().unwrap_or(ANSWER)));
     let known = |model: &&Model| {
         let view = model.pool.view();
-        // What was measured is forgotten after a while; then one request at a time looks again.
-        let before = || view.first_byte_ms.filter(|_| view.in_flight > 0).map(|ms| ms as f32);
         Known {
             cost: model.price.map_or(0.0, |price| price.input * prompt + price.output * answer),
-            first_byte_ms: view.lately_ms.or_else(before),
+            first_byte_ms: view.lately_ms,
             is_out: view.open * 2 > view.endpoints,
         }
     };
-    match what {
-        // It goes by none of it.
-        Preference::Quality => vec![Known { cost: 0.0, first_byte_ms: None, is_out: false }; choices.len()],
-        Preference::Speed | Preference::Cost => choices.iter().map(known).collect(),
-    }
+    choices.iter().map(known).collect()
 }
 
 /// The nearest label and its cosine; none where there is no question, or no vector for it.
