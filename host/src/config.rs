@@ -18,6 +18,7 @@ mod json;
 pub mod load;
 mod locate;
 mod model;
+mod policy;
 mod probe;
 mod provider;
 pub mod reload;
@@ -42,6 +43,7 @@ pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
+pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use report::{Problem, Report};
@@ -350,6 +352,10 @@ pub struct Key {
     /// the header `x-pointsman-priority`. Default interactive.
     #[serde(default)]
     pub priority: Priority,
+    /// What matters most to it, where a virtual model has `prefer = "client"`. A request may say otherwise with the header
+    /// `x-pointsman-prefer`. Absent: nothing.
+    #[serde(default)]
+    pub prefer: Option<Preference>,
 }
 
 /// Who waits for an answer, and how urgently; the most urgent first.

@@ -218,6 +218,7 @@ impl Gateway {
         // A name as long as a body is no name; the log gets its beginning.
         course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
         course.record.streamed = request.stream();
+        course.set_preference()?;
         course.may_use(request.model())?;
         if let Some(other) = course.substitute(request.model()) {
             request = request.asking_for(&other)?;

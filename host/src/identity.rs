@@ -13,7 +13,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 
-use crate::config::Priority;
+use crate::config::{Preference, Priority};
 pub use keys::{Generated, InvalidHash, Keys};
 
 /// The headers in which a client may send its key. Whoever builds an upstream request leaves them out.
@@ -33,12 +33,14 @@ pub struct Principal {
     pub models: Option<Arc<[String]>>,
     /// How urgent its requests are, at most.
     pub priority: Priority,
+    /// What matters most to it.
+    pub prefer: Option<Preference>,
 }
 
 impl Principal {
     /// Who was not let in, for the record.
     pub fn nobody() -> Self {
-        Self { key: None, tenant: "".into(), models: None, priority: Priority::default() }
+        Self { key: None, tenant: "".into(), models: None, priority: Priority::default(), prefer: None }
     }
 
     /// Whether it may ask for this model, by the name in `[models]`.

@@ -3,3 +3,4 @@
 //! What it does not do: it sends nothing (`upstream`), and reads no wire format (`dialect`).
 
 pub mod judge;
+pub mod policy;

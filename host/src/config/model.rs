@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::BUILT_IN;
 use super::cascade::Cascade;
-use super::unit::Wrong;
+use super::policy::{Prefer, Specialists};
+use super::unit::{Duration, Wrong};
 
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +52,12 @@ pub struct VirtualModel {
     pub choose: Vec<String>,
     /// Without a plugin's choice they answer in this order until one answers well enough.
     pub cascade: Option<Cascade>,
+    /// A model for each kind of question.
+    pub specialists: Option<Specialists>,
+    /// By what else the choice is made.
+    pub prefer: Option<Prefer>,
+    /// How soon an answer is to begin where the cheapest model is preferred.
+    pub first_byte: Option<Duration>,
     /// Whether it answers at all.
     pub switch: Switch,
 }
@@ -150,25 +157,53 @@ struct ModelTable {
     /// `small`. A key that may not ask for a model is not answered by it either. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     substitute: Option<String>,
+    /// Of a virtual model: without a plugin's choice the kind of the question chooses. The others of `choose` follow where it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    specialists: Option<Specialists>,
+    /// Of a virtual model: by what the choice is made without a plugin's. `choose` is then in order from the smallest model to the best;
+    /// those that are not chosen follow where the chosen one fails. Absent: the first answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefer: Option<Prefer>,
+    /// With `prefer = "cost"` or `"client"`: the cheapest model is one whose answers have begun within this time of late, or of which nothing
+    /// is known; if there is none, the quickest. Absent: whatever the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte: Option<Duration>,
 }
 
 impl TryFrom<ModelTable> for Model {
     type Error = Wrong;
 
     fn try_from(table: ModelTable) -> Result<Self, Wrong> {
-        let ModelTable { provider, name, price, kind, fallback, choose, cascade, enabled, substitute } = table;
+        let ModelTable {
+            provider,
+            name,
+            price,
+            kind,
+            fallback,
+            choose,
+            cascade,
+            specialists,
+            prefer,
+            first_byte,
+            enabled,
+            substitute,
+        } = table;
         let switch = Switch { enabled: enabled.unwrap_or(true), substitute };
         match (choose, provider) {
             (Some(choose), None) if name.is_none() && price.is_none() && kind.is_none() && fallback.is_none() => {
-                Ok(Self::Virtual(VirtualModel { choose, cascade, switch }))
+                Ok(Self::Virtual(VirtualModel { choose, cascade, specialists, prefer, first_byte, switch }))
             }
             (Some(_), _) => Err(Wrong::new(
-                "a model that has `choose` is virtual and has nothing else but `cascade`, `enabled` and `substitute`",
+                "a model that has `choose` is virtual and has nothing else but what says how the choice is made, `enabled` and `substitute`",
                 "leave only those, or remove `choose` and keep `provider` and `name`",
             )),
             (None, _) if cascade.is_some() => Err(Wrong::new(
                 "`cascade` is for a virtual model",
                 "move it to one that has `choose`, first the small model, last the large one",
+            )),
+            (None, _) if specialists.is_some() || prefer.is_some() || first_byte.is_some() => Err(Wrong::new(
+                "`specialists`, `prefer` and `first_byte` are for a virtual model",
+                "move them to one that has `choose`, first the smallest model, last the best",
             )),
             (None, Some(provider)) => {
                 let built_in = provider == BUILT_IN;
@@ -206,8 +241,8 @@ impl From<Model> for ModelTable {
                 substitute,
                 ..Self::default()
             },
-            Model::Virtual(VirtualModel { choose, cascade, switch: _ }) => {
-                Self { choose: Some(choose), cascade, enabled, substitute, ..Self::default() }
+            Model::Virtual(VirtualModel { choose, cascade, specialists, prefer, first_byte, switch: _ }) => {
+                Self { choose: Some(choose), cascade, specialists, prefer, first_byte, enabled, substitute, ..Self::default() }
             }
         }
     }

@@ -16,6 +16,7 @@ use super::unit::Wrong;
 use super::{Config, Duration, suggest};
 
 mod entries;
+mod policy;
 mod upstream;
 
 /// The system allows 107 bytes; the name that a socket is made under has a few more.

@@ -12,7 +12,7 @@ use super::degrade::Levels;
 use super::models::Entry;
 use super::{Exchange, Gateway};
 use crate::cache;
-use crate::config::Priority;
+use crate::config::{Preference, Priority};
 use crate::dialect::answer::Usage;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
@@ -32,6 +32,8 @@ pub(super) struct Course {
     pub(super) session: Option<Session>,
     /// Where it must wait for a provider.
     pub(super) priority: Priority,
+    /// What matters most to the client.
+    pub(super) preference: Option<Preferred>,
     /// What each pool is at; none where all are at `full`.
     pub(super) levels: Option<Arc<Levels>>,
     /// What was answered to this very request, too long ago to be served but where there is nothing better.
@@ -42,6 +44,13 @@ pub(super) struct Course {
     since: Instant,
 }
 
+/// What matters most, and who says so.
+#[derive(Clone, Copy)]
+pub(super) struct Preferred {
+    pub(super) what: Preference,
+    pub(super) whose: &'static str,
+}
+
 impl Course {
     pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Self {
         let (record, since, priority) = (exchange.record(), exchange.started, exchange.principal.priority);
@@ -50,6 +59,7 @@ impl Course {
             record,
             session: None,
             priority,
+            preference: None,
             levels: gateway.degrade.levels(),
             stale: None,
             degraded: None,
@@ -78,6 +88,21 @@ impl Course {
     /// Is there memory for its body?
     pub(super) fn has_memory(&self) -> Result<(), Error> {
         self.gateway.memory.admits(self.priority)
+    }
+
+    /// What a key prefers, or what a request says in its place.
+    pub(super) fn set_preference(&mut self) -> Result<(), Error> {
+        let Some(value) = self.exchange.headers.get("x-pointsman-prefer") else {
+            self.preference = self.exchange.principal.prefer.map(|what| Preferred { what, whose: ", as the key prefers" });
+            return Ok(());
+        };
+        let named = Preference::ALL.into_iter().find(|known| value.as_bytes().eq_ignore_ascii_case(known.name().as_bytes()));
+        let Some(what) = named else {
+            let message = "x-pointsman-prefer is none of quality, speed and cost. Send one of them, or none.";
+            return Err(Error::bad_request(None, message));
+        };
+        self.preference = Some(Preferred { what, whose: ", as the request prefers" });
+        Ok(())
     }
 
     /// The body has come.

@@ -139,6 +139,10 @@ fn common(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey
     }
     builder.part("model", request.model().as_bytes());
     exchange.state.models.stands_for(request.model(), &mut |name| builder.part("stands for", name.as_bytes()));
+    // Who wants the best answer does not get the one of somebody who wants it soon.
+    if let Some(preference) = course.preference.filter(|_| exchange.state.models.is_virtual(request.model())) {
+        builder.part("preference", preference.what.name().as_bytes());
+    }
     builder.part("prompt", course.record.prompt.as_deref().unwrap_or_default().as_bytes());
     // Headers that go upstream and choose another behaviour there.
     for (name, value) in exchange.headers.iter().filter(|(name, _)| name.as_str().starts_with("openai-")) {

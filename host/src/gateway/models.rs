@@ -21,6 +21,7 @@ use crate::dialect;
 use crate::error::{Error, Kind};
 use crate::record::cost::Price;
 use crate::route::judge::Rules;
+use crate::route::policy::Policy;
 use crate::upstream::balance::Rule;
 use crate::upstream::gate;
 use crate::upstream::hedge::After;
@@ -65,6 +66,10 @@ pub struct Choice {
     pub among: Vec<Arc<str>>,
     /// Without a plugin's choice they answer in this order until one answers well enough.
     pub cascade: Option<Arc<Cascade>>,
+    /// Without a plugin's choice and a cascade this makes it.
+    pub policy: Policy,
+    /// What tells the choice from one that is made otherwise.
+    rules: String,
 }
 
 /// What is demanded of a small model's answer.
@@ -90,10 +95,7 @@ impl Models {
         let entries = config.models.iter().map(|(name, model)| {
             let name: Arc<str> = name.as_str().into();
             let entry = match model {
-                config::Model::Virtual(model) => {
-                    let among = model.choose.iter().map(|choice| choice.as_str().into()).collect();
-                    Entry::Choice(Choice { among, cascade: model.cascade.as_ref().map(|cascade| Arc::new(cascade.into())) })
-                }
+                config::Model::Virtual(model) => Entry::Choice(model.into()),
                 config::Model::Concrete(model) if model.is_built_in() => Entry::BuiltIn,
                 config::Model::Concrete(model) => Entry::Upstream(upstream(&name, model, pools)?),
             };
@@ -129,12 +131,15 @@ impl Models {
         self.switches.set(said);
     }
 
-    /// What a name stands for: providers and their names for the models. Part of every cache key, so that an entry does not
-    /// outlive a change of the configuration that would give another answer.
+    /// What a name stands for: providers and their names for the models, and how the choice among them is made. Part of every cache
+    /// key, so that an entry does not outlive a change of the configuration that would give another answer.
     pub fn stands_for(&self, name: &str, feed: &mut dyn FnMut(&str)) {
         for model in self.choices(name) {
             feed(&model.provider);
             feed(&model.upstream_name);
+        }
+        if let Some(Entry::Choice(choice)) = self.entries.get(name) {
+            feed(&choice.rules);
         }
     }
 
@@ -170,6 +175,19 @@ impl Models {
         }
     }
 
+    /// How the choice among the models that `name` stands for is made, where nobody else makes it.
+    pub fn policy(&self, name: &str) -> &Policy {
+        match self.entries.get(name) {
+            Some(Entry::Choice(choice)) => &choice.policy,
+            _ => &Policy::First,
+        }
+    }
+
+    /// Does `name` stand for a choice?
+    pub fn is_virtual(&self, name: &str) -> bool {
+        matches!(self.entries.get(name), Some(Entry::Choice(_)))
+    }
+
     /// An entry that makes embeddings.
     pub fn embedding(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name).filter(|_| self.is_on(name)).filter(|entry| match entry {
@@ -200,6 +218,17 @@ impl Models {
     /// Those that are answered, by the model itself or by another in its place.
     fn offered(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.names().filter(|(name, _)| self.resolve(name).is_some())
+    }
+}
+
+impl From<&config::VirtualModel> for Choice {
+    fn from(model: &config::VirtualModel) -> Self {
+        Self {
+            among: model.choose.iter().map(|choice| choice.as_str().into()).collect(),
+            cascade: model.cascade.as_ref().map(|cascade| Arc::new(cascade.into())),
+            policy: model.into(),
+            rules: format!("{model:?}"),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! **Invariant:** each attempt's body is the client's own, with the model's name spliced in.
 
+mod order;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +70,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
     let (turns, judge) = match said {
         Some(said) => match said.what {
             Decision::Reject(rejection) => return Err(rejected(&said.by, rejection)),
-            Decision::Pass => by_default(course, request),
+            Decision::Pass => by_default(course, request).await,
             Decision::Plan(plan) => {
                 for (name, value) in &plan.headers {
                     // `hooks` has checked both.
@@ -83,24 +85,32 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
                 (turns, judge)
             }
         },
-        None => by_default(course, request),
+        None => by_default(course, request).await,
     };
     Ok(Plan { turns, headers, judge })
 }
 
-/// Without an opinion: the model that was asked for, or of a virtual one's choices the first, or all of them in a cascade; then those
-/// that take the place of the last.
-fn by_default(course: &Course, request: &ChatRequest) -> (Vec<Turn>, Option<Judge>) {
-    let models = &course.exchange.state.models;
+/// Without an opinion: the model that was asked for, or of a virtual one's choices the first, or all of them in a cascade or in their
+/// policy's order; then those that take the place of the last of a cascade, or of the one that was chosen.
+async fn by_default(course: &mut Course, request: &ChatRequest) -> (Vec<Turn>, Option<Judge>) {
+    let exchange = course.exchange.clone();
+    let models = &exchange.state.models;
     let judge = models.cascade(request.model()).cloned().map(Judge::Cascade);
     let mut choices = models.choices(request.model());
-    choices.truncate(if judge.is_some() { usize::MAX } else { 1 });
-    let Some(last) = choices.last().copied() else { return (Vec::new(), None) };
+    match order::of(course, request, models.policy(request.model()), &choices).await {
+        Some((order, reason)) => {
+            choices = order.into_iter().map(|place| choices[place]).collect();
+            course.record.reason = Some(reason);
+        }
+        None => choices.truncate(if judge.is_some() { usize::MAX } else { 1 }),
+    }
+    let (Some(first), Some(last)) = (choices.first().copied(), choices.last().copied()) else { return (Vec::new(), None) };
+    let heirs = if judge.is_some() { last } else { first };
     let mut turns: Vec<_> =
         choices.iter().map(|model| turn(course, model, request, judge.as_ref().filter(|_| model.name != last.name))).collect();
     // A key that may not ask for a model is not answered by it either, unless it asks for a choice that has it.
     let may_answer = |name: &&Arc<str>| models.is_on(name) && course.exchange.may_choose(name);
-    let fallback = last.fallback.iter().filter(may_answer).filter_map(|name| models.chat(name));
+    let fallback = heirs.fallback.iter().filter(may_answer).filter_map(|name| models.chat(name));
     turns.extend(
         fallback
             .filter(|model| choices.iter().all(|choice| choice.name != model.name))

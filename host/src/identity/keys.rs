@@ -69,11 +69,11 @@ impl Keys {
                 tenant: key.tenant.as_str().into(),
                 models: key.models.as_ref().map(|models| models.as_slice().into()),
                 priority: key.priority,
+                prefer: key.prefer,
             };
             Ok((hash, Known { hash, principal }))
         });
-        let everyone =
-            Principal { key: None, tenant: DEFAULT_TENANT.into(), models: None, priority: config::Priority::default() };
+        let everyone = Principal { tenant: DEFAULT_TENANT.into(), ..Principal::nobody() };
         let known = entries.collect::<Result<HashMap<_, _>, _>>()?;
         Ok(Self { known: (!config.keys.is_empty()).then_some(known), everyone, open: config.auth.is_some() })
     }

@@ -125,15 +125,21 @@ pub fn is_plugin(dir: &Path) -> bool {
     dependencies.iter().any(|(key, value)| key == SDK || value.get("package").and_then(toml::Value::as_str) == Some(SDK))
 }
 
-/// The plugins of a folder: itself if it is one, or else those in its `plugins/`, by name.
+/// The plugins that `dev` takes from a folder: itself if it is one, or else those in its `plugins/`, by name, but for those whose
+/// manifest says `[package.metadata.pointsman] dev = false`.
 pub fn find(dir: &Path) -> Vec<PathBuf> {
     if is_plugin(dir) {
         return vec![dir.to_owned()];
     }
     let entries = std::fs::read_dir(dir.join("plugins")).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path)).collect();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path) && is_for_dev(path)).collect();
     found.sort();
     found
+}
+
+fn is_for_dev(dir: &Path) -> bool {
+    let said = || manifest(dir).ok()?.get("package")?.get("metadata")?.get("pointsman")?.get("dev")?.as_bool();
+    said() != Some(false)
 }
 
 /// What a component is made of, to be watched: a change of any of these is a reason to build.

@@ -130,6 +130,11 @@ impl Endpoint {
         }
     }
 
+    /// How long answers have taken to begin of late, in milliseconds; none where nothing was measured for some seconds.
+    pub(super) fn lately(&self, now: Instant) -> Option<f32> {
+        self.cost.unfaded(now)
+    }
+
     /// Requests there, those of other gateways included where its metrics tell.
     pub(super) fn pending(&self, now: Instant) -> f32 {
         self.in_flight() as f32 + self.gauges.others(now).0

@@ -50,6 +50,12 @@ impl Cost {
         self.is_known(now).then(|| cost * self.faded(then, now))
     }
 
+    /// The same as it was when something was measured last: up at once, and not faded since. It says whether a bound is kept, and
+    /// is not what a choice between two goes by: whoever is over the bound would come back under it by not being asked.
+    pub fn unfaded(&self, now: Instant) -> Option<f32> {
+        self.is_known(now).then(|| self.parts().1)
+    }
+
     fn is_known(&self, now: Instant) -> bool {
         let (then, cost) = self.parts();
         cost > 0.0 && self.ms(now).saturating_sub(then) < FADES.as_millis() as u64
@@ -91,6 +97,8 @@ mod tests {
         }
         let left = cost.at(at(12)).unwrap();
         assert!((3_000.0..4_500.0).contains(&left), "{left}");
+        assert!(cost.unfaded(at(21)).unwrap() > 2.0 * cost.at(at(21)).unwrap());
+        assert_eq!(cost.unfaded(at(22)), None);
         assert_eq!(cost.at(at(22)), None, "what nobody has looked at for a while is forgotten");
         cost.observe(Duration::from_millis(5), at(22));
         assert_eq!(cost.at(at(22)), Some(5.0));

@@ -225,8 +225,13 @@ pub struct View {
     pub failing: f32,
     /// Time to the first byte in milliseconds.
     pub first_byte_ms: Option<u32>,
+    /// The same of late: it goes up to a slow one at once, and is forgotten ten seconds after the last one. Then it counts as
+    /// unknown for one request at a time, which looks again.
+    pub lately_ms: Option<f32>,
     /// Endpoints that are left alone, or on probation.
     pub ejected: u32,
+    /// Endpoints that are left alone.
+    pub open: u32,
 }
 
 /// Requests that a pool may try again each second, whatever its budget.
@@ -452,16 +457,23 @@ impl Pool {
     /// The pool as plugins see it.
     pub fn view(&self) -> View {
         let now = Instant::now();
-        let mean = |of: fn(&Endpoint) -> Option<f32>| {
+        let mean = |of: &dyn Fn(&Endpoint) -> Option<f32>| {
             let known: Vec<f32> = self.endpoints.iter().filter_map(|endpoint| of(endpoint)).collect();
             (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
         };
+        let stand = |is: &dyn Fn(Standing) -> bool| {
+            self.endpoints.iter().filter(|endpoint| is(endpoint.breaker.standing(now))).count() as u32
+        };
+        let in_flight = self.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum();
+        let first_byte_ms = mean(&|endpoint| endpoint.first_byte_ms.get());
         View {
             endpoints: self.endpoints.len() as u32,
-            in_flight: self.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum(),
-            failing: mean(|endpoint| Some(endpoint.failing.get().unwrap_or(0.0))).unwrap_or(0.0),
-            first_byte_ms: mean(|endpoint| endpoint.first_byte_ms.get()).map(|ms| ms.round() as u32),
-            ejected: self.endpoints.iter().filter(|endpoint| endpoint.breaker.standing(now) != Standing::Closed).count() as u32,
+            in_flight,
+            failing: mean(&|endpoint| Some(endpoint.failing.get().unwrap_or(0.0))).unwrap_or(0.0),
+            first_byte_ms: first_byte_ms.map(|ms| ms.round() as u32),
+            lately_ms: mean(&|endpoint| endpoint.lately(now)).or(first_byte_ms.filter(|_| in_flight > 0)),
+            ejected: stand(&|standing| standing != Standing::Closed),
+            open: stand(&|standing| matches!(standing, Standing::Open(_))),
         }
     }
 }
@@ -524,6 +536,24 @@ mod tests {
         let shares = pool.endpoints.iter().map(|endpoint| endpoint.in_flight()).collect();
         drop(held);
         shares
+    }
+
+    /// A pool that is left because it is slow must not be slow for ever, nor must everybody find out at once.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_slow_is_looked_at_again_by_one_request_at_a_time() {
+        let pool = pool(1, None);
+        assert_eq!(pool.view().lately_ms, None);
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        pool.endpoints[0].answered(began, true);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(pool.view().lately_ms, Some(3_000.0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(pool.view().lately_ms, None);
+        let looking = choose(&pool, ANY).unwrap();
+        assert_eq!(pool.view().lately_ms, Some(3_000.0));
+        drop(looking);
+        assert_eq!(pool.view().lately_ms, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@
 //! ```
 //!
 //! `Cargo.toml` names this crate as a dependency and says `[lib] crate-type = ["cdylib"]`; `pointsman plugin build DIR` makes the
-//! component. Three worked examples are in the repository's `plugins/`, and `docs/plugins.md` says how one is deployed.
+//! component. Worked examples are in the repository's `plugins/`, and `docs/plugins.md` says how one is deployed.
 //!
 //! # What a plugin can ask
 //!

@@ -94,6 +94,8 @@ fn a_clone_is_programmed() {
     for plugin in ["prompt-ab@", "tenant-cache@", "route-by-complexity@"] {
         assert!(plugins.contains(plugin), "{plugin} is not in {plugins}");
     }
+    let served = dev.door.api("/api/plugins")["plugins"].as_array().map_or(0, Vec::len);
+    assert_eq!(served, 3, "plugins whose manifest says so are left out");
     assert!(first.header("x-pointsman-prompt").is_some_and(|prompt| prompt.starts_with("support@")));
     assert!(first.header("x-pointsman-reason").is_some());
     assert_eq!(ask().send().cache(), "exact");

@@ -224,6 +224,7 @@ impl Check<'_> {
                 Model::Virtual(model) => {
                     self.choices(name, &model.choose);
                     self.cascade(name, model);
+                    self.policy(name, model);
                 }
             }
             self.substitute(name, model);

@@ -1,0 +1,116 @@
+//! The policies among the worked plugins, built as `pointsman plugin build` builds them, in a real host. The three that `pointsman dev`
+//! shows are tested with it (`commands/dev.rs`).
+//!
+//! **Invariant:** nothing is written into the tree.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{Act, FakeUpstream, Host, Plugin, Running, sse};
+
+/// The component of a folder of `plugins/`, with the settings that it comes with; a failure of it fails the request.
+fn plugin(name: &str, grant: &str, config: &str) -> Plugin {
+    use pointsman::plugin::build;
+    let folder = tempfile::tempdir().unwrap();
+    let options = build::Options {
+        target_dir: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples-target")),
+        component: Some(folder.path().join("built.wasm")),
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
+    let built = build::build(&source, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(built.warnings, "", "{name}");
+    Plugin::new(name, std::fs::read(built.component).unwrap())
+        .hooks("\"routing\"")
+        .must_not_fail()
+        .set("deadline = \"1s\"")
+        .set(&format!("grant = [{grant}]\nconfig = {config}"))
+}
+
+fn told(host: &Running, question: &str, header: Option<&str>) -> (u16, String, String) {
+    let ask = host.ask(question).model("auto").set("max_tokens", json!(50));
+    let answer = header.map_or(ask.clone(), |header| ask.header("x-pointsman-prefer", header)).send();
+    let header = |name| answer.header(name).unwrap_or_default().to_owned();
+    (answer.status, header("x-pointsman-model"), header("x-pointsman-reason"))
+}
+
+fn says(status: u16, model: &str, reason: &str) -> (u16, String, String) {
+    (status, model.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn cascade() {
+    let fake = FakeUpstream::start();
+    let host =
+        Host::new().upstream(&fake).plugin(plugin("cascade", r#""config", "upstreams""#, "{ min_logprob = -0.5, tokens = 4 }"));
+    let host = host.start();
+    for (said, model, escalated) in [("Paris, of course.", "small", None), ("Is it? Paris? Rome? Oslo?", "large", Some("plugin"))]
+    {
+        fake.when("tiny-1", Act::say(said));
+        fake.when("giant-1", Act::say("A long and careful answer."));
+        for streamed in [false, true] {
+            let ask = host.ask("hi").model("auto");
+            let answer = if streamed { ask.streamed().send() } else { ask.send() };
+            assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some(model)), "{said} {streamed}");
+            assert_eq!(answer.header("x-pointsman-escalated"), escalated, "{said} {streamed}");
+            assert!(!streamed || sse::is_done(&answer.body));
+        }
+    }
+    let alone = host.ask("hi").model("small").send();
+    assert_eq!((alone.header("x-pointsman-model"), alone.header("x-pointsman-escalated")), (Some("small"), None));
+}
+
+#[test]
+fn specialists() {
+    let fake = FakeUpstream::start();
+    let tasks =
+        "[examples.task]\ncode = [\"Write a function in Python that sorts a list.\"]\ncooking = [\"A recipe for tomato soup.\"]";
+    let config = r#"{ examples = "task", models = { code = "large" }, min_score = 0.4 }"#;
+    let grant = r#""config", "upstreams", "embeddings""#;
+    let host = Host::new().upstream(&fake).section(tasks).plugin(plugin("specialists", grant, config)).start();
+    assert_eq!(told(&host, "Write a function in Python that reverses a list.", None), says(200, "large", "like code"));
+    assert_eq!(told(&host, "Give me a recipe for soup.", None), says(200, "small", ""));
+    assert_eq!(told(&host, "Zebras, quarks and violins.", None), says(200, "small", ""));
+}
+
+#[test]
+fn cheapest_in_time() {
+    let (fake, other) = (FakeUpstream::start(), FakeUpstream::start());
+    fake.next(Act::answer().delay(Duration::from_secs(3)));
+    let elsewhere = format!(
+        "[providers.other]\nkind = \"openai\"\nendpoints = [{:?}]\n\
+         [models.dear]\nprovider = \"other\"\nname = \"dear-1\"\nprice = {{ input = 20.0, output = 80.0 }}\n\
+         [models.either]\nchoose = [\"small\", \"dear\"]",
+        other.url()
+    );
+    let config = "{ first_byte_ms = 1000, look_again = 0 }";
+    let plugin = plugin("cheapest-in-time", r#""config", "upstreams", "random""#, config);
+    let host = Host::new().upstream(&fake).section(&elsewhere).plugin(plugin).start();
+    for model in ["small", "dear"] {
+        let answer = host.ask("hi").model("either").send();
+        assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some(model)), "{}", answer.text());
+        assert_eq!(answer.header("x-pointsman-reason"), Some("cheapest in time"));
+    }
+}
+
+#[test]
+fn prefer() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).cache().plugin(plugin("prefer", r#""config", "upstreams""#, "{}")).start();
+    assert_eq!(told(&host, "hi", None), says(200, "small", ""));
+    assert_eq!(told(&host, "hi", Some("cost")), says(200, "small", "cheapest"));
+    assert_eq!(told(&host, "hi", Some("quality")), says(200, "large", "best"), "and not the answer that is cached for cost");
+
+    // Another header is the plugin's own, and so is what is said of a wrong value; a label of an earlier plugin counts as well.
+    let own = plugin("prefer", r#""config", "upstreams""#, r#"{ header = "x-wish", label = "wish" }"#);
+    let puppet = Plugin::puppet().hooks("\"prompting\"").set("deadline = \"500ms\"");
+    let host = Host::new().upstream(&fake).prompt("greet", "v1", "Greet.").plugin(puppet).plugin(own).start();
+    let ask = || host.ask("hi").model("auto");
+    assert_eq!(ask().header("x-wish", "quality").send().header("x-pointsman-model"), Some("large"));
+    let wrong = ask().header("x-wish", "all").send();
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "unknown_preference"), "{}", wrong.text());
+    let labelled = ask()
+        .puppet("select", json!({ "choose": { "prompt": "greet", "version": "v1", "labels": [["wish", "quality"]] } }))
+        .send();
+    assert_eq!((labelled.status, labelled.header("x-pointsman-model")), (200, Some("large")), "{}", labelled.text());
+}
