@@ -190,7 +190,7 @@ impl Gateway {
             return Ok(stale);
         }
         let answer = self.run(course, &request, plan).await;
-        if let Some(stale) = effects::after(course, &request, answer.as_ref().map(|answer| answer.reply.status)) {
+        if let Some(stale) = effects::after(course, &request, answer.as_ref().map(|answer| answer.reply.means())) {
             return Ok(stale);
         }
         let answer = answer?;

@@ -42,10 +42,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use crate::config::Priority;
+use crate::dialect::sse;
 use crate::error::{Asked, Error, Kind, Retry, Source};
 use balance::Affinity;
 pub use body::UpstreamBody;
@@ -123,6 +125,17 @@ pub struct Reply {
     pub cancelled: bool,
     /// The body.
     pub body: Body,
+}
+
+impl Reply {
+    /// Its status, or what it would be if a stream that is nothing but an error had one that says so.
+    pub fn means(&self) -> StatusCode {
+        let is_events = self.headers.get(CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
+        match self.body {
+            Body::Whole(_) if is_events && self.status.is_success() => StatusCode::BAD_GATEWAY,
+            _ => self.status,
+        }
+    }
 }
 
 /// An answer's body.
@@ -211,6 +224,11 @@ impl<'a> Run<'a> {
     /// An answer has broken off after it had begun, and before the client got any of it.
     pub fn broke(&mut self, attempt: &Attempt, endpoint: &Arc<str>, error: Error) {
         self.noted(attempt, endpoint, Failure::from(error));
+    }
+
+    /// Tries so far.
+    pub fn tries(&self) -> u32 {
+        self.tries
     }
 
     /// Why the newest attempt has no answer.

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::unit::Duration;
+
 /// The rules of a cascade; at least one. Each is off where it is not written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +45,13 @@ pub struct SelfCheck {
     /// "yes" accepts.
     #[serde(default = "ask")]
     pub ask: String,
+    /// How long the answer to that is waited for; without one the judged answer passes. Default 10s.
+    #[serde(default = "timeout")]
+    pub timeout: Duration,
+}
+
+fn timeout() -> Duration {
+    Duration::from_secs(10)
 }
 
 fn ask() -> String {

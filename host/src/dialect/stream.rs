@@ -70,10 +70,10 @@ impl Tap {
         self.said.as_ref()
     }
 
-    /// Another stream goes on with what this one has said.
-    pub fn goes_on(&mut self) {
-        (self.reader, self.copy) = (Reader::default(), None);
-        self.seen.error = false;
+    /// Another stream goes on with what this one has said. Gives back in how many events it was said since the last seam.
+    pub fn goes_on(&mut self) -> u32 {
+        (self.reader, self.copy, self.seen) = (Reader::default(), None, Seen::default());
+        self.said.as_mut().map_or(0, Said::take_events)
     }
 
     /// Looks at the next portion. Gives back how many of its bytes are complete events.

@@ -218,7 +218,8 @@ impl Stream {
     fn broke(&mut self, course: &mut Course, error: Error) {
         self.held.clear();
         self.held_bytes = 0;
-        let said = self.tap.as_ref().filter(|_| !self.split).and_then(Tap::said);
+        // Behind the answer's end, or an error of the upstream's own that the client has seen, nothing can follow.
+        let said = self.tap.as_ref().filter(|tap| !self.split && tap.end() == End::Cut).and_then(Tap::said);
         let asked = match (said.and_then(Said::so_far), &mut self.continuation) {
             (Some((text, events)), Some(continuation)) => continuation.ask(text, events, &self.endpoint),
             _ => None,
@@ -235,10 +236,9 @@ impl Stream {
         match (answer, &mut self.tap) {
             (Ok(GoesOn { body, endpoint, tries, prompt }), Some(tap)) => {
                 tracing::info!(exchange = course.exchange.id, "after the commit point: {error} {endpoint} goes on");
-                let completion = tap.said().and_then(Said::so_far).map_or(0, |(_, events)| events);
-                course.goes_on(&endpoint, tries, Tokens { prompt, completion: u64::from(completion), cached: 0 });
+                let completion = u64::from(tap.goes_on());
+                course.goes_on(&endpoint, tries, Tokens { prompt, completion, cached: 0 });
                 self.ready.extend(tap.said().map(Said::seam));
-                tap.goes_on();
                 (self.upstream, self.endpoint) = (body, endpoint);
                 self.rewrite = Some(Rewrite::new(said::without_role));
                 // Two halves are no answer that others should get.

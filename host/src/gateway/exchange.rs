@@ -174,7 +174,7 @@ impl Surroundings for Exchange {
         // A key that may ask for a virtual model may get whatever the owner's plugins choose for it.
         let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
         let models = &self.state.models;
-        models.chat(name).is_some_and(|model| self.may_use(&model.name) || models.is_choice(&asked, &model.name))
+        models.is_chat(name) && (self.may_use(name) || models.is_choice(&asked, name))
     }
 
     fn label(&self, name: &str) -> Option<String> {

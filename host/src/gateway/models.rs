@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use indexmap::IndexMap;
@@ -46,6 +47,8 @@ pub struct Model {
     pub pool: Arc<Pool>,
     /// The models that answer where it does not.
     pub fallback: Vec<Arc<str>>,
+    /// It has refused to say log-probabilities, so that nobody asks it for them again.
+    pub says_no_logprobs: Arc<AtomicBool>,
 }
 
 /// An entry of `[models]`.
@@ -146,6 +149,11 @@ impl Models {
     /// A chat model that an upstream serves, or the one that answers in its place.
     pub fn chat(&self, name: &str) -> Option<&Model> {
         if self.is_on(name) { self.concrete(name) } else { self.choices(name).first().copied() }
+    }
+
+    /// Is there a chat model of this name, on or off?
+    pub fn is_chat(&self, name: &str) -> bool {
+        self.concrete(name).is_some()
     }
 
     fn concrete(&self, name: &str) -> Option<&Model> {
@@ -257,6 +265,7 @@ fn upstream(name: &Arc<str>, model: &config::ConcreteModel, pools: &BTreeMap<Str
         kind: model.kind,
         pool: pool.clone(),
         fallback: model.fallback.iter().map(|name| name.as_str().into()).collect(),
+        says_no_logprobs: Arc::default(),
     })
 }
 

@@ -7,6 +7,7 @@
 mod order;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,8 +82,10 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
                 course.record.reason = Some(plan.reason);
                 course.decided(&said.by, plan.labels);
                 let judge = plan.review.map(|review| Judge::Plugin { by: said.by, review });
-                let turns = plan.targets.iter().filter_map(|said| target(course, request, said, judge.as_ref())).collect();
-                (turns, judge)
+                let turns: Vec<_> =
+                    plan.targets.iter().filter_map(|said| target(course, request, said, judge.as_ref())).collect();
+                // Where all of them are switched off there is no opinion left.
+                if turns.is_empty() { by_default(course, request).await } else { (turns, judge) }
             }
         },
         None => by_default(course, request).await,
@@ -121,7 +124,10 @@ async fn by_default(course: &mut Course, request: &ChatRequest) -> (Vec<Turn>, O
 
 /// A plugin's choice; none if there is no such model.
 pub(super) fn target(course: &Course, request: &ChatRequest, target: &Target, judge: Option<&Judge>) -> Option<Turn> {
-    let model = course.exchange.state.models.chat(&target.model)?;
+    let models = &course.exchange.state.models;
+    // One that is off, and whose place nobody takes who may, is no target.
+    let model =
+        models.chat(&target.model).filter(|model| *model.name == *target.model || course.exchange.may_choose(&model.name))?;
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(u64::from(ms)));
     let mut turn = turn(course, model, request, judge);
     turn.attempt.total = duration(target.timeout_ms);
@@ -131,7 +137,8 @@ pub(super) fn target(course: &Course, request: &ChatRequest, target: &Target, ju
 
 /// A model's turn; its answer is judged where there is a judge.
 pub(super) fn turn(course: &Course, model: &Model, request: &ChatRequest, judge: Option<&Judge>) -> Turn {
-    let asks = judge.is_some_and(Judge::wants_logprobs) && !request.wants_logprobs();
+    let asks =
+        judge.is_some_and(Judge::wants_logprobs) && !request.wants_logprobs() && !model.says_no_logprobs.load(Ordering::Relaxed);
     let attempt = Attempt {
         model: model.name.clone(),
         name: model.upstream_name.clone(),

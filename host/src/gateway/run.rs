@@ -15,9 +15,11 @@ mod self_check;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
+use memchr::memmem;
 use tokio::time::Instant;
 
 use super::continuation::Continuation;
@@ -28,6 +30,12 @@ use crate::error::Error;
 use crate::record::cost::Tokens;
 use crate::route::judge::Doubt;
 use crate::upstream::{self, Body, Context, Run};
+
+/// Does the upstream refuse to say log-probabilities?
+fn is_about_logprobs(reply: &upstream::Reply) -> bool {
+    let Body::Whole(body) = &reply.body else { return false };
+    matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) && memmem::find(body, b"logprob").is_some()
+}
 
 /// Attempts of an exchange, whatever plugins say.
 const MAX_ATTEMPTS: u32 = 16;
@@ -103,8 +111,8 @@ impl Turns<'_> {
             let last = self.left.is_empty() && self.kept.is_none();
             let goes_on = match self.run.attempt(&turn.attempt, last).await {
                 Some(reply) => match self.answered(turn, reply, began).await? {
-                    Some(answered) => return Ok(answered),
-                    None => true,
+                    Ok(answered) => return Ok(*answered),
+                    Err(goes_on) => goes_on,
                 },
                 None => self.has_failed(turn, began).await?,
             };
@@ -116,6 +124,7 @@ impl Turns<'_> {
             self.course.record.discarded -= cost;
             self.course.record.escalated.push("kept");
             self.course.answered(Ok(&answered.reply));
+            self.course.record.tries = self.run.tries();
             return Ok(answered);
         }
         let answer = self.run.conclude();
@@ -123,26 +132,36 @@ impl Turns<'_> {
         answer.map(|reply| Answered { reply, storable: false, strip: false, continuation: None })
     }
 
-    /// An attempt has an answer. None: another one is to be asked.
-    async fn answered(&mut self, turn: Turn, mut reply: upstream::Reply, began: Instant) -> Result<Option<Answered>, Error> {
+    /// An attempt has an answer: for the client, or not, and then whether the plan goes on.
+    async fn answered(
+        &mut self,
+        turn: Turn,
+        mut reply: upstream::Reply,
+        began: Instant,
+    ) -> Result<Result<Box<Answered>, bool>, Error> {
         if reply.cancelled {
             // Another endpoint has read the prompt as well, as far as anybody can say.
             let prompt = u64::from(self.request.estimated_tokens());
             self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
         }
-        if reply.status == StatusCode::BAD_REQUEST
-            && let Some(plain) = turn.plain
-        {
-            // Perhaps the model cannot say log-probabilities, and that was our wish, not the client's.
-            let attempt = upstream::Attempt { body: plain, ..turn.attempt };
+        if turn.plain.is_some() && is_about_logprobs(&reply) {
+            // The model cannot say them, and that was our wish, not the client's.
+            if let Some(model) = self.course.exchange.state.models.chat(&turn.attempt.model) {
+                model.says_no_logprobs.store(true, Ordering::Relaxed);
+            }
+            let answered = Answered { reply, storable: false, strip: false, continuation: None };
+            self.kept.get_or_insert(Kept { answered, cost: 0 });
+            let attempt = upstream::Attempt { body: turn.plain.unwrap_or_default(), ..turn.attempt };
             self.left.push_front(Turn { attempt, plain: None, ..turn });
-            return Ok(None);
+            return Ok(Err(true));
         }
         let (step, cost) = match self.verdict(&turn, &mut reply, began).await? {
             Ok(verdict) => verdict,
             Err(broke) => {
+                let prompt = u64::from(self.request.estimated_tokens());
+                self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
                 self.run.broke(&turn.attempt, &reply.endpoint, broke);
-                return self.has_failed(turn, began).await.map(|_| None);
+                return self.has_failed(turn, began).await.map(Err);
             }
         };
         let continuation = match &reply.body {
@@ -152,14 +171,19 @@ impl Turns<'_> {
         let answered = Answered { reply, storable: !self.failed, strip: turn.plain.is_some(), continuation };
         if matches!(step, Step::Accept) {
             self.course.answered(Ok(&answered.reply));
-            return Ok(Some(answered));
+            return Ok(Ok(Box::new(answered)));
         }
         self.course.record.discarded += cost;
+        let mut answered = answered;
+        if let Body::Stream(stream) = &mut answered.reply.body {
+            // The next one may be of the same pool, and nobody waits for a place that he holds himself.
+            stream.gives_way();
+        }
         self.kept = Some(Kept { answered: Answered { storable: false, ..answered }, cost });
         let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
         self.course.record.escalated.push(doubt.name());
         self.follow(step, turn).await;
-        Ok(None)
+        Ok(Err(true))
     }
 
     /// An attempt has none. Does the plan go on?
@@ -170,6 +194,10 @@ impl Turns<'_> {
             _ => return Ok(true),
         };
         let goes_on = !matches!(step, Step::Accept);
+        if !goes_on {
+            // It is this failure that the client is to get.
+            self.kept = None;
+        }
         self.follow(step, turn).await;
         Ok(goes_on)
     }

@@ -69,7 +69,9 @@ impl Steward {
         match successor {
             // Who asks the administrator's address from now on means the next process.
             Some(_) => administrators.begin(),
-            None => supervisor::stopping(),
+            // A process that never served does not stop: in a unit that another one serves for, systemd would stop that.
+            None if serves => supervisor::stopping(),
+            None => {}
         }
         let grace = self.gateway.state().config.listen.drain.get();
         tracing::info!(?grace, successor, "draining");

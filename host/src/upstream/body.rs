@@ -76,6 +76,13 @@ impl UpstreamBody {
         pieces.rev().for_each(|piece| self.first.push_front(piece));
     }
 
+    /// Others may have its place in the pool while nobody reads it.
+    pub fn gives_way(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.pass = None;
+        }
+    }
+
     /// It has ended in good order, and yet not all was said.
     pub fn was_cut(&self) {
         let (endpoint, since) = &self.of;

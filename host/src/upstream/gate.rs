@@ -188,12 +188,13 @@ enum Entered {
 impl State {
     /// Would the next of this tenant in this lane wait for too long, or in a line that stands?
     fn is_hopeless(&mut self, lane: Priority, tenant: &Arc<str>, wait: Duration) -> bool {
-        let (before, now) = (self.before(lane, tenant), Instant::now());
+        let (own, before, now) = (self.own(lane, tenant), self.before(lane, tenant), Instant::now());
         let Standing { since, short_until } = &mut self.standing[lane as usize];
         if since.is_some_and(|since| now >= since + wait) {
             *short_until = Some(now + wait);
         }
-        if before >= FEW && short_until.is_some_and(|until| now < until) {
+        // Whoever has nobody there yet gets his turn like everybody else.
+        if own > 0 && before >= FEW && short_until.is_some_and(|until| now < until) {
             // As long as anybody is sent away it is not over.
             *short_until = Some(now + wait);
             return true;
@@ -203,10 +204,14 @@ impl State {
 
     /// How many would be called before the next of this tenant in this lane.
     fn before(&self, lane: Priority, tenant: &Arc<str>) -> usize {
-        let tenants = &self.lanes[lane as usize];
-        let own = tenants.iter().find(|known| known.name == *tenant).map_or(0, |known| known.line.len());
-        let of_lane: usize = tenants.iter().map(|other| other.line.len().min(own + 1)).sum();
+        let own = self.own(lane, tenant);
+        let of_lane: usize = self.lanes[lane as usize].iter().map(|other| other.line.len().min(own + 1)).sum();
         self.ahead(lane as usize) + of_lane
+    }
+
+    /// How many of this tenant wait in this lane.
+    fn own(&self, lane: Priority, tenant: &Arc<str>) -> usize {
+        self.lanes[lane as usize].iter().find(|known| known.name == *tenant).map_or(0, |known| known.line.len())
     }
 
     /// Those who wait in more urgent lanes.
@@ -330,8 +335,10 @@ pub struct Pass {
 /// What one request has shown of the pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sample {
-    /// Its answer began after so long, as a stream: how long a plain answer takes says how long it is.
+    /// Its answer began after so long, as a stream.
     Began(Duration),
+    /// Its answer is there, all at once: how long that took says how long it is.
+    Whole,
     /// It was refused because there was too much to do, or the answer did not come in time.
     Overloaded,
 }
@@ -343,9 +350,7 @@ impl Pass {
 
     /// Its answer has begun.
     pub fn began(&mut self, streamed: bool, after: Duration) {
-        if streamed {
-            self.gate.lock().observe(Sample::Began(after), self.since);
-        }
+        self.gate.lock().observe(if streamed { Sample::Began(after) } else { Sample::Whole }, self.since);
     }
 
     /// The pool has too much to do.
@@ -388,6 +393,7 @@ struct Window {
     /// Milliseconds in all until answers began, and how many they were.
     took: f32,
     began: u32,
+    whole: u32,
     refused: u32,
     /// How many ran at a time, at most.
     most: u32,
@@ -400,6 +406,8 @@ const WINDOW: u32 = 32;
 const MEASURED_BY: u32 = 8;
 /// Windows after which the base is measured again.
 const MEASURED_EVERY: u32 = 64;
+/// Plain answers in a window of so many times as many requests that are looked at without streams.
+const PLAIN: u32 = 4;
 /// How many times as long as the base answers may take to begin before the limit shrinks.
 const TOLERANCE: f32 = 1.25;
 
@@ -435,6 +443,7 @@ impl Limit {
         let window = &mut self.window;
         match sample {
             Sample::Overloaded => window.refused += 1,
+            Sample::Whole => window.whole += 1,
             Sample::Began(after) => {
                 window.took += (after.as_secs_f32() * 1e3).max(0.1);
                 window.began += 1;
@@ -444,15 +453,34 @@ impl Limit {
         let enough = if matches!(self.phase, Phase::Measuring(..)) { MEASURED_BY } else { WINDOW.max(self.now as u32) };
         if window.began + window.refused >= enough {
             self.look();
+        } else if window.whole >= PLAIN * enough {
+            self.look_at_plain();
+        }
+    }
+
+    /// Hardly any answer is a stream, so nobody knows when answers begin: one more may run while nothing is refused.
+    fn look_at_plain(&mut self) {
+        let Window { began, whole, refused, most, .. } = std::mem::take(&mut self.window);
+        if let Phase::Emptying(usual) | Phase::Measuring(usual, _) = self.phase {
+            self.phase = Phase::Usual(0);
+            self.set(usual);
+        }
+        if refused * 10 >= began + whole + refused {
+            self.set(self.now * 0.8);
+        } else if refused == 0 && most as f32 >= self.now / 2.0 {
+            self.set(self.now + 1.0);
         }
     }
 
     fn look(&mut self) {
-        let Window { took, began, refused, most } = std::mem::take(&mut self.window);
-        if refused * 10 >= began + refused {
+        let Window { took, began, whole, refused, most } = std::mem::take(&mut self.window);
+        if refused * 10 >= began + whole + refused {
             let (Phase::Emptying(usual) | Phase::Measuring(usual, _)) = self.phase else { return self.set(self.now * 0.8) };
             self.phase = Phase::Usual(0);
             return self.set(usual * 0.8);
+        }
+        if began == 0 {
+            return;
         }
         let mean = took / began as f32;
         match self.phase {

@@ -177,11 +177,11 @@ pub struct Pool {
     holders: Option<Arc<Holders>>,
     epoch: Instant,
     /// What may be tried again.
-    pub(super) retries: Budget,
+    pub(super) retries: Arc<Budget>,
     /// What may be asked of two endpoints at once.
-    pub(super) hedges: Budget,
+    pub(super) hedges: Arc<Budget>,
     /// How long answers take to begin: plain ones, which begin when all is said, and streamed ones.
-    begins: [Begins; 2],
+    begins: Arc<[Begins; 2]>,
 }
 
 /// Why no endpoint was chosen.
@@ -285,7 +285,13 @@ impl Pool {
             let known = previous.filter(same).and_then(|previous| previous.holders.clone());
             known.unwrap_or_else(|| Arc::new(Holders::new(endpoints.len())))
         });
-        let (retries, hedges) = (Budget::new(settings.retry_budget, FREE_RETRIES), Budget::new(settings.hedge_budget, 0));
+        // A reload in the middle of an outage is no reason to try everything again.
+        let budget = |of: fn(&Self) -> &Arc<Budget>, share: fn(&Settings) -> f32, free: u32| match previous {
+            Some(previous) if share(&previous.settings) == share(&settings) => of(previous).clone(),
+            _ => Arc::new(Budget::new(share(&settings), free)),
+        };
+        let retries = budget(|pool| &pool.retries, |settings| settings.retry_budget, FREE_RETRIES);
+        let hedges = budget(|pool| &pool.hedges, |settings| settings.hedge_budget, 0);
         let gate = settings.concurrency.map(|wanted| {
             let kept = previous.and_then(|previous| previous.gate.as_ref()).filter(|gate| *gate.settings() == wanted);
             kept.cloned().unwrap_or_else(|| Gate::new(wanted))
@@ -309,7 +315,7 @@ impl Pool {
             fits_due: AtomicU64::new(0),
             retries,
             hedges,
-            begins: Default::default(),
+            begins: previous.map_or_else(Arc::default, |previous| previous.begins.clone()),
         })
     }
 

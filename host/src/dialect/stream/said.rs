@@ -50,7 +50,9 @@ struct Delta<'a> {
 #[derive(Debug, Default)]
 pub struct Said {
     text: String,
+    /// Events with text since the last seam, and before it.
     events: u32,
+    all: u32,
     id: String,
     model: String,
     /// There is something in it that is no text.
@@ -80,7 +82,12 @@ impl Said {
 
     /// The text, and in how many events it came (about one a token); none if it cannot be gone on with.
     pub fn so_far(&self) -> Option<(&str, u32)> {
-        (!self.odd && !self.text.is_empty()).then_some((&self.text, self.events))
+        (!self.odd && !self.text.is_empty()).then_some((&self.text, self.all + self.events))
+    }
+
+    pub(super) fn take_events(&mut self) -> u32 {
+        self.all += self.events;
+        std::mem::take(&mut self.events)
     }
 
     /// The event between what was said and what goes on: no choice, like the one that tells the usage, and a field of ours.

@@ -108,7 +108,10 @@ pub(in crate::gateway) fn admit(course: &mut Course, pool: &Pool) -> Result<(), 
 pub(in crate::gateway) fn after(course: &mut Course, request: &ChatRequest, answer: Result<StatusCode, &Error>) -> Option<Reply> {
     let has_failed = match answer {
         Ok(status) => status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
-        Err(error) => *error.source() != Source::Downstream,
+        // What a plugin refuses is refused.
+        Err(error) => {
+            matches!(error.source(), Source::Upstream(_)) || matches!(error.kind(), Kind::NoUpstream | Kind::Overloaded)
+        }
     };
     has_failed.then(|| course.stale(request)).flatten()
 }

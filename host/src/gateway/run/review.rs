@@ -84,7 +84,14 @@ impl Turns<'_> {
             ..self.attempt(turn, began)
         };
         let seen = sight.map(|sight| Reviewed { answer: sight.answer, whole: sight.whole });
-        Ok(Ok((self.asked(by, &last, seen.as_ref(), Step::Accept).await?, cost)))
+        match self.asked(by, &last, seen.as_ref(), Step::Accept).await {
+            Ok(step) => Ok(Ok((step, cost))),
+            Err(refusal) => {
+                self.course.answered(Ok(reply));
+                self.course.record.discarded += cost;
+                Err(refusal)
+            }
+        }
     }
 
     /// What follows a failure, as the plugin says.

@@ -59,6 +59,10 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
         return Err(Error::upstream(Kind::UpstreamBroken, &reply.endpoint, Retry::Elsewhere, message));
     }
     stream.put_back(held.into_iter());
+    if tap.is_done() {
+        // All has been said: whoever is asked about it may need the place.
+        stream.gives_way();
+    }
     let (events, finished) = (tap.events(), tap.end() == End::Whole);
     let answer = tap.take_copy().and_then(|copy| assemble(&copy)).and_then(|whole| Answer::read(Bytes::from(whole)));
     Ok(answer.map(|answer| Sight { answer: Arc::new(answer), whole: finished, events }))

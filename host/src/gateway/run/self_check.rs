@@ -40,7 +40,7 @@ pub(super) async fn ask(
         pool: model.pool.clone(),
         body: body.to_string().into(),
         affinity: Affinity::None,
-        total: None,
+        total: Some(check.timeout.get()),
         first_byte: None,
         after: None,
     };
