@@ -147,7 +147,7 @@ pub struct Record {
 impl Record {
     /// What the exchange has cost, all in all.
     pub fn spent(&self) -> Option<u64> {
-        if self.discarded > 0 { Some(self.cost.unwrap_or(0) + self.discarded) } else { self.cost }
+        if self.discarded > 0 { Some(self.cost.unwrap_or(0).saturating_add(self.discarded)) } else { self.cost }
     }
 }
 

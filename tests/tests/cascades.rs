@@ -173,13 +173,13 @@ fn escalated_answers_are_answers_and_are_kept_for_others() {
 #[test]
 fn a_model_without_logprobs_is_asked_without() {
     let fake = FakeUpstream::start();
-    fake.when("\"logprobs\":true", Act::refuse(400, "unsupported_parameter"));
+    fake.when("\"logprobs\":true", Act::refuse(400, "logprobs_unsupported"));
     let host = host(&fake, "min_logprob = -0.5");
     for streamed in [false, true] {
         let answer = ask(&host, streamed);
         assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("small")), "{}", answer.text());
     }
-    assert_eq!(fake.count(), 4);
+    assert_eq!(fake.count(), 3);
 }
 
 #[test]
@@ -326,4 +326,80 @@ fn attempts_are_bounded() {
     let answer = plan(&host, json!({ "targets": ["small"], "review": { "answers": true } }), again).send();
     assert_eq!((answer.status, fake.count()), (200, 16));
     tests::eventually("all is over", || (fake.active() == 0).then_some(()));
+}
+
+/// A doubted stream held the place that the next model waited for.
+#[test]
+fn a_doubted_answer_gives_its_place_to_the_next_one() {
+    let fake = fake(Act::say("Is it? Paris? Rome? Bonn? Oslo?"));
+    fake.when("Is it good", Act::say("no"));
+    let gate = "concurrency = { start = 1, min = 1, max = 1, queue = 8, wait = \"20s\" }";
+    let rules = ["min_logprob = -0.5\ntokens = 3", "self_check = { model = \"small\", ask = \"{answer} Is it good?\" }"];
+    for (rules, one) in rules.iter().flat_map(|rules| [(rules, gate), (rules, "in_flight = 1")]) {
+        let host = cascade(&fake, rules).provider(one).start();
+        let answer = ask(&host, true);
+        assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("large")), "{rules}: {}", answer.text());
+        tests::eventually("all places are free", || {
+            (host.metrics().sum("pointsman_upstream_in_flight", &[]) == 0.0).then_some(())
+        });
+    }
+}
+
+/// A refusal of the request itself is not asked for twice, and a model that cannot say log-probabilities is asked for them once.
+#[test]
+fn what_cannot_be_had_is_asked_for_once() {
+    let fake = FakeUpstream::start();
+    fake.when("\"logprobs\":true", Act::refuse(400, "logprobs_unsupported"));
+    let host = host(&fake, "min_logprob = -0.5");
+    (0..3).for_each(|_| assert_eq!(ask(&host, false).status, 200));
+    assert_eq!(fake.count(), 4);
+    fake.when("tiny-1", Act::refuse(400, "odd"));
+    let answer = ask(&host, false);
+    assert_eq!((answer.status, answer.code().as_str(), fake.count()), (400, "odd", 5));
+}
+
+/// What was paid for is booked, also where a plugin then refuses the request.
+#[test]
+fn a_refused_answer_has_its_price() {
+    let fake = fake(Act::say("A short one."));
+    let host = puppet(&fake);
+    let reject = json!([{ "reject": { "status": 403, "code": "no", "message": "No." } }]);
+    let answer = plan(&host, json!({ "targets": ["small"], "review": { "answers": true } }), reject).send();
+    assert_eq!((answer.status, answer.code().as_str()), (403, "no"));
+    assert_eq!(host.metrics().sum("pointsman_cost_micro_usd_total", &[]), 1.0);
+}
+
+/// The large model's refusal took the place of an answer that was there.
+#[test]
+fn a_doubted_answer_is_better_than_a_refusal() {
+    for streamed in [false, true] {
+        let fake = fake(Act::say("Is it Paris?"));
+        fake.when("giant-1", Act::refuse(400, "max_tokens_too_large"));
+        let host = host(&fake, "min_logprob = -0.5");
+        let answer = ask(&host, streamed);
+        assert_eq!((answer.status, answer.header("x-pointsman-escalated")), (200, Some("logprob, kept")), "{}", answer.text());
+        assert_eq!(text(&answer, streamed), "Is it Paris?");
+    }
+}
+
+/// Time that the large model has used up was missing for what is kept.
+#[test]
+fn a_kept_stream_is_whole_where_the_next_model_used_up_the_time() {
+    let fake = fake(Act::say("Is it Paris?"));
+    fake.when("giant-1", Act::silent());
+    let host = cascade(&fake, "min_logprob = -0.5").provider("timeouts = { total = \"2s\" }").start();
+    let answer = ask(&host, true);
+    assert_eq!(answer.header("x-pointsman-escalated"), Some("logprob, kept"), "{}", answer.text());
+    assert_eq!((sse::content(&answer.body).as_str(), sse::is_done(&answer.body)), ("Is it Paris?", true));
+}
+
+/// Counts that no model has said so far ended the exchange, and its client's answer.
+#[test]
+fn impossible_counts_are_no_end() {
+    let boast =
+        |completion: &mut Value| completion["usage"] = json!({ "prompt_tokens": u64::MAX, "completion_tokens": u64::MAX });
+    let fake = fake(Act::say("Is it Paris?").edit(boast));
+    fake.when("giant-1", Act::say("Yes.").edit(boast));
+    let host = host(&fake, "min_logprob = -0.5");
+    assert_eq!((ask(&host, false).status, ask(&host, true).status), (200, 200));
 }

@@ -122,20 +122,23 @@ impl Rewrite {
     /// Takes a portion, and gives whole lines.
     pub fn feed(&mut self, portion: &[u8]) -> Bytes {
         self.line.extend_from_slice(portion);
-        let end = memchr::memrchr(b'\n', &self.line).map_or(0, |at| at + 1);
+        let end = memchr::memrchr2(b'\n', b'\r', &self.line).map_or(0, |at| at + 1);
         // What is too long to be an event goes on as it is.
         let end = if self.line.len() - end > MAX_EVENT { self.line.len() } else { end };
         let lines = self.line.split_to(end).freeze();
         let mut out = BytesMut::with_capacity(lines.len());
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            let Some(data) = line.strip_prefix(b"data:") else {
-                out.extend_from_slice(line);
-                continue;
-            };
-            out.extend_from_slice(b"data:");
-            if !(self.change)(data, &mut out) {
-                out.extend_from_slice(data);
+        for line in lines.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            let (line, end) = line.split_at(line.len() - usize::from(line.ends_with(b"\n") || line.ends_with(b"\r")));
+            match line.strip_prefix(b"data:") {
+                Some(data) => {
+                    out.extend_from_slice(b"data:");
+                    if !(self.change)(data, &mut out) {
+                        out.extend_from_slice(data);
+                    }
+                }
+                None => out.extend_from_slice(line),
             }
+            out.extend_from_slice(end);
         }
         out.freeze()
     }

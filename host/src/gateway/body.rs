@@ -239,7 +239,7 @@ impl Stream {
                 let completion = u64::from(tap.goes_on());
                 course.goes_on(&endpoint, tries, Tokens { prompt, completion, cached: 0 });
                 self.ready.extend(tap.said().map(Said::seam));
-                (self.upstream, self.endpoint) = (body, endpoint);
+                (self.upstream, self.endpoint, self.over) = (body, endpoint, false);
                 self.rewrite = Some(Rewrite::new(said::without_role));
                 // Two halves are no answer that others should get.
                 self.fill = None;

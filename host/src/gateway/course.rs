@@ -222,7 +222,8 @@ impl Course {
 
     /// What a model has done for nothing is paid for all the same.
     pub(super) fn discard(&mut self, model: &str, tokens: Tokens) {
-        self.record.discarded += self.exchange.state.models.price(model).map_or(0, |price| price.of(tokens));
+        let cost = self.exchange.state.models.price(model).map_or(0, |price| price.of(tokens));
+        self.record.discarded = self.record.discarded.saturating_add(cost);
     }
 
     /// The first byte of the answer's body goes to the client.

@@ -58,7 +58,8 @@ pub(super) async fn upstream(
     continuation: Option<Box<Continuation>>,
 ) -> Result<Reply, Error> {
     let upstream::Reply { status, headers, endpoint, body, .. } = answer;
-    let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
+    let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
+        && !headers.contains_key(header::CONTENT_ENCODING);
     let body = match body {
         // A stream that began with an error, for which no other model could make up: it is all there.
         Body::Whole(bytes) if is_events && status.is_success() => {

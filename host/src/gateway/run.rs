@@ -120,8 +120,11 @@ impl Turns<'_> {
                 break;
             }
         }
-        if let Some(Kept { answered, cost }) = self.kept {
-            self.course.record.discarded -= cost;
+        if let Some(Kept { mut answered, cost }) = self.kept {
+            if let Body::Stream(stream) = &mut answered.reply.body {
+                stream.has_its_turn();
+            }
+            self.course.record.discarded = self.course.record.discarded.saturating_sub(cost);
             self.course.record.escalated.push("kept");
             self.course.answered(Ok(&answered.reply));
             self.course.record.tries = self.run.tries();
@@ -169,11 +172,19 @@ impl Turns<'_> {
             Body::Whole(_) => None,
         };
         let answered = Answered { reply, storable: !self.failed, strip: turn.plain.is_some(), continuation };
+        let is_worse = !answered.reply.status.is_success()
+            && matches!(self.judge, Some(Judge::Cascade(_)))
+            && self.kept.as_ref().is_some_and(|kept| kept.answered.reply.status.is_success());
+        if is_worse {
+            // A doubted answer is better than a refusal of the model that was to give a better one.
+            self.failed = true;
+            return Ok(Err(true));
+        }
         if matches!(step, Step::Accept) {
             self.course.answered(Ok(&answered.reply));
             return Ok(Ok(Box::new(answered)));
         }
-        self.course.record.discarded += cost;
+        self.course.record.discarded = self.course.record.discarded.saturating_add(cost);
         let mut answered = answered;
         if let Body::Stream(stream) = &mut answered.reply.body {
             // The next one may be of the same pool, and nobody waits for a place that he holds himself.

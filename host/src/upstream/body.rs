@@ -3,7 +3,7 @@
 //! What it does not do: it looks at no byte; `gateway/body` watches what passes.
 //!
 //! **Invariant:** dropping it cancels the upstream at once: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
-//! **Invariant:** its permit is held until it ends or is dropped.
+//! **Invariant:** its permit is held until it ends or is dropped, or gives way to another model's answer.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,6 +22,9 @@ use crate::error::{Error, Kind, Retry};
 /// How long the end of a body is waited for, when all that it has to say was said: long enough for the connection to be used again.
 const LINGERS: Duration = Duration::from_secs(1);
 
+/// Time for an answer that was kept until all other time was used up.
+const LATE: Duration = Duration::from_secs(10);
+
 /// Pieces of an answer, as they come.
 pub struct UpstreamBody {
     /// Pieces that have been read, and not been given.
@@ -35,8 +38,9 @@ pub struct UpstreamBody {
     last: Instant,
     /// One timer for the whole body, moved only when it fires: a piece costs a clock reading, not a timer.
     timer: Pin<Box<Sleep>>,
-    /// None when the answer has ended.
+    /// None when the answer has ended, or has given way.
     permit: Option<Permit>,
+    over: bool,
     /// Whose answer it is, and since when.
     of: (Arc<Endpoint>, Instant),
 }
@@ -63,6 +67,7 @@ impl UpstreamBody {
             timer,
             of: (permit.endpoint().clone(), permit.since()),
             permit: Some(permit),
+            over: false,
         }
     }
 
@@ -78,9 +83,17 @@ impl UpstreamBody {
 
     /// Others may have its place in the pool while nobody reads it.
     pub fn gives_way(&mut self) {
-        if let Some(permit) = &mut self.permit {
-            permit.pass = None;
-        }
+        self.permit = None;
+    }
+
+    /// It has waited for another answer, and goes to the client after all: there is time to pass on what is there.
+    pub fn has_its_turn(&mut self) {
+        let now = Instant::now();
+        (self.last, self.ends) = (now, self.ends.max(now + LATE));
+    }
+
+    fn end(&mut self) {
+        (self.permit, self.over) = (None, true);
     }
 
     /// It has ended in good order, and yet not all was said.
@@ -103,12 +116,12 @@ impl UpstreamBody {
         if let Some(first) = self.first.pop_front() {
             return Poll::Ready(Some(Ok(first)));
         }
-        if self.permit.is_none() {
+        if self.over {
             return Poll::Ready(None);
         }
         if Instant::now() >= self.ends && !self.said_all {
             // There may be more to read, and it may be the client that has not read it: whoever's time it was, it is over.
-            self.permit = None;
+            self.end();
             let message = format!("{} did not finish its answer in time.", self.endpoint);
             return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message))));
         }
@@ -121,16 +134,17 @@ impl UpstreamBody {
                     }
                 }
                 Poll::Ready(Some(Err(_))) if self.said_all => {
-                    self.permit = None;
+                    self.end();
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.permit.take().into_iter().for_each(Permit::broke);
+                    self.end();
+                    self.was_cut();
                     let message = format!("The answer of {} was cut: {error}.", self.endpoint);
                     return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message))));
                 }
                 Poll::Ready(None) => {
-                    self.permit = None;
+                    self.end();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => break,
@@ -141,10 +155,11 @@ impl UpstreamBody {
             let due = (self.last + self.between).min(self.ends);
             if Instant::now() >= due {
                 if self.said_all {
-                    self.permit = None;
+                    self.end();
                     return Poll::Ready(None);
                 }
-                self.permit.take().into_iter().for_each(Permit::broke);
+                self.end();
+                self.was_cut();
                 let what =
                     if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
                 let message = format!("{} {what}.", self.endpoint);

@@ -243,11 +243,6 @@ impl Permit {
         &self.endpoint
     }
 
-    /// Its answer has broken off: too late for this request, but not for the next.
-    pub(super) fn broke(self) {
-        self.endpoint.broke(self.since);
-    }
-
     /// Since when.
     pub fn since(&self) -> Instant {
         self.since

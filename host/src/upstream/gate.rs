@@ -568,6 +568,26 @@ mod tests {
             .await
     }
 
+    /// Refusals alone moved the limit where no answer was a stream: down, and never up again.
+    #[test]
+    fn plain_answers_are_signs_of_health() {
+        let mut limit = Limit::new(Settings { start: 32, min: 4, max: 256, queue: 8, wait: Duration::from_secs(1) });
+        let show = |limit: &mut Limit, whole: u32, refused: u32| {
+            let now = Instant::now();
+            (0..refused).for_each(|_| limit.observe(Sample::Overloaded, now, 32));
+            (0..whole).for_each(|_| limit.observe(Sample::Whole, now, 32));
+        };
+        (0..100).for_each(|_| show(&mut limit, 99, 1));
+        assert!(limit.now >= 32.0, "one in a hundred is no overload: {}", limit.now);
+        (0..100).for_each(|_| show(&mut limit, 70, 30));
+        assert_eq!(limit.now, 4.0);
+        (0..2_000).for_each(|_| limit.observe(Sample::Whole, Instant::now(), limit.get()));
+        assert!(limit.now > 10.0, "{}", limit.now);
+        limit.phase = Phase::Emptying(40.0);
+        (0..400).for_each(|_| limit.observe(Sample::Whole, Instant::now(), limit.get() + 1));
+        assert!(limit.now >= 40.0 && matches!(limit.phase, Phase::Usual(_)), "{}", limit.now);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn lanes_go_first_and_tenants_take_turns() {
         use Priority::{Batch, Interactive, Realtime};

@@ -113,7 +113,7 @@ pub(super) async fn ask(client: &Client, pool: &Pool, endpoint: &Endpoint) {
     let changed = match status {
         Some(status) if status.is_success() => health.good(rules, breaker, asked_at, now),
         // That says something about our key, and there may be others.
-        Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => false,
+        Some(http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN) => false,
         _ => health.bad(rules, breaker, asked, now),
     };
     let (address, status) = (&**endpoint.authority(), status.map_or(0, |status| status.as_u16()));

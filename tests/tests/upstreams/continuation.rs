@@ -23,7 +23,7 @@ fn continued(answer: &Answer) -> usize {
 #[test]
 fn another_endpoint_goes_on_with_what_was_said() {
     for (how, mark) in [("vllm", "continue_final_message"), ("prefill", "\"role\":\"assistant\"")] {
-        for fault in [Fault::Cut, Fault::Reset, Fault::Garbage] {
+        for fault in [Fault::Cut, Fault::Reset, Fault::Garbage, Fault::Event("")] {
             let policy = format!("continuation = {how:?}\nretry_budget = 1.0");
             let (fakes, host) = two(&policy, fault.clone(), mark);
             for turn in 0..2 {
@@ -86,5 +86,33 @@ fn what_goes_on_may_fail_too() {
         let answer = host.ask("count").streamed().send();
         assert_eq!(sse::error(&answer.body).unwrap()["code"], "upstream_broken", "{}", answer.text());
         assert!(!sse::is_done(&answer.body) && sse::content(&answer.body).starts_with("one two three "), "{}", answer.text());
+    }
+}
+
+/// A stream whose end has come has nothing to be gone on with: another model's words would follow the last ones.
+#[test]
+fn nothing_follows_the_end_of_an_answer() {
+    // Behind the event that says why it ended, before `[DONE]`.
+    let events = WORDS.split(' ').count() + 2;
+    let (fakes, host) = two("continuation = \"vllm\"", Fault::Cut, "continue_final_message");
+    for fake in &fakes {
+        fake.always(Act::say(WORDS).at(Place::Piece(events, 0), Fault::Reset));
+    }
+    let answer = host.ask("count").streamed().send();
+    assert_eq!((sse::content(&answer.body).as_str(), continued(&answer)), (WORDS, 0), "{}", answer.text());
+    assert_eq!(fakes.iter().map(FakeUpstream::count).sum::<usize>(), 1);
+}
+
+/// The second half was taken for whole where it was cut, because the first one had said why it ended.
+#[test]
+fn a_second_half_that_is_cut_is_no_whole_answer() {
+    for fault in [Fault::Cut, Fault::Event("")] {
+        let (fakes, host) = two("continuation = \"vllm\"", Fault::Cut, "continue_final_message");
+        for fake in &fakes {
+            fake.when("continue_final_message", Act::say("four five six").at(Place::Piece(3, 0), fault.clone()));
+        }
+        let answer = host.ask("count").streamed().send();
+        assert!(sse::error(&answer.body).is_some() && !sse::is_done(&answer.body), "{}", answer.text());
+        assert_eq!(host.metrics().sum("pointsman_exchanges_total", &["ending=\"broken\""]), 1.0);
     }
 }

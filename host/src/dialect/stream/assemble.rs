@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::dialect::sse::Reader;
 
+/// The most choices that are put together: as many as OpenAI's API gives.
+const MAX_CHOICES: usize = 128;
 /// Fields whose text comes whole each time, and is not to be appended.
 const WHOLE: [&str; 6] = ["id", "type", "role", "object", "model", "finish_reason"];
 
@@ -25,7 +27,10 @@ pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
             return;
         }
         let Ok(Value::Object(chunk)) = serde_json::from_slice(data) else { return is_clear = false };
-        is_clear &= chunk.get("choices").is_some_and(Value::is_array);
+        is_clear &= chunk.get("choices").is_some_and(Value::is_array) && choices.len() <= MAX_CHOICES;
+        if !is_clear {
+            return;
+        }
         for (name, value) in chunk {
             match (name.as_str(), value) {
                 ("choices", Value::Array(parts)) => parts.into_iter().for_each(|part| add_choice(&mut choices, part)),

@@ -118,7 +118,7 @@ fn strip_role(data: &[u8]) -> Option<String> {
     for choice in chunk["choices"].as_array_mut()? {
         choice["delta"].as_object_mut()?.remove("role");
     }
-    Some(format!(" {chunk}\n"))
+    Some(format!(" {chunk}"))
 }
 
 #[cfg(test)]

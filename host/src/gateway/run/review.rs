@@ -88,7 +88,7 @@ impl Turns<'_> {
             Ok(step) => Ok(Ok((step, cost))),
             Err(refusal) => {
                 self.course.answered(Ok(reply));
-                self.course.record.discarded += cost;
+                self.course.record.discarded = self.course.record.discarded.saturating_add(cost);
                 Err(refusal)
             }
         }

@@ -16,6 +16,9 @@ use crate::upstream::{Body, Reply};
 /// Bytes of a stream that are held back. A longer one is not judged.
 const MAX_HELD: usize = 1 << 20;
 
+/// What a piece takes beside its bytes.
+const PIECE: usize = 64;
+
 /// An answer, or its beginning.
 pub(super) struct Sight {
     pub(super) answer: Arc<Answer>,
@@ -30,7 +33,8 @@ pub(super) struct Sight {
 /// # Errors
 /// When it breaks off meanwhile.
 pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>, Error> {
-    let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
+    let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
+        && !reply.headers.contains_key(header::CONTENT_ENCODING);
     let stream = match &mut reply.body {
         Body::Whole(bytes) => {
             let sight = |answer| Sight { answer: Arc::new(answer), whole: true, events: 0 };
@@ -49,7 +53,7 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
             Some(piece) => {
                 let piece = piece?;
                 tap.feed(&piece);
-                bytes += piece.len();
+                bytes += piece.len() + PIECE;
                 held.push(piece);
             }
         }
