@@ -57,7 +57,7 @@ fn the_kind_of_the_question_chooses() {
 #[test]
 fn where_the_specialist_fails_the_others_follow() {
     let fake = FakeUpstream::start();
-    fake.when("giant-1", Act::refuse(500, "broken").times(usize::MAX));
+    fake.when("giant-1", Act::refuse(500, "broken"));
     let host = Host::new().upstream(&fake).provider("retries = 0").section(TASKS).cache().start();
     for _ in 0..2 {
         let answer = host.ask("Fix this bug in my program.").model("tasks").send();
