@@ -37,8 +37,9 @@ struct Choice<'a> {
 struct Delta<'a> {
     #[serde(borrow, default)]
     content: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default)]
-    role: Option<IgnoredAny>,
+    /// Said by each stream, and so not odd.
+    #[serde(default, rename = "role")]
+    _role: Option<IgnoredAny>,
     #[serde(default)]
     refusal: Option<IgnoredAny>,
     /// Anything else in it that is not null.
@@ -67,7 +68,6 @@ impl Said {
             self.model = chunk.model.unwrap_or_default().into_owned();
         }
         for Choice { index, delta, logprobs } in chunk.choices {
-            let _ = delta.role;
             self.odd |= index > 0
                 || logprobs.is_some()
                 || delta.refusal.is_some()
