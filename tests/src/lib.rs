@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 pub use binary::Binary;
 pub use client::{Answer, Connection};
-pub use deaf::Deaf;
+pub use deaf::{Deaf, Nobody};
 pub use door::Door;
 pub use front::Front;
 pub use host::{Host, Plugin, Running};

@@ -1,16 +1,10 @@
 //! Endpoints that cannot be connected to. They stay as they are, so another try there does not help; and which endpoint is asked
 //! first is chance, so each cell asks until it was the one that is not there.
 
-use tests::{Deaf, FakeUpstream, Host, Running};
+use tests::{Deaf, FakeUpstream, Host, Nobody, Running};
 
 use super::cell::{DOORS, each, section};
 use super::table::{FAULTS, Fault, POLICIES, Phase, Policy, Sees, fate, is_mended, sees};
-
-/// Nothing listens there.
-fn dead_end() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    format!("http://{free}/v1")
-}
 
 fn tries_beyond_the_first(host: &Running) -> f64 {
     host.metrics().sum("pointsman_retries_total", &[]) + host.metrics().sum("pointsman_hedges_total", &[])
@@ -18,7 +12,8 @@ fn tries_beyond_the_first(host: &Running) -> f64 {
 
 fn check(fault: Fault, policy: &'static Policy, streamed: bool) {
     let deaf = (fault == Fault::Silence).then(Deaf::new);
-    let nobody = deaf.as_ref().map_or_else(dead_end, Deaf::url);
+    let absent = Nobody::new();
+    let nobody = deaf.as_ref().map_or_else(|| absent.url(), Deaf::url);
     let fake = FakeUpstream::with_doors(DOORS);
     let urls: Vec<String> = fake.addresses().iter().map(|address| format!("http://{address}/v1")).collect();
     let fate = fate(fault, Phase::Connect).expect("it happens there");

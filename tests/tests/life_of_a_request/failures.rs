@@ -5,18 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::link::Weather;
-use tests::{Act, Answer, Connection, FakeUpstream, Fault, FaultLink, Gate, Host, Place, Running, eventually, sse};
+use tests::{Act, Answer, Connection, FakeUpstream, Fault, FaultLink, Gate, Host, Nobody, Place, Running, eventually, sse};
 
 const BRIEF: &str = "timeouts = { headers = \"400ms\", first_token = \"400ms\", between_tokens = \"400ms\" }";
 
 fn host(fake: &FakeUpstream) -> Running {
     Host::new().upstream(fake).provider(BRIEF).start()
-}
-
-/// Nothing listens there.
-fn dead_end() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    format!("http://{free}/v1")
 }
 
 /// Every way to fail before the first byte of an answer has come.
@@ -118,9 +112,9 @@ fn a_plain_answer_without_a_length_is_whole_if_its_json_is() {
 
 #[test]
 fn the_other_try_goes_elsewhere() {
-    let (bad, good) = (FakeUpstream::start(), FakeUpstream::start());
+    let (bad, absent, good) = (FakeUpstream::start(), Nobody::new(), FakeUpstream::start());
     bad.always(Act::refuse(500, "broken"));
-    let host = Host::new().upstream(&bad).endpoint(dead_end()).upstream(&good).provider("retries = 2").start();
+    let host = Host::new().upstream(&bad).endpoint(absent.url()).upstream(&good).provider("retries = 2").start();
     for _ in 0..30 {
         assert_eq!(host.chat("hi").status, 200);
     }
@@ -148,7 +142,8 @@ fn when_nothing_helps_the_client_is_told() {
     check(Act::answer().cut_at(0), 502, "upstream_broken");
     check(Act::silent(), 504, "upstream_timeout");
     check(Act::answer().stall_at(0), 504, "upstream_timeout");
-    let nowhere = Host::new().endpoint(dead_end()).start().chat("hi");
+    let absent = Nobody::new();
+    let nowhere = Host::new().endpoint(absent.url()).start().chat("hi");
     assert_eq!((nowhere.status, nowhere.code().as_str()), (502, "upstream_unreachable"), "{}", nowhere.text());
 }
 

@@ -1,7 +1,7 @@
 //! What is left of an exchange: its line in the log, its numbers, and what its client is told of an upstream that failed.
 
 use serde_json::{Value, json};
-use tests::{Act, Answer, Binary, FakeUpstream, Host, Plugin, sse};
+use tests::{Act, Answer, Binary, FakeUpstream, Host, Nobody, Plugin, sse};
 
 /// The line of the exchange that this is the answer of.
 fn line(host: &Binary, answer: &Answer) -> Value {
@@ -10,17 +10,12 @@ fn line(host: &Binary, answer: &Answer) -> Value {
     serde_json::from_str(&line).unwrap()
 }
 
-/// A port that nobody listens on.
-fn nowhere() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    free.to_string()
-}
-
 /// Addresses are the owner's: they are in the log and in no answer. Who was asked is known although nobody answered.
 #[test]
 fn upstreams_that_fail_are_named_and_not_located() {
-    let (one, other) = (nowhere(), nowhere());
-    let host = Host::new().endpoint(format!("http://{one}/v1")).endpoint(format!("http://{other}/v1")).cache().spawn();
+    let (one, other) = (Nobody::new(), Nobody::new());
+    let host = Host::new().endpoint(one.url()).endpoint(other.url()).cache().spawn();
+    let (one, other) = (one.address().to_string(), other.address().to_string());
     let answer = host.chat("hi");
     assert_eq!((answer.status, answer.code().as_str()), (503, "no_upstream"));
     let told = "No upstream answered. The provider `fake` of the model `small` cannot be reached.";
