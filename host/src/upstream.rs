@@ -292,7 +292,7 @@ impl<'a> Run<'a> {
     /// For a second request beside the first: nobody waits for that.
     fn admitted_beside(&self, pool: &Pool, ask: Ask<'_>) -> Option<Permit> {
         let pass = match &pool.gate {
-            Some(gate) => Some(gate.try_enter()?),
+            Some(gate) => Some(gate.try_enter(self.context.priority)?),
             None => None,
         };
         let mut permit = pool.hedges.take_out().then(|| pool.choose(ask, Instant::now()).ok()).flatten()?;

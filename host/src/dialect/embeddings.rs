@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::json::{Document, Splice};
+use super::json::{Document, Splice, quoted};
 use super::{Invalid, tokens};
 
 /// Texts of one request; OpenAI's own limit.
@@ -47,7 +47,7 @@ impl EmbeddingRequest {
 
     /// The bytes for an upstream that calls the model `name`.
     pub fn to_upstream(&self, name: &str) -> Bytes {
-        self.document.splice(&[Splice::Set("model", Value::from(name).to_string().into())])
+        self.document.splice(&[Splice::Set("model", quoted(name).into())])
     }
 
     /// The texts to embed.

@@ -13,6 +13,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -26,14 +27,22 @@ const MAX_STEPS: usize = 32;
 /// One top-level field.
 #[derive(Clone, Debug)]
 struct Field {
-    name: Box<str>,
+    name: FieldName,
     value: Range<usize>,
 }
 
-/// An object's bytes and where its top-level values lie.
+#[derive(Clone, Debug)]
+enum FieldName {
+    /// It lies in the body as it is.
+    There(Range<usize>),
+    /// In the body it has escapes.
+    Unescaped(Box<str>),
+}
+
+/// An object's text and where its top-level values lie.
 #[derive(Clone, Debug)]
 pub struct Document {
-    bytes: Bytes,
+    text: ByteString,
     fields: Vec<Field>,
 }
 
@@ -52,12 +61,11 @@ impl Document {
     /// # Errors
     /// When the bytes are not one JSON object, or a name stands twice.
     pub fn parse(bytes: Bytes) -> Result<Self, Invalid> {
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let text = ByteString::try_from(bytes).map_err(|error| {
             Invalid::body(format!("The body is not UTF-8 (byte {}). Send JSON in UTF-8.", error.valid_up_to()))
         })?;
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let fields =
-            reader.deserialize_map(TopLevel { base: text.as_ptr() as usize }).and_then(|fields| reader.end().map(|()| fields));
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        let fields = reader.deserialize_map(TopLevel { text: &text }).and_then(|fields| reader.end().map(|()| fields));
         let fields = fields.map_err(|error| {
             let place =
                 if error.line() > 0 { format!(" at line {}, column {}", error.line(), error.column()) } else { String::new() };
@@ -65,23 +73,22 @@ impl Document {
             let reason = reason.split(" at line ").next().unwrap_or_default();
             Invalid::body(format!("The body is not a JSON object that can be read: {reason}{place}. Send one JSON object."))
         })?;
-        Ok(Self { bytes, fields })
+        Ok(Self { text, fields })
     }
 
     /// The whole body.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.text.as_bytes()
     }
 
     /// The JSON text of a top-level value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let field = self.fields.iter().find(|field| &*field.name == name)?;
-        Some(self.slice(&field.value))
+        Some(&self.text[self.fields[self.position(name)?].value.clone()])
     }
 
     /// Top-level names and the JSON text of their values, in the order of the body.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields.iter().map(|field| (&*field.name, self.slice(&field.value)))
+        self.fields.iter().map(|field| (field.name.of(&self.text), &self.text[field.value.clone()]))
     }
 
     /// A top-level value, parsed. `null` counts as absent, as OpenAI's API has it.
@@ -103,7 +110,7 @@ impl Document {
             return None;
         }
         if pointer.is_empty() {
-            return std::str::from_utf8(&self.bytes).ok();
+            return Some(&self.text);
         }
         let mut tokens = pointer.strip_prefix('/')?.split('/').map(|token| token.replace("~1", "/").replace("~0", "~"));
         let mut text = self.get(&tokens.next()?)?;
@@ -121,16 +128,15 @@ impl Document {
         let mut removed = Vec::new();
         for splice in splices {
             match splice {
-                Splice::Set(name, json) => match self.fields.iter().find(|field| *field.name == **name) {
-                    Some(field) if self.slice(&field.value) == json.as_ref() => {}
-                    Some(field) => edits.push((field.value.clone(), json.clone())),
+                Splice::Set(name, json) => match self.position(name).map(|place| &self.fields[place].value) {
+                    Some(value) if self.text[value.clone()] == **json => {}
+                    Some(value) => edits.push((value.clone(), json.clone())),
                     None => {
-                        let name = serde_json::Value::from(*name);
-                        added.push_str(&format!(",{name}:{json}"));
+                        added.push_str(&format!(",{}:{json}", quoted(name)));
                     }
                 },
                 Splice::Remove(name) => {
-                    removed.extend(self.fields.iter().position(|field| *field.name == **name));
+                    removed.extend(self.position(name));
                 }
             }
         }
@@ -148,25 +154,26 @@ impl Document {
             edits.push((self.gap_before(index, 1)..self.gap_before(index + 1, 1), Cow::Borrowed("")));
         }
         if edits.is_empty() && added.is_empty() {
-            return self.bytes.clone();
+            return self.bytes().clone();
         }
+        let bytes = self.bytes();
         edits.sort_by_key(|(range, _)| range.start);
         let growth: usize = edits.iter().map(|(_, text)| text.len()).sum::<usize>() + added.len();
-        let mut out = BytesMut::with_capacity(self.bytes.len() + growth);
+        let mut out = BytesMut::with_capacity(bytes.len() + growth);
         let mut from = 0;
         for (range, text) in &edits {
-            out.put_slice(&self.bytes[from..range.start]);
+            out.put_slice(&bytes[from..range.start]);
             out.put_slice(text.as_bytes());
             from = range.end;
         }
-        let end = self.bytes.iter().rposition(|byte| *byte == b'}').unwrap_or(self.bytes.len());
-        out.put_slice(&self.bytes[from..end]);
+        let end = bytes.iter().rposition(|byte| *byte == b'}').unwrap_or(bytes.len());
+        out.put_slice(&bytes[from..end]);
         if !added.is_empty() {
             // The first comma goes where the object has become, or was, empty.
             let is_empty = out.iter().rev().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
             out.put_slice(&added.as_bytes()[usize::from(is_empty)..]);
         }
-        out.put_slice(&self.bytes[end..]);
+        out.put_slice(&bytes[end..]);
         out.freeze()
     }
 
@@ -177,13 +184,33 @@ impl Document {
             Some(before) => (self.fields[before].value.end, b',', past),
             None => (0, b'{', 1),
         };
-        from + self.bytes[from..].iter().position(|byte| *byte == mark).unwrap_or(0) + past
+        from + self.bytes()[from..].iter().position(|byte| *byte == mark).unwrap_or(0) + past
     }
 
-    fn slice(&self, range: &Range<usize>) -> &str {
-        // The body was checked to be UTF-8, and serde_json cuts at token borders.
-        self.bytes.get(range.clone()).and_then(|slice| std::str::from_utf8(slice).ok()).unwrap_or_default()
+    fn position(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name.of(&self.text) == name)
     }
+}
+
+impl FieldName {
+    fn of<'a>(&'a self, text: &'a str) -> &'a str {
+        match self {
+            Self::There(range) => &text[range.clone()],
+            Self::Unescaped(name) => name,
+        }
+    }
+}
+
+/// A text as a JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    // A string can always be written.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+/// Where a part of the text lies in it.
+fn place(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - text.as_ptr() as usize;
+    start..start + part.len()
 }
 
 /// One step of a pointer into a raw value.
@@ -252,11 +279,11 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
     }
 }
 
-struct TopLevel {
-    base: usize,
+struct TopLevel<'a> {
+    text: &'a str,
 }
 
-impl<'de> Visitor<'de> for TopLevel {
+impl<'de> Visitor<'de> for TopLevel<'de> {
     type Value = Vec<Field>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -269,12 +296,15 @@ impl<'de> Visitor<'de> for TopLevel {
             if fields.len() == MAX_NAMES {
                 return Err(serde::de::Error::custom(format_args!("it has more than {MAX_NAMES} names")));
             }
-            if fields.iter().any(|field| *field.name == *name) {
+            if fields.iter().any(|field| field.name.of(self.text) == name) {
                 return Err(serde::de::Error::custom(format_args!("the name \"{name:.64}\" stands twice")));
             }
             let value: &RawValue = map.next_value()?;
-            let start = value.get().as_ptr() as usize - self.base;
-            fields.push(Field { name: name.into(), value: start..start + value.get().len() });
+            let name = match name {
+                Cow::Borrowed(name) => FieldName::There(place(self.text, name)),
+                Cow::Owned(name) => FieldName::Unescaped(name.into()),
+            };
+            fields.push(Field { name, value: place(self.text, value.get()) });
         }
         Ok(fields)
     }

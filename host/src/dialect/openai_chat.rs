@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Document, Splice};
+use super::json::{Document, Splice, quoted};
 use super::prefix::Prefix;
 use super::{Invalid, tokens};
 
@@ -198,13 +198,13 @@ impl ChatRequest {
     /// # Errors
     /// When it would be too large to be read.
     pub fn asking_for(&self, model: &str) -> Result<Self, Invalid> {
-        let model = serde_json::Value::from(model).to_string();
+        let model = quoted(model);
         Self::parse(self.document.splice(&[Splice::Set("model", model.into())]))
     }
 
     /// The bytes for an upstream that calls the model `name`; with `logprobs` it is asked for them.
     pub fn to_upstream(&self, name: &str, logprobs: bool) -> Bytes {
-        let model = serde_json::Value::from(name).to_string();
+        let model = quoted(name);
         let (model, prompt) = (Splice::Set("model", model.into()), Splice::Remove("prompt"));
         if logprobs {
             self.document.splice(&[model, prompt, Splice::Set("logprobs", "true".into())])
@@ -256,7 +256,7 @@ impl ChatRequest {
         let mut possible = !without_question;
         for (name, value) in fields {
             // As JSON, so that white space in a name counts.
-            part(&serde_json::Value::from(name).to_string());
+            part(&quoted(name));
             if without_question && name == "messages" {
                 possible = message::rest_of(value, &mut part);
             } else {

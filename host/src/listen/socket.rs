@@ -12,17 +12,34 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The connection, for whoever reads and writes it.
-pub(super) struct Socket(Arc<TcpStream>);
+pub(super) struct Socket {
+    // A half of its own: it knows without a system call that a read which did not fill its buffer has left nothing.
+    read: OwnedReadHalf,
+    write: Arc<OwnedWriteHalf>,
+}
 
 /// The same connection, for whoever waits for its end.
-pub(super) struct Watch(Arc<TcpStream>);
+pub(super) struct Watch(Arc<OwnedWriteHalf>);
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> (Self, Watch) {
-        let shared = Arc::new(stream);
-        (Self(shared.clone()), Watch(shared))
+        let (read, write) = stream.into_split();
+        let write = Arc::new(write);
+        (Self { read, write: write.clone() }, Watch(write))
+    }
+
+    fn poll_try(&self, context: &mut Context<'_>, write: impl Fn(&TcpStream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        let stream: &TcpStream = (*self.write).as_ref();
+        loop {
+            ready!(stream.poll_write_ready(context))?;
+            match write(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 }
 
@@ -35,26 +52,8 @@ impl Watch {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done.map(drop)),
-            }
-        }
-    }
-}
-
-impl Socket {
-    fn poll_try(&self, context: &mut Context<'_>, write: impl Fn(&TcpStream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match write(&self.0) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.read).poll_read(context, buffer)
     }
 }
 
@@ -76,6 +75,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(AsRef::<TcpStream>::as_ref(&*self.write)).shutdown(std::net::Shutdown::Write))
     }
 }

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -37,7 +38,12 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 /// A pooling client of one core; with HTTP/2 all that it sends goes over one connection.
-pub type Client = legacy::Client<Connector, Full<Bytes>>;
+pub struct Client {
+    pool: legacy::Client<Connector, Full<Bytes>>,
+    made: Instant,
+    /// When a connection's age is looked at next, in milliseconds since `made`.
+    next_look: AtomicU64,
+}
 
 /// A ping is sent on an HTTP/2 connection this often, and must be answered within half of it.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -46,6 +52,8 @@ const IDLE: Duration = Duration::from_secs(50);
 /// For how long a connection takes requests; those that it has by then are finished on it. Some are given up earlier by chance, so that
 /// not all are made anew at once.
 const AGE: Duration = Duration::from_secs(300);
+/// Between two looks at the age of the connection that a request is sent on: a look costs two allocations.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long what was sent may stay without a sign that it has arrived: an address that is gone says nothing, not even that.
 const UNHEARD: Duration = Duration::from_secs(20);
 /// How long an address may say nothing before the next one is tried beside it.
@@ -87,18 +95,27 @@ type Resolve = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<Sock
 #[derive(Clone, Copy)]
 struct Until(Instant);
 
-/// Sends a request. If its connection has become too old, it is the last one there.
-///
-/// # Errors
-/// As the client's own.
-pub async fn send(client: &Client, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, legacy::Error> {
-    let captured = capture_connection(&mut request);
-    let answer = client.request(request).await?;
-    let is_old = answer.extensions().get().is_some_and(|Until(until)| Instant::now() >= *until);
-    if is_old && let Some(connected) = &*captured.connection_metadata() {
-        connected.poison();
+impl Client {
+    /// Sends a request. If its connection has become too old, it is the last one there; those in use are looked at often enough
+    /// for that.
+    ///
+    /// # Errors
+    /// As the pooling client's own.
+    pub async fn request(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, legacy::Error> {
+        let now = Instant::now();
+        let since = u64::try_from((now - self.made).as_millis()).unwrap_or(u64::MAX);
+        if since < self.next_look.load(Ordering::Relaxed) {
+            return self.pool.request(request).await;
+        }
+        self.next_look.store(since + LOOK.as_millis() as u64, Ordering::Relaxed);
+        let captured = capture_connection(&mut request);
+        let answer = self.pool.request(request).await?;
+        let is_old = answer.extensions().get().is_some_and(|Until(until)| now >= *until);
+        if is_old && let Some(connected) = &*captured.connection_metadata() {
+            connected.poison();
+        }
+        Ok(answer)
     }
-    Ok(answer)
 }
 
 impl Connector {
@@ -113,7 +130,7 @@ impl Connector {
 
     /// A client over this connector.
     pub fn client(&self) -> Client {
-        legacy::Client::builder(Tasks)
+        let pool = legacy::Client::builder(Tasks)
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -122,7 +139,8 @@ impl Connector {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE / 2)
             .http2_keep_alive_while_idle(true)
-            .build(self.clone())
+            .build(self.clone());
+        Client { pool, made: Instant::now(), next_look: AtomicU64::new(0) }
     }
 
     async fn open(self, uri: Uri) -> Result<Stream, ConnectError> {
@@ -368,7 +386,7 @@ mod tests {
 
         async fn ask(&self) -> String {
             let request = Request::get(&self.uri).body(Full::default()).unwrap();
-            let answer = send(&self.client, request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+            let answer = self.client.request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
             // The connection goes back to the pool in a task of its own.
             tokio::task::yield_now().await;
             String::from_utf8(answer.to_vec()).unwrap()

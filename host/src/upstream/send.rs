@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
 use super::begin::{self, Beginning};
-use super::connect::{self, ConnectError};
+use super::connect::ConnectError;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
 use super::keys::Key;
@@ -63,7 +63,7 @@ pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Contex
     *request.headers_mut() = headers(attempt, keys.key(ticket), context);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
-    let answer = clock.bounded("the answer's head", settings.timeouts.headers, connect::send(client, request)).await;
+    let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(late) => {

@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** messages that are not named by an edit keep their bytes, fields that nobody knows among them.
 
+use std::borrow::Cow;
+
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::is_json;
 use crate::dialect::Invalid;
-use crate::dialect::json::{Document, Splice};
+use crate::dialect::json::{Document, Splice, quoted};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,21 +52,21 @@ pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> 
             serde_json::from_str(messages).map_err(|_| Invalid::field("messages", "`messages` must be an array of messages."))?
         }
     };
-    let mut all: Vec<String> = raw.iter().map(|message| message.get().to_owned()).collect();
+    let mut all: Vec<Cow<'_, str>> = raw.iter().map(|message| message.get().into()).collect();
     let mut parameters = Vec::new();
     let mut changed = false;
     for edit in edits {
         changed |= !matches!(edit, Edit::SetParameter(..));
         match edit {
-            Edit::Prepend { role, text } => all.insert(0, message(role, text)),
-            Edit::Append { role, text } => all.push(message(role, text)),
+            Edit::Prepend { role, text } => all.insert(0, message(role, text).into()),
+            Edit::Append { role, text } => all.push(message(role, text).into()),
             Edit::ReplaceSystem(text) => match all.iter().position(|message| is_system(message)) {
-                Some(index) => all[index] = with_text(&all[index], text)?,
-                None => all.insert(0, message("system", text)),
+                Some(index) => all[index] = with_text(&all[index], text)?.into(),
+                None => all.insert(0, message("system", text).into()),
             },
             Edit::ReplaceText(index, text) => {
                 let at = place(*index, all.len())?;
-                all[at] = with_text(&all[at], text)?;
+                all[at] = with_text(&all[at], text)?.into();
             }
             Edit::Remove(index) => drop(all.remove(place(*index, all.len())?)),
             Edit::SetParameter(name, value) => {
@@ -102,7 +104,7 @@ fn is_system(message: &str) -> bool {
 /// The message with another text; its other fields keep their bytes.
 fn with_text(message: &str, text: &str) -> Result<String, Invalid> {
     let document = Document::parse(message.to_owned().into())?;
-    let bytes = document.splice(&[Splice::Set("content", Value::from(text).to_string().into())]);
+    let bytes = document.splice(&[Splice::Set("content", quoted(text).into())]);
     String::from_utf8(bytes.into()).map_err(|_| Invalid::field("messages", "A message is not UTF-8."))
 }
 

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json::Pairs;
+use crate::dialect::json::{Pairs, quoted};
 
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(super) fn rest_of(messages: &str, feed: &mut dyn FnMut(&str)) -> bool {
     fields.sort_by(|a, b| a.0.cmp(&b.0));
     feed(&fields.len().to_string());
     for (name, value) in fields.iter().filter(|(name, _)| name != "content") {
-        feed(&serde_json::Value::from(name.as_ref()).to_string());
+        feed(&quoted(&name));
         feed(value.get());
     }
     true

@@ -1,0 +1,274 @@
+//! The gate, alone and before a simulated pool.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::sync::Semaphore;
+use tokio::task::LocalSet;
+
+use super::limit::WINDOW;
+use super::*;
+
+fn gate(limit: u32, queue: u32) -> Arc<Gate> {
+    Gate::new(Settings { start: limit, min: limit, max: limit, queue, wait: Duration::from_secs(10) })
+}
+
+fn tenant(name: &str) -> Arc<str> {
+    name.into()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+/// Puts requests in line one after another, and gives the order in which they get in as places are given back.
+async fn order(gate: &Arc<Gate>, asked: &[(Priority, &'static str)]) -> Vec<&'static str> {
+    let held = gate.try_enter(Priority::Interactive).unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let tasks = LocalSet::new();
+    for (lane, name) in asked {
+        let (gate, tell, lane, name) = (gate.clone(), tell.clone(), *lane, *name);
+        tasks.spawn_local(async move {
+            let of = tenant(name.split(' ').next().unwrap());
+            if gate.enter(lane, &of, soon()).await.is_ok() {
+                let _ = tell.send(name);
+            }
+        });
+    }
+    drop(tell);
+    tasks
+        .run_until(async {
+            tokio::task::yield_now().await;
+            drop(held);
+            let mut order = Vec::new();
+            while let Some(name) = told.recv().await {
+                order.push(name);
+            }
+            order
+        })
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_go_first_and_tenants_take_turns() {
+    use Priority::{Batch, Interactive, Realtime};
+    let asked = [
+        (Batch, "a 1"),
+        (Interactive, "a 2"),
+        (Interactive, "a 3"),
+        (Interactive, "a 4"),
+        (Interactive, "b 5"),
+        (Realtime, "c 6"),
+        (Interactive, "b 7"),
+    ];
+    assert_eq!(order(&gate(1, 100), &asked).await, ["c 6", "a 2", "b 5", "a 3", "b 7", "a 4", "a 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_line_sends_the_lowest_away() {
+    let gate = gate(1, 2);
+    let (all, mine) = (
+        order(
+            &gate,
+            &[(Priority::Batch, "a 1"), (Priority::Batch, "a 2"), (Priority::Interactive, "b 3"), (Priority::Batch, "a 4")],
+        )
+        .await,
+        ["b 3", "a 1"],
+    );
+    assert_eq!(all, mine);
+    assert_eq!((gate.shed[Priority::Batch as usize].get(), gate.shed[Priority::Interactive as usize].get()), (2, 0));
+    assert_eq!(gate.view(), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn batch_is_no_pressure() {
+    let gate = gate(1, 4);
+    let _held = gate.try_enter(Priority::Interactive).unwrap();
+    let who = tenant("a");
+    let mut waiting = Vec::new();
+    for (lane, pressed) in [
+        (Priority::Batch, (0.0, 0)),
+        (Priority::Interactive, (0.25, 0)),
+        (Priority::Realtime, (0.5, 0)),
+        (Priority::Batch, (0.5, 0)),
+        (Priority::Batch, (0.5, 0)),
+        // The batch that waits makes room, and then there is none.
+        (Priority::Interactive, (0.75, 0)),
+        (Priority::Interactive, (1.0, 0)),
+        (Priority::Interactive, (1.0, 1)),
+    ] {
+        let mut enters = Box::pin(gate.enter(lane, &who, soon()));
+        let _ = futures_util::poll!(&mut enters);
+        waiting.push(enters);
+        assert_eq!(gate.pressed(), pressed, "{lane:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_or_leaves_is_out_of_the_line() {
+    let gate = gate(1, 10);
+    let held = gate.try_enter(Priority::Interactive).unwrap();
+    let shed = gate.enter(Priority::Batch, &tenant("a"), Instant::now() + Duration::from_millis(5)).await.err();
+    assert!(shed.is_some_and(|Shed(after)| after >= Duration::from_secs(1)));
+    {
+        let who = tenant("a");
+        let mut leaves = std::pin::pin!(gate.enter(Priority::Batch, &who, soon()));
+        assert!(futures_util::poll!(&mut leaves).is_pending());
+        assert_eq!(gate.view(), (1, 1, 1));
+    }
+    assert_eq!(gate.view(), (1, 1, 0));
+    // One that is called and leaves before it hears of it.
+    {
+        let who = tenant("a");
+        let mut leaves = std::pin::pin!(gate.enter(Priority::Batch, &who, soon()));
+        assert!(futures_util::poll!(&mut leaves).is_pending());
+        drop(held);
+        assert_eq!(gate.view(), (1, 1, 0));
+    }
+    assert_eq!(gate.view(), (1, 0, 0));
+}
+
+/// A pool that bears 20 at a time, and queues what is more.
+#[tokio::test(start_paused = true)]
+async fn the_limit_finds_what_the_pool_bears() {
+    let gate = Gate::new(Settings { start: 4, min: 1, max: 500, queue: 0, wait: Duration::ZERO });
+    let mut seen = Vec::new();
+    for _ in 0..400 {
+        let (limit, ..) = gate.view();
+        seen.push(limit);
+        let mut held: Vec<Pass> = (0..limit).filter_map(|_| gate.try_enter(Priority::Interactive)).collect();
+        let took = Duration::from_millis(100).mul_f32((limit as f32 / 20.0).max(1.0));
+        held.iter_mut().for_each(|pass| pass.began(true, took));
+        tokio::time::advance(took).await;
+    }
+    let most = *seen[300..].iter().max().unwrap();
+    assert!((18..=40).contains(&most), "{seen:?}");
+    // Half as many run now and then, to see what is usual.
+    let usual = seen[300..].iter().filter(|limit| **limit >= 18).count();
+    assert!(usual >= 80, "{seen:?}");
+    // It refuses: fewer.
+    for _ in 0..5 * WINDOW {
+        gate.try_enter(Priority::Interactive).unwrap().overloaded();
+    }
+    assert!(gate.view().0 < most / 2);
+}
+
+/// Whoever could not be called in time was told so when the time was over.
+#[tokio::test(start_paused = true)]
+async fn who_could_not_be_called_in_time_is_sent_away_at_once() {
+    let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(3) });
+    let held = gate.try_enter(Priority::Interactive).unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    drop(held);
+    let _held = gate.try_enter(Priority::Interactive).unwrap();
+    // A second each: the fourth is called in time, the fifth would not be.
+    let ask = |name: &str| {
+        let (gate, tenant) = (gate.clone(), tenant(name));
+        Box::pin(async move { gate.enter(Priority::Interactive, &tenant, soon()).await.is_ok() })
+    };
+    let mut waiting: Vec<_> = (0..4).map(|_| ask("a")).collect();
+    for asked in &mut waiting {
+        assert!(futures_util::poll!(asked).is_pending());
+    }
+    assert_eq!(futures_util::poll!(ask("a")), std::task::Poll::Ready(false));
+    assert!(futures_util::poll!(ask("b")).is_pending(), "one who takes turns with them would be called second");
+    assert_eq!(gate.view(), (1, 1, 4));
+}
+
+/// What became of requests: in how many milliseconds they were answered whole, or sent away.
+#[derive(Default)]
+struct Found {
+    whole: RefCell<Vec<u128>>,
+    shed: RefCell<Vec<u128>>,
+}
+
+impl Found {
+    fn p99(&self) -> u128 {
+        let mut whole = self.whole.borrow().clone();
+        whole.sort_unstable();
+        whole[whole.len() * 99 / 100]
+    }
+}
+
+/// Asks for a minute, so many times a second in these lanes, before a pool of 20 places in which an answer begins after 40 ms and ends
+/// 300 later: it bears 58 a second. What comes in the first twenty seconds is not counted.
+#[allow(clippy::disallowed_methods, reason = "clients of a simulation, which waits for all of them")]
+async fn load(gate: &Arc<Gate>, rates: [(Priority, f64); 2]) -> [Rc<Found>; 2] {
+    let (pool, begun, tasks) = (Rc::new(Semaphore::new(20)), Instant::now(), LocalSet::new());
+    let found = rates.map(|(lane, rate)| {
+        let (gate, pool, all) = (gate.clone(), pool.clone(), Rc::<Found>::default());
+        let found = all.clone();
+        tasks.spawn_local(async move {
+            while rate > 0.0 && begun.elapsed() < Duration::from_secs(60) {
+                tokio::time::sleep(Duration::from_secs_f64(-fastrand::f64().max(1e-9).ln() / rate)).await;
+                let (gate, pool, found, asked) = (gate.clone(), pool.clone(), found.clone(), Instant::now());
+                tokio::task::spawn_local(async move {
+                    let entered = gate.enter(lane, &tenant("a"), asked + Duration::from_secs(60)).await;
+                    let list = if entered.is_ok() { &found.whole } else { &found.shed };
+                    if let Ok(mut pass) = entered {
+                        let sent = Instant::now();
+                        let _place = pool.acquire().await.unwrap();
+                        tokio::time::sleep(Duration::from_millis(40)).await;
+                        pass.began(true, sent.elapsed());
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                    }
+                    if asked > begun + Duration::from_secs(20) {
+                        list.borrow_mut().push(asked.elapsed().as_millis());
+                    }
+                });
+            }
+        });
+        all
+    });
+    tasks.await;
+    found
+}
+
+/// Twice what a pool bears made everybody wait for as long as anybody may: answers took five seconds more, and so did refusals.
+#[tokio::test(start_paused = true)]
+async fn at_twice_what_the_pool_bears_the_excess_is_sent_away_and_the_others_are_as_before() {
+    const SEEDS: u64 = 5;
+    let settings = Settings { start: 32, min: 4, max: 1024, queue: 256, wait: Duration::from_secs(5) };
+    let interactive = |rate| (Priority::Interactive, rate);
+    let batch = |rate| (Priority::Batch, rate);
+    // How many times as long it took, alone, and with a batch beside as many requests as before.
+    let (mut alone, mut beside) = (0.0, 0.0);
+    for seed in 0..SEEDS {
+        fastrand::seed(seed);
+        let gate = Gate::new(settings);
+        let [usual, _] = load(&gate, [interactive(47.0), batch(0.0)]).await;
+        assert_eq!(usual.shed.borrow().len(), 0);
+        let [twice, _] = load(&gate, [interactive(117.0), batch(0.0)]).await;
+        assert!(twice.whole.borrow().len() > 40 * 55, "{} are answered", twice.whole.borrow().len());
+        assert!(twice.shed.borrow().iter().all(|waited| *waited == 0), "{:?}", twice.shed);
+        alone += twice.p99() as f32 / usual.p99() as f32;
+
+        let gate = Gate::new(settings);
+        let [usual, _] = load(&gate, [interactive(29.0), batch(18.0)]).await;
+        let [people, reports] = load(&gate, [interactive(29.0), batch(88.0)]).await;
+        assert_eq!(people.shed.borrow().len(), 0);
+        assert!(reports.whole.borrow().len() > 40 * 25, "what is left is the batch's: {}", reports.whole.borrow().len());
+        assert!(reports.shed.borrow().iter().all(|waited| *waited == 0), "{:?}", reports.shed);
+        beside += people.p99() as f32 / usual.p99() as f32;
+    }
+    assert!(alone < 1.3 * SEEDS as f32 && beside < 1.3 * SEEDS as f32, "{alone} {beside}");
+}
+
+/// Some answers are short and some are long, and some begin later than others because their prompts are longer: that is no overload.
+#[tokio::test(start_paused = true)]
+async fn a_mixture_is_no_overload() {
+    let gate = Gate::new(Settings { start: 32, min: 1, max: 500, queue: 0, wait: Duration::ZERO });
+    fastrand::seed(7);
+    for _ in 0..300 {
+        let (limit, ..) = gate.view();
+        let mut held: Vec<Pass> = (0..limit).filter_map(|_| gate.try_enter(Priority::Interactive)).collect();
+        for pass in &mut held {
+            match fastrand::u8(..4) {
+                0 => pass.began(false, Duration::from_millis(50)),
+                1 => pass.began(false, Duration::from_secs(20)),
+                _ => pass.began(true, Duration::from_millis(fastrand::u64(50..500))),
+            }
+        }
+    }
+    assert!(gate.view().0 >= 32, "{:?}", gate.view());
+}
