@@ -56,7 +56,8 @@ pub struct Gate {
 struct State {
     limit: Limit,
     headroom: Headroom,
-    running: u32,
+    /// By lane.
+    running: [u32; 3],
     waiting: u32,
     lanes: [VecDeque<Tenant>; 3],
     next: u64,
@@ -91,7 +92,7 @@ impl Gate {
         let state = State {
             limit: Limit::new(settings),
             headroom: Headroom::default(),
-            running: 0,
+            running: [0; 3],
             waiting: 0,
             lanes: Default::default(),
             next: 0,
@@ -109,7 +110,7 @@ impl Gate {
     /// The number that may run, those that do, and those that wait.
     pub fn view(&self) -> (u32, u32, u32) {
         let state = self.lock();
-        (state.limit.get(), state.running, state.waiting)
+        (state.limit.get(), state.all(), state.waiting)
     }
 
     /// The share of its line that is taken by others than batch, and how many of them were sent away so far.
@@ -140,7 +141,7 @@ impl Gate {
         match timeout_at(until, &mut place.called).await {
             Ok(Ok(())) => {
                 place.over = true;
-                Ok(Pass::new(self))
+                Ok(Pass::new(self, lane))
             }
             Ok(Err(_)) | Err(_) => {
                 self.shed[lane as usize].add(1);
@@ -154,8 +155,8 @@ impl Gate {
         let mut state = self.lock();
         let passes = state.ahead(lane as usize + 1) == 0 && state.has_room(lane);
         passes.then(|| {
-            state.running += 1;
-            Pass::new(self)
+            state.running[lane as usize] += 1;
+            Pass::new(self, lane)
         })
     }
 
@@ -211,7 +212,23 @@ impl State {
             *short_until = Some(now + wait);
             return true;
         }
-        self.held.is_some_and(|held| before as f32 * held / self.limit.now > wait.as_secs_f32())
+        let Some(held) = self.held else { return false };
+        let calls = |places: f32| wait.as_secs_f32() * places / held;
+        match lane {
+            // What is left of the places changes with whoever is more urgent, so that it must be sure: by four standard deviations.
+            Priority::Batch => {
+                let needed = before as f32 + 1.0;
+                calls(self.left_to_batch() as f32) < needed + 4.0 * needed.sqrt()
+            }
+            Priority::Realtime | Priority::Interactive => calls(self.limit.now) < before as f32,
+        }
+    }
+
+    /// The places that nobody more urgent has or may need.
+    fn left_to_batch(&self) -> u32 {
+        let limit = self.limit.get();
+        let urgent = self.all() - self.running[Priority::Batch as usize];
+        limit.saturating_sub(self.headroom.of(limit) + urgent).max(1)
     }
 
     /// How many would be called before the next of this tenant in this lane.
@@ -240,20 +257,25 @@ impl State {
         }
     }
 
+    /// Those who run.
+    fn all(&self) -> u32 {
+        self.running.iter().sum()
+    }
+
     fn has_room(&self, lane: Priority) -> bool {
         let limit = self.limit.get();
         let kept = if lane == Priority::Batch { self.headroom.of(limit) } else { 0 };
-        self.running < limit - kept
+        self.all() < limit - kept
     }
 
     /// Lets in those who are next, as far as there is room.
     fn call(&mut self) {
         use Priority::{Batch, Interactive, Realtime};
         let next = |state: &Self| [Realtime, Interactive, Batch].into_iter().find(|lane| !state.lanes[*lane as usize].is_empty());
-        while next(self).is_some_and(|lane| self.has_room(lane)) {
+        while let Some(lane) = next(self).filter(|lane| self.has_room(*lane)) {
             let Some(caller) = self.pop() else { return };
             // Who has left does not take the place.
-            self.running += u32::from(caller.send(()).is_ok());
+            self.running[lane as usize] += u32::from(caller.send(()).is_ok());
         }
     }
 
@@ -297,17 +319,17 @@ impl State {
         }
     }
 
-    fn ended(&mut self, since: Instant) {
+    fn ended(&mut self, lane: Priority, since: Instant) {
         let held = since.elapsed().as_secs_f32();
         // Each counts a twentieth.
         self.held = Some(self.held.map_or(held, |mean| mean + (held - mean) * 0.05));
-        self.running -= 1;
+        self.running[lane as usize] -= 1;
         self.call();
         self.watch();
     }
 
     fn observe(&mut self, sample: Sample, since: Instant) {
-        self.limit.observe(sample, since, self.running);
+        self.limit.observe(sample, since, self.all());
         self.call();
         self.watch();
     }
@@ -337,7 +359,7 @@ impl Drop for Place {
         let mut state = self.gate.lock();
         if self.called.try_recv().is_ok() {
             // Called just as it left.
-            state.running -= 1;
+            state.running[self.lane as usize] -= 1;
             state.call();
         } else {
             state.leave(self.lane, self.number);
@@ -349,12 +371,13 @@ impl Drop for Place {
 /// Leave to be at work in the pool.
 pub struct Pass {
     gate: Arc<Gate>,
+    lane: Priority,
     since: Instant,
 }
 
 impl Pass {
-    fn new(gate: &Arc<Gate>) -> Self {
-        Self { gate: gate.clone(), since: Instant::now() }
+    fn new(gate: &Arc<Gate>, lane: Priority) -> Self {
+        Self { gate: gate.clone(), lane, since: Instant::now() }
     }
 
     /// Its answer has begun.
@@ -370,7 +393,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.gate.lock().ended(self.since);
+        self.gate.lock().ended(self.lane, self.since);
     }
 }
 

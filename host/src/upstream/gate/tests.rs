@@ -254,6 +254,21 @@ async fn at_twice_what_the_pool_bears_the_excess_is_sent_away_and_the_others_are
     assert!(alone < 1.3 * SEEDS as f32 && beside < 1.3 * SEEDS as f32, "{alone} {beside}");
 }
 
+/// A batch that could hardly be called in time, between people, is sent away when it comes and not when the time is over.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_has_no_chance_is_told_so_at_once() {
+    let (mut shed, mut late) = (0, 0);
+    for seed in 0..5 {
+        fastrand::seed(seed);
+        let settings = Settings { start: 32, min: 4, max: 1024, queue: 256, wait: Duration::from_millis(250) };
+        let [_, reports] = load(&Gate::new(settings), [(Priority::Interactive, 29.0), (Priority::Batch, 88.0)]).await;
+        assert!(reports.whole.borrow().len() > 40 * 25, "what is left is the batch's");
+        shed += reports.shed.borrow().len();
+        late += reports.shed.borrow().iter().filter(|waited| **waited > 0).count();
+    }
+    assert!(late * 100 <= shed, "{late} of {shed} waited in vain");
+}
+
 /// Some answers are short and some are long, and some begin later than others because their prompts are longer: that is no overload.
 #[tokio::test(start_paused = true)]
 async fn a_mixture_is_no_overload() {
