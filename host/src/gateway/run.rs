@@ -22,6 +22,8 @@ use http::StatusCode;
 use memchr::memmem;
 use tokio::time::Instant;
 
+use see::Broke;
+
 use super::continuation::Continuation;
 use super::course::Course;
 use super::plan::{Judge, Plan, Turn};
@@ -160,10 +162,10 @@ impl Turns<'_> {
         }
         let (step, cost) = match self.verdict(&turn, &mut reply, began).await? {
             Ok(verdict) => verdict,
-            Err(broke) => {
+            Err(Broke { error, events }) => {
                 let prompt = u64::from(self.request.estimated_tokens());
-                self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
-                self.run.broke(&turn.attempt, &reply.endpoint, broke);
+                self.course.discard(&reply.model, Tokens { prompt, completion: u64::from(events), cached: 0 });
+                self.run.broke(&turn.attempt, &reply.endpoint, error);
                 return self.has_failed(turn, began).await.map(Err);
             }
         };

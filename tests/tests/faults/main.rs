@@ -11,6 +11,7 @@
 mod attempts;
 mod cell;
 mod doors;
+mod halves;
 mod hedges;
 mod http_2;
 mod matrix;
