@@ -22,8 +22,6 @@ use http::StatusCode;
 use memchr::memmem;
 use tokio::time::Instant;
 
-use see::Broke;
-
 use super::continuation::Continuation;
 use super::course::Course;
 use super::plan::{Judge, Plan, Turn};
@@ -32,6 +30,7 @@ use crate::error::Error;
 use crate::record::cost::Tokens;
 use crate::route::judge::Doubt;
 use crate::upstream::{self, Body, Context, Run};
+use see::Broke;
 
 /// Does the upstream refuse to say log-probabilities?
 fn is_about_logprobs(reply: &upstream::Reply) -> bool {

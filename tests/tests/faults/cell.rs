@@ -93,13 +93,9 @@ impl Cell {
 fn lost(fate: Fate, passed: usize, streamed: bool, policy: &Policy) -> usize {
     match (policy.cascade, sees(fate, policy, passed)) {
         (_, Sees::Continued) => passed - 1,
-        (Some(Cascade::Second), Sees::Whole | Sees::Cut(_) | Sees::Theirs) => {
-            if streamed {
-                HELD
-            } else {
-                6
-            }
-        }
+        (Some(Cascade::Second), Sees::Kept) => 0,
+        (Some(Cascade::Second), _) if streamed => HELD,
+        (Some(Cascade::Second), _) => DOUBTED.split(' ').count(),
         // The event that says that it has failed is one, too.
         (Some(Cascade::First(_)), Sees::Whole) if is_after_first(fate) => passed + usize::from(fate == Fate::Theirs),
         _ => 0,

@@ -1,4 +1,4 @@
-//! The table over TLS and HTTP/2, with the policies that differ there: a fault ends a stream there, and not the connection.
+//! The table over TLS and HTTP/2, with policies of each kind: a fault ends a stream there, and not the connection.
 //!
 //! Hosts are processes here, since an authority of our own is trusted by the environment alone; each has a provider per cell, so
 //! that no cell knows of another.
