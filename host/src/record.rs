@@ -136,6 +136,8 @@ pub struct Record {
     pub continued: u32,
     /// What was doubted of answers that were dropped, in their order; last `kept` if one of them went to the client after all.
     pub escalated: Vec<&'static str>,
+    /// A cascade's judge could not judge an answer, or not by what a model was to say of it; it passed.
+    pub unjudged: bool,
     /// Time spent in each stage.
     pub stages: Stages,
     /// Microseconds until the first byte of the answer's body.
@@ -168,6 +170,7 @@ pub struct Numbers {
     cost_micros: Count,
     discarded_micros: Count,
     continuations: Count,
+    unjudged: Count,
     /// By reason; whoever judges knows them all.
     escalations: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -197,6 +200,7 @@ impl Numbers {
         self.cost_micros.add(record.spent().unwrap_or(0));
         self.discarded_micros.add(record.discarded);
         self.continuations.add(u64::from(record.continued));
+        self.unjudged.add(u64::from(record.unjudged));
         if !record.escalated.is_empty()
             && let Ok(mut escalations) = self.escalations.lock()
         {
@@ -284,6 +288,12 @@ impl Numbers {
             &[],
             self.discarded_micros.get(),
         );
+        text.counter(
+            "pointsman_unjudged_total",
+            "Answers that passed a cascade's judge because they could not be read, or nobody said whether they are good.",
+            &[],
+            self.unjudged.get(),
+        );
         for (reason, count) in self.escalations.lock().iter().flat_map(|escalations| escalations.iter()) {
             text.counter(
                 "pointsman_escalations_total",
@@ -326,6 +336,7 @@ fn line(record: &Record) {
         discarded_micro_usd = (record.discarded > 0).then_some(record.discarded),
         continued = (record.continued > 0).then_some(record.continued),
         escalated = (!record.escalated.is_empty()).then(|| record.escalated.join(",")),
+        unjudged = record.unjudged.then_some(true),
         first_byte_us = record.first_byte_us,
         total_us = record.total_us,
         "exchange"

@@ -72,8 +72,17 @@ pub struct Attempt {
     pub total: Option<Duration>,
     /// Time until the first byte of the answer's body, where the plan says so.
     pub first_byte: Option<Duration>,
+    /// It is a further try itself, of an answer that has begun.
+    pub after: Option<After>,
+}
+
+/// What an attempt comes after.
+#[derive(Clone)]
+pub struct After {
     /// The endpoint that has failed at it already: it is asked only where there is no other.
-    pub after: Option<Arc<str>>,
+    pub endpoint: Arc<str>,
+    /// Further tries that are left, where the pool would allow more.
+    pub retries: u32,
 }
 
 /// Bytes of a request for each of its tokens, by and large.
@@ -244,10 +253,12 @@ impl<'a> Run<'a> {
         if pool.settings().hedge.is_some() {
             pool.hedges.pay_in();
         }
-        let has_failed = |endpoint: &&Arc<Endpoint>| attempt.after.as_ref() == Some(endpoint.authority());
+        let has_failed =
+            |endpoint: &&Arc<Endpoint>| attempt.after.as_ref().is_some_and(|after| after.endpoint == *endpoint.authority());
         let mut avoid: Vec<Arc<Endpoint>> = pool.endpoints().iter().filter(has_failed).cloned().collect();
         let mut again = !avoid.is_empty();
-        for turn in 0..=pool.settings().retries {
+        let retries = attempt.after.as_ref().map_or(pool.settings().retries, |after| after.retries);
+        for turn in 0..=retries {
             if turn > 0 && !pool.retries.take_out() {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
@@ -265,7 +276,7 @@ impl<'a> Run<'a> {
                 Err(Retry::Elsewhere) => again = false,
                 Err(Retry::Same(_)) => {
                     again = true;
-                    if !pool.has_other(&avoid) && turn < pool.settings().retries {
+                    if !pool.has_other(&avoid) && turn < retries {
                         tokio::time::sleep(retry::pause(turn)).await;
                     }
                 }

@@ -403,3 +403,48 @@ fn impossible_counts_are_no_end() {
     let host = host(&fake, "min_logprob = -0.5");
     assert_eq!((ask(&host, false).status, ask(&host, true).status), (200, 200));
 }
+
+/// One event that is no chunk, a second choice that ended first, or a megabyte: an answer with any of them passed, whatever it said.
+#[test]
+fn what_can_be_read_of_an_answer_is_judged() {
+    let said = |index: u32, text: &str, finish: Value| {
+        json!({ "choices": [{ "index": index, "delta": { "content": text }, "finish_reason": finish }] }).to_string()
+    };
+    let end = || [said(0, ".", json!("stop")), "[DONE]".to_owned()];
+    let ping = || json!({ "type": "ping" }).to_string();
+    let refusal = || said(0, "I cannot say.", Value::Null);
+    let long = std::iter::once(refusal()).chain((0..40).map(|_| said(0, &"x".repeat(40_000), Value::Null)));
+    let second_first = [said(1, "Yes, it is.", json!("stop")), said(0, "Y", Value::Null), said(0, "es, it is.", Value::Null)];
+    let cases = [
+        (Act::events([ping(), refusal(), ping()].into_iter().chain(end())), "refusals = true", Some("refusal")),
+        (Act::events(long.chain(end())), "refusals = true\ntokens = 1000", Some("refusal")),
+        (Act::events(second_first.into_iter().chain(end())), "min_chars = 5\ntokens = 2", None),
+    ];
+    for (act, rules, doubt) in cases {
+        let fake = fake(act);
+        let host = host(&fake, rules);
+        let answer = ask(&host, true);
+        assert_eq!((answer.status, answer.header("x-pointsman-escalated")), (200, doubt), "{rules}");
+        assert!(answer.whole && sse::is_done(&answer.body), "{rules}");
+        assert_eq!(host.metrics().sum("pointsman_unjudged_total", &[]), 0.0, "{rules}");
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_passes_and_is_counted() {
+    let check = "self_check = { model = \"small\", ask = \"{answer} Is it good?\" }";
+    let long = format!("word {}", "x".repeat(2 << 20));
+    for (act, rules) in [
+        (Act::body("text/plain", ["Hello."]), "refusals = true"),
+        (Act::say("Paris."), check),
+        // Half an answer is no answer to ask about.
+        (Act::say(long), check),
+    ] {
+        let fake = fake(act);
+        fake.when("Is it good", Act::refuse(500, "broken"));
+        let host = host(&fake, rules);
+        let answer = ask(&host, true);
+        assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("small")), "{rules}");
+        tests::eventually("it is counted", || (host.metrics().sum("pointsman_unjudged_total", &[]) == 1.0).then_some(()));
+    }
+}

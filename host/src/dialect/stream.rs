@@ -15,7 +15,7 @@ use memchr::memmem;
 use super::answer::Usage;
 use super::sse::Reader;
 
-pub use assemble::assemble;
+pub use assemble::{assemble, gist};
 pub use replay::replay;
 use said::Said;
 
@@ -85,6 +85,9 @@ impl Tap {
                 said.event(data);
             }
         });
+        if let Some(said) = self.said.as_mut().filter(|_| self.reader.overflowed()) {
+            said.missed();
+        }
         self.keep(portion);
         complete
     }
@@ -215,6 +218,18 @@ mod tests {
             tap.feed(&Bytes::from(text));
             assert_eq!(tap.end(), expect, "{text}");
         }
+    }
+
+    /// What came in an event that is too long to be read was left out of what another endpoint went on with.
+    #[test]
+    fn what_was_missed_is_not_gone_on_with() {
+        let mut tap = Tap::new(0).listening(true);
+        let event = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":{text:?}}}}}]}}\n\n");
+        tap.feed(&Bytes::from(event("x")));
+        assert_eq!(tap.said().and_then(Said::so_far), Some(("x", 1)));
+        tap.feed(&Bytes::from(event(&"y".repeat(2 << 20))));
+        tap.feed(&Bytes::from(event("z")));
+        assert_eq!(tap.said().and_then(Said::so_far), None);
     }
 
     #[test]

@@ -236,6 +236,9 @@ impl Stream {
         match (answer, &mut self.tap) {
             (Ok(GoesOn { body, endpoint, tries, prompt }), Some(tap)) => {
                 tracing::info!(exchange = course.exchange.id, "after the commit point: {error} {endpoint} goes on");
+                if let Some(continuation) = &mut self.continuation {
+                    continuation.took(tries);
+                }
                 let completion = u64::from(tap.goes_on());
                 course.goes_on(&endpoint, tries, Tokens { prompt, completion, cached: 0 });
                 self.ready.extend(tap.said().map(Said::seam));

@@ -17,7 +17,7 @@ use crate::config::Continuation as How;
 use crate::dialect::openai_chat::{ChatRequest, Edit};
 use crate::dialect::sse;
 use crate::error::{Error, Kind, Retry};
-use crate::upstream::{self, Attempt, Body, Context, UpstreamBody};
+use crate::upstream::{self, After, Attempt, Body, Context, UpstreamBody};
 
 /// What is needed to ask again.
 pub(super) struct Continuation {
@@ -67,7 +67,8 @@ impl Continuation {
             return None;
         }
         let body = self.body(said, tokens)?;
-        let attempt = Attempt { body, after: Some(broke.clone()), ..self.attempt.clone() };
+        let after = After { endpoint: broke.clone(), retries: self.left };
+        let attempt = Attempt { body, after: Some(after), ..self.attempt.clone() };
         let prompt = u64::from(self.request.estimated_tokens());
         let (exchange, headers, priority) = (self.exchange.clone(), self.headers.clone(), self.priority);
         Some(Box::pin(async move {
@@ -93,8 +94,16 @@ impl Continuation {
         }))
     }
 
-    /// The request, with what was said as the beginning of the answer.
+    /// So many tries were made until another endpoint went on.
+    pub(super) fn took(&mut self, tries: u32) {
+        self.left = self.left.saturating_sub(tries.saturating_sub(1));
+    }
+
+    /// The request, with what was said as the beginning of the answer; as it is where nothing was.
     fn body(&self, said: &str, tokens: u32) -> Option<Bytes> {
+        if said.is_empty() {
+            return Some(self.request.to_upstream(&self.upstream_name, false));
+        }
         let mut edits = vec![Edit::Append { role: "assistant", text: said.to_owned() }];
         let mut set = |name: &str, value: String| edits.push(Edit::SetParameter(name.into(), value));
         if self.how == How::Vllm {

@@ -30,6 +30,7 @@ use crate::error::Error;
 use crate::record::cost::Tokens;
 use crate::route::judge::Doubt;
 use crate::upstream::{self, Body, Context, Run};
+use see::Broke;
 
 /// Does the upstream refuse to say log-probabilities?
 fn is_about_logprobs(reply: &upstream::Reply) -> bool {
@@ -160,10 +161,10 @@ impl Turns<'_> {
         }
         let (step, cost) = match self.verdict(&turn, &mut reply, began).await? {
             Ok(verdict) => verdict,
-            Err(broke) => {
+            Err(Broke { error, events }) => {
                 let prompt = u64::from(self.request.estimated_tokens());
-                self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
-                self.run.broke(&turn.attempt, &reply.endpoint, broke);
+                self.course.discard(&reply.model, Tokens { prompt, completion: u64::from(events), cached: 0 });
+                self.run.broke(&turn.attempt, &reply.endpoint, error);
                 return self.has_failed(turn, began).await.map(Err);
             }
         };

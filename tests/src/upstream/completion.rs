@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 pub(super) fn of(request: &Value, number: usize, text: Option<&str>) -> Value {
     let model = request["model"].as_str().unwrap_or_default();
     let question = question(request);
-    let text = text.map_or_else(|| format!("Answer {number} of {model} to: {question}"), str::to_owned);
+    let said = said(request);
+    let answer = format!("Answer {number} of {model} to: {question}");
+    let text = text.map_or_else(|| answer.split_inclusive(' ').skip(said).collect(), str::to_owned);
     let words = text.split(' ').count();
     let logprobs = (request["logprobs"] == true).then(|| logprobs(&text));
     json!({
@@ -35,6 +37,13 @@ fn question(request: &Value) -> String {
     let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let last = messages.iter().rev().find(|message| message["role"] == "user");
     last.and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// Words of the answer that the request has said already: where its last message is the model's own, the model goes on with it.
+fn said(request: &Value) -> usize {
+    let last = request["messages"].as_array().and_then(|messages| messages.last());
+    let said = last.filter(|message| message["role"] == "assistant").and_then(|message| message["content"].as_str());
+    said.map_or(0, |said| said.split_inclusive(' ').count())
 }
 
 /// The events of a completion: the role, one event a word, tool calls, the reason to finish, usage if asked for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tests::{Act, FakeUpstream, Host, Place, eventually, sse};
 
-use super::cell::{DOORS, allowed, each, start, wrong};
+use super::cell::{DOORS, allowed, each, policy, start, wrong};
 use super::table::{Fault, POLICIES, Policy, THEIR_CODE};
 
 fn kinds() -> [(&'static str, Act); 5] {
@@ -49,7 +49,7 @@ fn when_all_fail_the_client_is_told_once_the_tries_are_used_up() {
 /// One failure after another, each mended by what the policy has left: a retry, a hedge, a fallback.
 #[test]
 fn failures_in_a_row_are_mended_by_what_is_left() {
-    let (with_hedge, with_all) = (&POLICIES[5], &POLICIES[6]);
+    let (with_hedge, with_all) = (policy("retry and hedge"), policy("all of them"));
     let silent = Act::silent;
     let failing = || Act::refuse(500, THEIR_CODE);
     let busy = || Act::refuse(429, THEIR_CODE).header("retry-after", "1");

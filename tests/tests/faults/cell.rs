@@ -16,7 +16,9 @@ use tests::link::{Stop, Then, Weather};
 use tests::{Act, Door, FakeUpstream, Fault as Wrong, FaultLink, Gate, Host, Place, Running, eventually};
 
 use super::seen::{is_seen, told};
-use super::table::{Fate, Fault, Phase, Policy, Sees, THEIR_CODE, is_mended, sees};
+use super::table::{
+    Cascade, EVENTS, FINISH, Fate, Fault, HELD, POLICIES, Phase, Policy, Sees, THEIR_CODE, is_after_first, is_mended, sees,
+};
 
 /// What each phase is bounded by: far more than a good answer takes, also on a machine that has much else to do.
 const BOUND: Duration = Duration::from_millis(1_000);
@@ -26,29 +28,30 @@ const LARGE: usize = 5 << 20;
 const READ: usize = 64 << 10;
 /// Doors of a cell's upstream: three for the pool, the last for the provider that falls in.
 pub(crate) const DOORS: usize = 4;
-/// What is answered has this many events: the role, six words, the reason to finish, `[DONE]`.
-pub(crate) const EVENTS: usize = 9;
-pub(crate) const FINISH: usize = 7;
-
-/// What happens to the first try.
-pub(crate) enum Trouble {
-    /// With the answer.
-    Act(Act),
-    /// With the connection.
-    Weather(Weather),
-}
+/// What the judge doubts, in as many words as a good answer.
+pub(crate) const DOUBTED: &str = "Is it? Or is it not?";
 
 /// A cell.
 pub(crate) struct Cell {
     pub(crate) what: String,
     pub(crate) policy: &'static Policy,
     pub(crate) streamed: bool,
-    pub(crate) trouble: Trouble,
+    /// What happens with the first answers, one after the other.
+    pub(crate) acts: Vec<Act>,
+    /// What happens with the first connections; none where it is the answers that fail.
+    pub(crate) weather: Vec<Weather>,
     pub(crate) fate: Fate,
-    /// Whole events that come before it.
+    /// Whole events that come before it, of all halves.
     pub(crate) passed: usize,
+    /// Seams before it.
+    pub(crate) seams: usize,
     /// What is asked is longer than what is read.
     pub(crate) large: bool,
+    pub(crate) expected: Sees,
+    /// Tries that it takes.
+    pub(crate) tries: usize,
+    /// Micro-dollars that are paid for what the client does not get.
+    pub(crate) lost: usize,
 }
 
 impl Cell {
@@ -56,14 +59,52 @@ impl Cell {
     pub(crate) fn of(fault: Fault, phase: Phase, fate: Fate, streamed: bool, policy: &'static Policy) -> Self {
         let shape = if streamed { "streamed" } else { "plain" };
         let what = format!("{fault:?} at {phase:?}, {shape}, policy: {}", policy.name);
-        let (trouble, passed) = match phase {
-            Phase::Accepted => (Trouble::Weather(weather(fault, 0)), 0),
-            Phase::Tls => (Trouble::Weather(weather(fault, 100)), 0),
-            Phase::Sending => (Trouble::Weather(weather(fault, READ)), 0),
-            _ => (Trouble::Act(act(fault, phase)), passed(place(phase))),
+        let stopped = |after| {
+            let fair = matches!(policy.cascade, Some(Cascade::Second)).then(Weather::default);
+            fair.into_iter().chain([weather(fault, after)]).collect()
         };
-        Self { what, policy, streamed, trouble, fate, passed, large: phase == Phase::Sending }
+        let (act, weather, passed) = match phase {
+            Phase::Accepted => (None, stopped(0), 0),
+            Phase::Tls => (None, stopped(100), 0),
+            Phase::Sending => (None, stopped(READ), 0),
+            _ => (Some(act(fault, phase)), Vec::new(), passed(place(phase))),
+        };
+        Self { weather, large: phase == Phase::Sending, ..Self::with(what, act, fate, passed, streamed, policy) }
     }
+
+    /// A cell in which an answer fails after so many events.
+    pub(crate) fn with(
+        what: String,
+        act: Option<Act>,
+        fate: Fate,
+        passed: usize,
+        streamed: bool,
+        policy: &'static Policy,
+    ) -> Self {
+        let doubted = matches!(policy.cascade, Some(Cascade::Second)).then(|| Act::say(DOUBTED));
+        let tries = 1 + usize::from(is_mended(fate, policy, passed)) + usize::from(doubted.is_some());
+        let (acts, expected) = (doubted.into_iter().chain(act).collect(), sees(fate, policy, passed));
+        let lost = lost(fate, passed, streamed, policy);
+        Self { what, policy, streamed, acts, weather: Vec::new(), fate, passed, seams: 0, large: false, expected, tries, lost }
+    }
+}
+
+/// What is paid for answers that nobody gets: one a word, or an event of a stream that was left.
+fn lost(fate: Fate, passed: usize, streamed: bool, policy: &Policy) -> usize {
+    match (policy.cascade, sees(fate, policy, passed)) {
+        (_, Sees::Continued) => passed - 1,
+        (Some(Cascade::Second), Sees::Kept) => 0,
+        (Some(Cascade::Second), _) if streamed => HELD,
+        (Some(Cascade::Second), _) => DOUBTED.split(' ').count(),
+        // The event that says that it has failed is one, too.
+        (Some(Cascade::First(_)), Sees::Whole) if is_after_first(fate) => passed + usize::from(fate == Fate::Theirs),
+        _ => 0,
+    }
+}
+
+/// The policy with this name.
+pub(crate) fn policy(name: &str) -> &'static Policy {
+    POLICIES.iter().find(|policy| policy.name == name).expect("there is one of that name")
 }
 
 /// A provider `name` with its model, and those that fall in for them.
@@ -75,11 +116,23 @@ pub(crate) fn section(name: &str, policy: &Policy, pool: &[String], spare: &str)
     let hedge = if policy.hedge { &hedge } else { "" };
     let fallback = if policy.fallback { format!("fallback = [\"{name}-spare\"]") } else { String::new() };
     let retries = policy.retries;
+    let continuation = if policy.continues { "continuation = \"vllm\"" } else { "" };
+    let (model, cascade) = match policy.cascade {
+        None => (name.to_owned(), String::new()),
+        Some(cascade) => {
+            let held = if let Cascade::First(held) = cascade { held } else { HELD };
+            let cascade = format!(
+                "[models.{name}]\nchoose = [\"{name}-first\", \"{name}-spare\"]\n[models.{name}.cascade]\nmin_logprob = -0.5\ntokens = {held}\n"
+            );
+            (format!("{name}-first"), cascade)
+        }
+    };
+    let price = "price = { input = 0.0, output = 1.0 }";
     format!(
-        "[providers.{name}]\nkind = \"openai\"\nendpoints = {pool:?}\ntimeouts = {{ {bounds} }}\nretries = {retries}\nretry_budget = 1.0\n{hedge}\n\
-         [models.{name}]\nprovider = \"{name}\"\nname = \"m\"\n{fallback}\n\
+        "[providers.{name}]\nkind = \"openai\"\nendpoints = {pool:?}\ntimeouts = {{ {bounds} }}\nretries = {retries}\nretry_budget = 1.0\n{hedge}\n{continuation}\n\
+         [models.{model}]\nprovider = \"{name}\"\nname = \"m\"\n{price}\n{fallback}\n{cascade}\n\
          [providers.{name}-spare]\nkind = \"openai\"\nendpoints = [{spare:?}]\ntimeouts = {{ {bounds} }}\nretries = 0\n\
-         [models.{name}-spare]\nprovider = \"{name}-spare\"\nname = \"m\"\n"
+         [models.{name}-spare]\nprovider = \"{name}-spare\"\nname = \"m\"\n{price}\n"
     )
 }
 
@@ -166,43 +219,41 @@ pub(crate) fn start(policy: &Policy, addresses: &[SocketAddr]) -> Running {
 /// The cell with a host and upstreams of its own.
 pub(crate) fn run(cell: &Cell) {
     let fake = FakeUpstream::with_doors(DOORS);
-    let link = matches!(cell.trouble, Trouble::Weather(_)).then(|| FaultLink::to_each(fake.addresses()));
+    let link = (!cell.weather.is_empty()).then(|| FaultLink::to_each(fake.addresses()));
     let host = start(cell.policy, link.as_ref().map_or(fake.addresses(), FaultLink::addresses));
     happen(cell, "cell", &host, &fake, link.as_ref());
 }
 
 /// Tries upstream, at most.
 pub(crate) fn allowed(policy: &Policy) -> usize {
-    1 + policy.retries + usize::from(policy.hedge) + usize::from(policy.fallback)
+    1 + policy.retries + usize::from(policy.hedge) + usize::from(policy.fallback || policy.cascade.is_some())
 }
 
 /// Lets it happen to a host that has the provider `name`, and looks at everybody.
 pub(crate) fn happen(cell: &Cell, name: &str, host: &Door, fake: &FakeUpstream, link: Option<&FaultLink>) {
     let connections = link.map_or(0, FaultLink::connections);
     let requests = fake.count();
-    match &cell.trouble {
-        Trouble::Act(act) => _ = fake.next(act.clone()),
-        Trouble::Weather(weather) => link.expect("there is a link to fail").next(*weather),
-    }
+    let before = host.metrics();
+    cell.acts.iter().for_each(|act| _ = fake.next(act.clone()));
+    cell.weather.iter().for_each(|weather| link.expect("there is a link to fail").next(*weather));
     let words = if cell.large { "x".repeat(LARGE) } else { String::new() };
     let ask = host.ask("hi").model(name).set("metadata", serde_json::json!({ "words": words }));
     let answer = if cell.streamed { ask.streamed() } else { ask }.send();
 
-    let expected = sees(cell.fate, cell.policy);
-    let tries = match &cell.trouble {
-        Trouble::Act(_) => fake.count() - requests,
-        Trouble::Weather(_) => link.map_or(0, FaultLink::connections) - connections,
+    let tries = match cell.weather.is_empty() {
+        true => fake.count() - requests,
+        false => link.map_or(0, FaultLink::connections) - connections,
     };
-    let planned = 1 + usize::from(is_mended(cell.fate, cell.policy));
-    let allowed = allowed(cell.policy);
+    let (planned, allowed) = (cell.tries, allowed(cell.policy));
     assert!((planned..=allowed).contains(&tries), "{tries} tries, {planned} were planned: {} {}", answer.status, answer.text());
     // A machine with much else to do may make the good look late: the hedge is then one more, and may win.
     let hedged = cell.policy.hedge && tries > planned;
     assert!(tries == planned || hedged, "{tries} tries, {planned} were planned");
-    let expected = if hedged && told(&answer) == Sees::Whole { Sees::Whole } else { expected };
+    let expected = if hedged && told(&answer) == Sees::Whole { Sees::Whole } else { cell.expected };
     is_seen(cell, &answer, expected);
 
-    if matches!(cell.trouble, Trouble::Act(_)) && tries > 1 && cell.policy.endpoints + usize::from(cell.policy.fallback) > 1 {
+    let others = usize::from(cell.policy.fallback || cell.policy.cascade.is_some());
+    if cell.weather.is_empty() && tries > 1 && cell.policy.endpoints + others > 1 {
         let asked: Vec<_> = fake.requests()[requests..].iter().map(|seen| seen.header("host").map(str::to_owned)).collect();
         assert_ne!(asked[0], asked[1], "the second try went to the same endpoint");
     }
@@ -210,6 +261,14 @@ pub(crate) fn happen(cell: &Cell, name: &str, host: &Door, fake: &FakeUpstream, 
     if cell.streamed || cell.fate != Fate::Fine {
         eventually("the upstream is let go", || (fake.active() == 0).then_some(()));
     }
+    let more = |name: &str| host.metrics().sum(name, &[]) - before.sum(name, &[]);
+    eventually("it is booked", || (more("pointsman_exchanges_total") == 1.0).then_some(()));
+    let lost = more("pointsman_discarded_cost_micro_usd_total");
+    // Over HTTP/2 more of a stream may have come than the judge waits for.
+    let most = if matches!(cell.policy.cascade, Some(Cascade::Second)) && cell.lost > 0 { EVENTS } else { cell.lost };
+    assert!((cell.lost as f64..=most as f64).contains(&lost), "{lost} paid for nothing, and not {}", cell.lost);
+    let seams = cell.seams + usize::from(expected == Sees::Continued);
+    assert_eq!(more("pointsman_continuations_total"), seams as f64, "it is told how often");
     eventually("nothing in flight", || (host.metrics().sum("pointsman_upstream_in_flight", &[]) == 0.0).then_some(()));
 }
 

@@ -18,7 +18,7 @@ fn check(fault: Fault, policy: &'static Policy, streamed: bool) {
     let urls: Vec<String> = fake.addresses().iter().map(|address| format!("http://{address}/v1")).collect();
     let fate = fate(fault, Phase::Connect).expect("it happens there");
     // Where another endpoint is to mend it, there is a good one; else nobody is anywhere.
-    let mends = is_mended(fate, policy) && policy.endpoints > 1;
+    let mends = is_mended(fate, policy, 0) && policy.endpoints > 1;
     let mut pool = vec![nobody.clone()];
     pool.extend(
         (1..policy.endpoints).map(|door| if mends { urls[door].clone() } else { nobody.replace("/v1", &format!("/{door}/v1")) }),
@@ -28,7 +28,7 @@ fn check(fault: Fault, policy: &'static Policy, streamed: bool) {
         let ask = host.ask(&format!("hi {number}")).model("cell");
         if streamed { ask.streamed() } else { ask }.send()
     };
-    match sees(fate, policy) {
+    match sees(fate, policy, 0) {
         Sees::Told(status, code) => {
             let answer = ask(0);
             assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());

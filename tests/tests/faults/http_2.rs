@@ -1,4 +1,4 @@
-//! The table over TLS and HTTP/2, with the policies that differ: a fault ends a stream there, and not the connection.
+//! The table over TLS and HTTP/2, with policies of each kind: a fault ends a stream there, and not the connection.
 //!
 //! Hosts are processes here, since an authority of our own is trusted by the environment alone; each has a provider per cell, so
 //! that no cell knows of another.
@@ -7,14 +7,14 @@ use tests::link::Weather;
 use tests::tls::Authority;
 use tests::{Act, Connection, FakeUpstream, FaultLink, Front, Gate, Host, eventually, sse};
 
-use super::cell::{Cell, DOORS, each, happen, section};
-use super::table::{FAULTS, PLAIN, POLICIES, Phase, STREAMED, fate};
+use super::cell::{Cell, DOORS, each, happen, policy, section};
+use super::table::{FAULTS, PLAIN, Phase, STREAMED, fate};
 
 /// Hosts at a time, each with its share of the cells.
-const HOSTS: usize = 12;
+const HOSTS: usize = 18;
 
-/// Without a policy, with another endpoint, with a hedge, with everything.
-const POLICIES_HERE: [usize; 4] = [0, 2, 4, 6];
+const POLICIES_HERE: [&str; 7] =
+    ["none", "retry, two endpoints", "hedge", "all of them", "cascade, first model", "cascade, second model", "continuation"];
 
 fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
@@ -22,7 +22,8 @@ fn cells() -> Vec<Cell> {
         for (phase, _) in phases.iter().filter(|(phase, _)| !matches!(phase, Phase::Connect | Phase::Accepted | Phase::Sending)) {
             for (fault, _, _) in FAULTS {
                 let Some(fate) = fate(fault, *phase) else { continue };
-                cells.extend(POLICIES_HERE.map(|policy| Cell::of(fault, *phase, fate, streamed, &POLICIES[policy])));
+                let policies = POLICIES_HERE.into_iter().map(policy).filter(|policy| streamed || !policy.continues);
+                cells.extend(policies.map(|policy| Cell::of(fault, *phase, fate, streamed, policy)));
             }
         }
     }

@@ -6,14 +6,16 @@ use super::cell::{Cell, each, run};
 use super::table::{FAULTS, PLAIN, POLICIES, Phase, STREAMED, fate};
 
 /// Cells at a time: most wait for a bound on time to pass.
-const AT_A_TIME: usize = 24;
+const AT_A_TIME: usize = 32;
 
 fn cells(phases: &[(Phase, &str)], streamed: bool, is_meant: impl Fn(Phase) -> bool) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (phase, _) in phases.iter().filter(|(phase, _)| is_meant(*phase)) {
         for (fault, _, _) in FAULTS {
             let Some(fate) = fate(fault, *phase) else { continue };
-            cells.extend(POLICIES.iter().map(|policy| Cell::of(fault, *phase, fate, streamed, policy)));
+            // A plain answer is not gone on with: it is asked for again.
+            let policies = POLICIES.iter().filter(|policy| streamed || !policy.continues);
+            cells.extend(policies.map(|policy| Cell::of(fault, *phase, fate, streamed, policy)));
         }
     }
     cells

@@ -1,9 +1,12 @@
-//! A stream that fails at each of its events, and at several bytes inside each, with every means to mend it and with none.
+//! A stream that fails at each of its events, and at several bytes inside each, with no means to mend it and with every.
 
 use tests::{Act, Place};
 
-use super::cell::{Cell, EVENTS, Trouble, each, run, wrong};
-use super::table::{Fate, Fault, POLICIES};
+use super::cell::{Cell, each, policy, run, wrong};
+use super::table::{EVENTS, Fate, Fault, Policy};
+
+/// Nothing, everything, and what moves the commit point or goes on behind it.
+const SWEPT: [&str; 4] = ["none", "all of them", "continuation", "cascade, first model, and continuation"];
 
 /// Bytes inside an event: the first ones, the field's name, and the data.
 const INSIDE: [usize; 5] = [1, 3, 6, 60, 150];
@@ -15,7 +18,7 @@ fn cells(fault: Fault, breaks: Fate) -> Vec<Cell> {
         // `data: [DONE]`, a line feed, and not the other.
         places.extend([1, 6, 10, 12, 13].map(|byte| (EVENTS - 1, byte)));
     }
-    let of = |(event, byte): (usize, usize), policy| {
+    let of = |(event, byte): (usize, usize), policy: &'static Policy| {
         let place = Place::Piece(event, byte);
         let fate = match (event, breaks) {
             (EVENTS, _) => Fate::Fine,
@@ -24,17 +27,10 @@ fn cells(fault: Fault, breaks: Fate) -> Vec<Cell> {
             (0, Fate::Theirs) => Fate::Early,
             _ => breaks,
         };
-        Cell {
-            what: format!("{fault:?} at byte {byte} of event {event}"),
-            policy,
-            streamed: true,
-            trouble: Trouble::Act(wrong(Act::answer(), fault, place)),
-            fate,
-            passed: event,
-            large: false,
-        }
+        let what = format!("{fault:?} at byte {byte} of event {event}, policy: {}", policy.name);
+        Cell::with(what, Some(wrong(Act::answer(), fault, place)), fate, event, true, policy)
     };
-    let policies = [&POLICIES[0], &POLICIES[POLICIES.len() - 1]];
+    let policies = SWEPT.map(policy);
     places.into_iter().flat_map(|place| policies.map(|policy| of(place, policy))).collect()
 }
 

@@ -46,7 +46,7 @@ pub(crate) enum Phase {
 }
 
 /// What a provider and a model are allowed to do about it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) name: &'static str,
     /// Endpoints of the pool.
@@ -54,6 +54,18 @@ pub(crate) struct Policy {
     pub(crate) retries: usize,
     pub(crate) hedge: bool,
     pub(crate) fallback: bool,
+    pub(crate) cascade: Option<Cascade>,
+    /// A stream that breaks off is gone on with.
+    pub(crate) continues: bool,
+}
+
+/// Two models, one after the other, and which of them has the fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cascade {
+    /// The first one. So many events of its stream are held back for the judge.
+    First(usize),
+    /// The second one: the first one's answer was doubted, and is kept.
+    Second,
 }
 
 /// What becomes of a try.
@@ -77,6 +89,10 @@ pub(crate) enum Fate {
 pub(crate) enum Sees {
     /// One whole answer.
     Whole,
+    /// The whole answer that was doubted.
+    Kept,
+    /// One whole answer of two halves, and the seam between them.
+    Continued,
     /// A status, and an error with a code.
     Told(u16, &'static str),
     /// Whole events, and one with this code.
@@ -131,15 +147,37 @@ pub(crate) const STREAMED: [(Phase, &str); 14] = [
     (Phase::AfterDone, "after `[DONE]`"),
 ];
 
-pub(crate) const POLICIES: [Policy; 7] = [
-    Policy { name: "none", endpoints: 1, retries: 0, hedge: false, fallback: false },
-    Policy { name: "retry, one endpoint", endpoints: 1, retries: 1, hedge: false, fallback: false },
-    Policy { name: "retry, two endpoints", endpoints: 2, retries: 1, hedge: false, fallback: false },
-    Policy { name: "fallback", endpoints: 1, retries: 0, hedge: false, fallback: true },
-    Policy { name: "hedge", endpoints: 2, retries: 0, hedge: true, fallback: false },
-    Policy { name: "retry and hedge", endpoints: 3, retries: 1, hedge: true, fallback: false },
-    Policy { name: "all of them", endpoints: 2, retries: 1, hedge: true, fallback: true },
+pub(crate) const NONE: Policy =
+    Policy { name: "none", endpoints: 1, retries: 0, hedge: false, fallback: false, cascade: None, continues: false };
+
+pub(crate) static POLICIES: [Policy; 13] = [
+    NONE,
+    Policy { name: "retry, one endpoint", retries: 1, ..NONE },
+    Policy { name: "retry, two endpoints", endpoints: 2, retries: 1, ..NONE },
+    Policy { name: "fallback", fallback: true, ..NONE },
+    Policy { name: "hedge", endpoints: 2, hedge: true, ..NONE },
+    Policy { name: "retry and hedge", endpoints: 3, retries: 1, hedge: true, ..NONE },
+    Policy { name: "all of them", endpoints: 2, retries: 1, hedge: true, fallback: true, ..NONE },
+    Policy { name: "cascade, first model", cascade: Some(Cascade::First(HELD)), ..NONE },
+    Policy { name: "cascade, first model, held back whole", cascade: Some(Cascade::First(64)), ..NONE },
+    Policy { name: "cascade, second model", cascade: Some(Cascade::Second), ..NONE },
+    Policy { name: "continuation, one endpoint", retries: 1, continues: true, ..NONE },
+    Policy { name: "continuation", endpoints: 2, retries: 1, continues: true, ..NONE },
+    Policy {
+        name: "cascade, first model, and continuation",
+        endpoints: 2,
+        retries: 1,
+        cascade: Some(Cascade::First(HELD)),
+        continues: true,
+        ..NONE
+    },
 ];
+
+/// Events that a cascade's judge wants to see.
+pub(crate) const HELD: usize = 3;
+/// What is answered has this many events: the role, six words, the reason to finish, `[DONE]`.
+pub(crate) const EVENTS: usize = 9;
+pub(crate) const FINISH: usize = 7;
 
 /// What becomes of a try; none where a fault cannot happen in a phase.
 pub(crate) fn fate(fault: Fault, phase: Phase) -> Option<Fate> {
@@ -171,17 +209,30 @@ fn is_committed(phase: Phase) -> bool {
     matches!(phase, AfterFirst | Inside | InFinish | AfterFinish | InDone | AfterDone)
 }
 
-/// Is there another try, and can it help?
-pub(crate) fn is_mended(fate: Fate, policy: &Policy) -> bool {
+/// Is there another try, and can it help? `passed`: whole events of a stream that came before.
+pub(crate) fn is_mended(fate: Fate, policy: &Policy, passed: usize) -> bool {
     let again = policy.retries > 0;
     let other = policy.endpoints > 1;
-    policy.fallback && sees_at_once(fate).is_some()
+    let other_model = policy.fallback || matches!(policy.cascade, Some(Cascade::First(_)));
+    other_model && sees_at_once(fate).is_some()
         || match fate {
             Fate::Unreachable | Fate::Broken | Fate::Failing | Fate::Early => again,
             Fate::Gone | Fate::Busy => again && other,
             Fate::Slow => (again || policy.hedge) && other,
-            Fate::Fine | Fate::Breaks | Fate::Stops | Fate::Theirs => false,
+            Fate::Breaks | Fate::Stops => is_held(policy, passed) || policy.continues && passed <= FINISH,
+            Fate::Theirs => is_held(policy, passed),
+            Fate::Fine => false,
         }
+}
+
+/// Does the judge still hold a stream back after so many events? Then its commit point is yet to come.
+pub(crate) fn is_held(policy: &Policy, passed: usize) -> bool {
+    matches!(policy.cascade, Some(Cascade::First(held)) if passed < held)
+}
+
+/// Had an answer begun?
+pub(crate) fn is_after_first(fate: Fate) -> bool {
+    matches!(fate, Fate::Breaks | Fate::Stops | Fate::Theirs)
 }
 
 /// What the client sees of a failure before the commit point that nothing mends.
@@ -197,11 +248,17 @@ fn sees_at_once(fate: Fate) -> Option<Sees> {
     })
 }
 
-pub(crate) fn sees(fate: Fate, policy: &Policy) -> Sees {
-    match fate {
-        Fate::Breaks => Sees::Cut("upstream_broken"),
-        Fate::Stops => Sees::Cut("upstream_timeout"),
-        Fate::Theirs => Sees::Theirs,
-        _ => sees_at_once(fate).filter(|_| !is_mended(fate, policy)).unwrap_or(Sees::Whole),
+/// What the client sees. `passed`: whole events of a stream that came before.
+pub(crate) fn sees(fate: Fate, policy: &Policy, passed: usize) -> Sees {
+    match (fate, is_mended(fate, policy, passed)) {
+        (Fate::Breaks | Fate::Stops, true) if !is_held(policy, passed) => Sees::Continued,
+        (_, true) => Sees::Whole,
+        (Fate::Breaks, false) => Sees::Cut("upstream_broken"),
+        (Fate::Stops, false) => Sees::Cut("upstream_timeout"),
+        (Fate::Theirs, false) => Sees::Theirs,
+        (_, false) => match sees_at_once(fate) {
+            Some(_) if matches!(policy.cascade, Some(Cascade::Second)) => Sees::Kept,
+            sees => sees.unwrap_or(Sees::Whole),
+        },
     }
 }

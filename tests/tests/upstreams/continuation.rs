@@ -1,5 +1,7 @@
 //! A stream that breaks off after the commit point and is gone on with by another endpoint, where the owner says that it can be.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tests::{Act, Answer, FakeUpstream, Fault, Host, Place, Running, sse};
 
@@ -101,6 +103,41 @@ fn nothing_follows_the_end_of_an_answer() {
     let answer = host.ask("count").streamed().send();
     assert_eq!((sse::content(&answer.body).as_str(), continued(&answer)), (WORDS, 0), "{}", answer.text());
     assert_eq!(fakes.iter().map(FakeUpstream::count).sum::<usize>(), 1);
+}
+
+/// A stream that broke off behind its role ended in an error, though nobody had said anything that could be said twice. What our own
+/// judge has asked for beside does not reach the client from the second one either.
+#[test]
+fn what_has_said_nothing_yet_is_begun_anew() {
+    let fake = FakeUpstream::with_doors(2);
+    let urls = [0, 1].map(|door| format!("http://{}/v1", fake.addresses()[door]));
+    let cascade = "[models.steps]\nchoose = [\"small\", \"large\"]\n[models.steps.cascade]\nmin_logprob = -0.5\ntokens = 1";
+    let host = urls.into_iter().fold(Host::new(), Host::endpoint).provider("continuation = \"vllm\"").section(cascade).start();
+    for model in ["small", "steps"] {
+        // The role has arrived before.
+        let pause = Fault::Pause(Duration::from_millis(50));
+        fake.next(Act::say(WORDS).at(Place::Piece(1, 0), pause).at(Place::Piece(1, 0), Fault::Cut)).next(Act::say(WORDS));
+        let answer = host.ask("count").model(model).streamed().send();
+        let text = answer.text();
+        assert_eq!((sse::content(&answer.body).as_str(), sse::is_done(&answer.body)), (WORDS, true), "{model}: {text}");
+        assert_eq!(continued(&answer), 1, "{model}: {text}");
+        assert_eq!((text.matches("\"role\"").count(), text.matches("\"logprob\"").count()), (1, 0), "{model}: {text}");
+        assert_eq!(fake.last().json()["messages"].as_array().unwrap().len(), 1, "{model}");
+    }
+}
+
+/// Each further try had further tries of its own: two became five.
+#[test]
+fn retries_are_counted_once() {
+    let fake = FakeUpstream::with_doors(4);
+    let urls = (0..4).map(|door| format!("http://{}/v1", fake.addresses()[door]));
+    let policy = "continuation = \"vllm\"\nretries = 2\nretry_budget = 1.0";
+    let host = urls.fold(Host::new(), Host::endpoint).provider(policy).start();
+    let cut = |events| Act::say(WORDS).at(Place::Piece(events, 9), Fault::Cut);
+    fake.next(cut(4)).next(Act::refuse(500, "broken")).next(cut(2)).always(Act::refuse(500, "broken"));
+    let answer = host.ask("count").streamed().send();
+    assert!(sse::error(&answer.body).is_some() && !sse::is_done(&answer.body), "{}", answer.text());
+    assert_eq!((continued(&answer), fake.count()), (1, 3), "{}", answer.text());
 }
 
 /// The second half was taken for whole where it was cut, because the first one had said why it ended.

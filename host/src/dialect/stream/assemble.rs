@@ -17,6 +17,15 @@ const WHOLE: [&str; 6] = ["id", "type", "role", "object", "model", "finish_reaso
 /// The `chat.completion` of a whole stream, up to `[DONE]`; none if there is anything in it that cannot be read, is no chunk, or
 /// cannot be put together: an answer without it would be another answer.
 pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
+    put_together(stream, true)
+}
+
+/// The same of whatever can be read, for those who look at an answer and give it to nobody; none if that is nothing.
+pub fn gist(stream: &[u8]) -> Option<Vec<u8>> {
+    put_together(stream, false)
+}
+
+fn put_together(stream: &[u8], strictly: bool) -> Option<Vec<u8>> {
     let mut whole = Map::new();
     let mut choices: Vec<Value> = Vec::new();
     let (mut is_done, mut is_clear) = (false, true);
@@ -27,8 +36,9 @@ pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
             return;
         }
         let Ok(Value::Object(chunk)) = serde_json::from_slice(data) else { return is_clear = false };
-        is_clear &= chunk.get("choices").is_some_and(Value::is_array) && choices.len() <= MAX_CHOICES;
-        if !is_clear {
+        let is_chunk = chunk.get("choices").is_some_and(Value::is_array) && choices.len() <= MAX_CHOICES;
+        is_clear &= is_chunk;
+        if !is_chunk || (strictly && !is_clear) {
             return;
         }
         for (name, value) in chunk {
@@ -41,7 +51,7 @@ pub fn assemble(stream: &[u8]) -> Option<Vec<u8>> {
     });
     // Sound comes in pieces that are base64 each for itself; one behind the other they are none.
     let has_sound = choices.iter().any(|choice| choice["message"]["audio"].is_object());
-    if !is_clear || reader.overflowed() || choices.is_empty() || has_sound {
+    if choices.is_empty() || (strictly && (!is_clear || reader.overflowed() || has_sound)) {
         return None;
     }
     for choice in &mut choices {
@@ -101,5 +111,22 @@ fn merge(name: &str, into: &mut Value, from: Value) {
             }
         }
         (into, from) => *into = from,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_of_a_gist_and_makes_no_answer() {
+        let word = |word: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{word}\"}}}}]}}\n\n");
+        for odd in ["data: {\"type\":\"ping\"}\n\n", "data: {\n\n", "data: []\n\n"] {
+            let stream = [odd, &word("one "), odd, &word("two"), odd, "data: {\"choices\":[{\"index\""].concat();
+            assert_eq!(assemble(stream.as_bytes()), None, "{odd}");
+            let gist: Value = serde_json::from_slice(&gist(stream.as_bytes()).unwrap()).unwrap();
+            assert_eq!(gist["choices"][0]["message"]["content"], "one two", "{odd}");
+        }
+        assert_eq!(gist(b"data: {\"type\":\"ping\"}\n\n"), None);
     }
 }

@@ -10,8 +10,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
+use crate::dialect::tokens::estimate;
+
 /// Bytes of text that are remembered. A longer answer is not gone on with.
 const MAX_SAID: usize = 1 << 20;
+
+/// Bytes of a token, if they are many. Events with more have several in them.
+const LONG_TOKEN: usize = 8;
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -80,9 +85,20 @@ impl Said {
         }
     }
 
-    /// The text, and in how many events it came (about one a token); none if it cannot be gone on with.
+    /// Something has come that could not be read.
+    pub(super) fn missed(&mut self) {
+        self.odd = true;
+    }
+
+    /// The text, which may be none yet, and how many tokens it has, about; none if it cannot be gone on with.
     pub fn so_far(&self) -> Option<(&str, u32)> {
-        (!self.odd && !self.text.is_empty()).then_some((&self.text, self.all + self.events))
+        (!self.odd).then(|| (&*self.text, self.tokens()))
+    }
+
+    /// One an event, but for servers that put more into each.
+    fn tokens(&self) -> u32 {
+        let events = self.all + self.events;
+        if self.text.len() > LONG_TOKEN * events as usize { estimate(self.text.len()) } else { events }
     }
 
     pub(super) fn take_events(&mut self) -> u32 {
@@ -137,7 +153,9 @@ mod tests {
         let role = r#"{"id":"a","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#;
         let word = r#"{"id":"a","choices":[{"index":0,"delta":{"content":"Hi \u00e9"}}],"usage":null}"#;
         assert_eq!(said(&[role, word, word]), Some(("Hi éHi é".into(), 2)));
-        assert_eq!(said(&[role]), None, "nothing has been said");
+        assert_eq!(said(&[role]), Some((String::new(), 0)), "nothing has been said, and nothing that could not be gone on with");
+        let many = format!(r#"{{"choices":[{{"delta":{{"content":"{}"}}}}]}}"#, "four tokens here. ".repeat(10));
+        assert_eq!(said(&[role, &many]).map(|(_, tokens)| tokens), Some(45), "more than one token in an event");
         for odd in [
             r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#,
             r#"{"choices":[{"index":1,"delta":{"content":"x"}}]}"#,

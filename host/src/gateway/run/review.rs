@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::see::{Sight, see};
+use super::see::{Broke, Sight, see};
 use super::{Step, Turns, self_check};
 use crate::dialect::answer::Answer;
 use crate::error::Error;
@@ -23,7 +23,7 @@ use crate::upstream::{Body, Reply};
 const LOOK_AT: u32 = 64;
 
 /// What follows, and what the answer has cost by now; or what became of the answer while it was looked at.
-type Verdict = Result<(Step, u64), Error>;
+type Verdict = Result<(Step, u64), Broke>;
 
 impl Turns<'_> {
     /// What follows an answer.
@@ -48,9 +48,9 @@ impl Turns<'_> {
         }
         // Half an answer is no answer to ask about.
         let enough = if cascade.self_check.is_some() { u32::MAX } else { cascade.tokens };
-        let Some(sight) = see(reply, enough).await? else { return Ok((Step::Accept, 0)) };
+        let Some(sight) = see(reply, enough).await? else { return Ok((self.unjudged(), 0)) };
         let cost = self.cost(&reply.model, &sight);
-        let Some(sense) = sight.answer.sense() else { return Ok((Step::Accept, cost)) };
+        let Some(sense) = sight.answer.sense() else { return Ok((self.unjudged(), cost)) };
         let draft = Draft {
             text: &sense.text,
             mean_logprob: sense.mean_logprob,
@@ -59,10 +59,23 @@ impl Turns<'_> {
             whole: sight.whole,
         };
         let mut doubt = cascade.rules.doubt(&draft, self.request.wants_json());
-        if let (None, Some(check), true) = (doubt, &cascade.self_check, sight.whole && !sense.calls) {
-            doubt = self_check::ask(self.course, self.context, check, self.request, &sense.text).await;
+        if let (None, Some(check), false) = (doubt, &cascade.self_check, sense.calls) {
+            let asked = match sight.whole {
+                true => self_check::ask(self.course, self.context, check, self.request, &sense.text).await,
+                false => None,
+            };
+            match asked {
+                Some(verdict) => doubt = verdict,
+                None => return Ok((self.unjudged(), cost)),
+            }
         }
         Ok((doubt.map_or(Step::Accept, Step::Next), cost))
+    }
+
+    /// Nobody could say whether the answer is good: it passes, and its record says so.
+    fn unjudged(&mut self) -> Step {
+        self.course.record.unjudged = true;
+        Step::Accept
     }
 
     async fn by_plugin(

@@ -9,11 +9,11 @@ use http::header;
 
 use crate::dialect::answer::Answer;
 use crate::dialect::sse;
-use crate::dialect::stream::{End, Tap, assemble};
+use crate::dialect::stream::{End, Tap, gist};
 use crate::error::{Error, Kind, Retry};
 use crate::upstream::{Body, Reply};
 
-/// Bytes of a stream that are held back. A longer one is not judged.
+/// Bytes of a stream that are held back. A longer one is judged by so much of it.
 const MAX_HELD: usize = 1 << 20;
 
 /// What a piece takes beside its bytes.
@@ -22,17 +22,24 @@ const PIECE: usize = 64;
 /// An answer, or its beginning.
 pub(super) struct Sight {
     pub(super) answer: Arc<Answer>,
-    /// Nothing of it is still to come.
+    /// Nothing of its first choice, which is looked at, is still to come.
     pub(super) whole: bool,
     /// Events that have come: about one a token.
     pub(super) events: u32,
 }
 
-/// Looks at an answer: all of it, or so many events of a stream. None if there is nothing that can be read.
+/// It broke off meanwhile.
+pub(super) struct Broke {
+    pub(super) error: Error,
+    /// Events that had come.
+    pub(super) events: u32,
+}
+
+/// Looks at an answer: all of it, or so many events of a stream, as far as it can be read. None if nothing can.
 ///
 /// # Errors
 /// When it breaks off meanwhile.
-pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>, Error> {
+pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>, Broke> {
     let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
         && !reply.headers.contains_key(header::CONTENT_ENCODING);
     let stream = match &mut reply.body {
@@ -43,7 +50,7 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
         Body::Stream(stream) if is_events => stream,
         Body::Stream(_) => return Ok(None),
     };
-    let (mut tap, mut held, mut bytes, mut ended) = (Tap::new(MAX_HELD), Vec::new(), 0, false);
+    let (mut tap, mut held, mut bytes, mut ended) = (Tap::new(0), Vec::new(), 0, false);
     while !tap.is_done() && tap.end() != End::Error && tap.events() < enough && bytes <= MAX_HELD {
         match stream.piece().await {
             None => {
@@ -51,7 +58,7 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
                 break;
             }
             Some(piece) => {
-                let piece = piece?;
+                let piece = piece.map_err(|error| Broke { error, events: tap.events() })?;
                 tap.feed(&piece);
                 bytes += piece.len() + PIECE;
                 held.push(piece);
@@ -60,14 +67,17 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
     }
     if tap.end() == End::Error || (ended && tap.end() == End::Cut) {
         let message = format!("{} ended its stream before the answer was finished.", reply.endpoint);
-        return Err(Error::upstream(Kind::UpstreamBroken, &reply.endpoint, Retry::Elsewhere, message));
+        let error = Error::upstream(Kind::UpstreamBroken, &reply.endpoint, Retry::Elsewhere, message);
+        return Err(Broke { error, events: tap.events() });
     }
+    let seen = held.concat();
     stream.put_back(held.into_iter());
     if tap.is_done() {
         // All has been said: whoever is asked about it may need the place.
         stream.gives_way();
     }
-    let (events, finished) = (tap.events(), tap.end() == End::Whole);
-    let answer = tap.take_copy().and_then(|copy| assemble(&copy)).and_then(|whole| Answer::read(Bytes::from(whole)));
-    Ok(answer.map(|answer| Sight { answer: Arc::new(answer), whole: finished, events }))
+    let (events, all) = (tap.events(), ended || tap.is_done());
+    let answer = gist(&seen).and_then(|gist| Answer::read(Bytes::from(gist)));
+    let is_finished = |answer: &Answer| answer.sense().is_some_and(|sense| sense.finish_reason.is_some());
+    Ok(answer.map(|answer| Sight { whole: all || is_finished(&answer), answer: Arc::new(answer), events }))
 }

@@ -15,13 +15,14 @@ use crate::upstream::{self, Attempt, Body, Context};
 /// Tokens of the check's own answer. It is to say one word.
 const MAX_TOKENS: u32 = 8;
 
+/// What the model says; none where it does not.
 pub(super) async fn ask(
     course: &mut Course,
     context: &Context<'_>,
     check: &SelfCheck,
     request: &ChatRequest,
     answer: &str,
-) -> Option<Doubt> {
+) -> Option<Option<Doubt>> {
     let exchange = course.exchange.clone();
     let model = exchange.state.models.chat(&check.model)?;
     // The answer last: what it says of `{question}` stays as it is.
@@ -61,5 +62,5 @@ pub(super) async fn ask(
         course.discard(&model.name, usage.into());
     }
     let is_yes = said.text().unwrap_or_default().trim_start().get(..3).is_some_and(|word| word.eq_ignore_ascii_case("yes"));
-    (!is_yes).then_some(Doubt::SelfCheck)
+    Some((!is_yes).then_some(Doubt::SelfCheck))
 }
