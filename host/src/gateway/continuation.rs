@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
+use tokio::time::Instant;
 
 use super::Exchange;
 use super::course::Course;
@@ -63,7 +64,7 @@ impl Continuation {
     /// Asks another endpoint than the one that broke off, if there is one. None where that may not be.
     pub(super) fn ask(&mut self, said: &str, tokens: u32, broke: &Arc<str>) -> Option<Asked> {
         self.left = self.left.checked_sub(1)?;
-        if !self.attempt.pool.may_try_again() {
+        if Instant::now() >= self.exchange.deadline.ends() || !self.attempt.pool.may_try_again() {
             return None;
         }
         let body = self.body(said, tokens)?;
@@ -74,7 +75,7 @@ impl Continuation {
             let context = Context {
                 id: &exchange.id,
                 worker: exchange.worker,
-                deadline: exchange.deadline,
+                deadline: exchange.deadline.begun(),
                 operation: upstream::provider::Operation::Chat,
                 streamed: true,
                 tenant: exchange.principal.tenant.clone(),

@@ -74,6 +74,9 @@ async fn built_in(course: &mut Course, request: &EmbeddingRequest, embedder: &dy
     for (index, text) in texts.iter().enumerate() {
         if index % AT_ONCE == AT_ONCE - 1 {
             tokio::task::yield_now().await;
+            if let Some(over) = course.exchange.deadline.over() {
+                return Err(over);
+            }
         }
         let vector = match embedder.embed(text).await {
             // Nothing in it means anything to the model: no direction.

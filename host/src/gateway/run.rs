@@ -116,7 +116,7 @@ impl Turns<'_> {
                 },
                 None => self.has_failed(turn, began).await?,
             };
-            if !goes_on || Instant::now() >= self.context.deadline || self.number >= MAX_ATTEMPTS {
+            if !goes_on || Instant::now() >= self.context.deadline.begins() || self.number >= MAX_ATTEMPTS {
                 break;
             }
         }
@@ -218,8 +218,12 @@ impl Turns<'_> {
             Step::Accept | Step::Next(_) => {}
             Step::Instead(turn) => self.left.push_front(*turn),
             Step::Again(pause) => {
-                self.left.push_front(turn);
-                tokio::time::sleep_until((Instant::now() + pause).min(self.context.deadline)).await;
+                let until = Instant::now() + pause;
+                // There is no time for it, and perhaps for another turn.
+                if until < self.context.deadline.begins() {
+                    self.left.push_front(turn);
+                    tokio::time::sleep_until(until).await;
+                }
             }
         }
     }

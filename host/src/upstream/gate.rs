@@ -121,27 +121,24 @@ impl Gate {
     /// A pass, at once or after a wait.
     ///
     /// # Errors
-    /// The line is full, or the time is over; both are quick to say.
+    /// The line is full, or so long that the time would be over, which are quick to say; or the time is over.
     pub async fn enter(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>, until: Instant) -> Result<Pass, Shed> {
-        let mut place = match self.queue(lane, tenant) {
-            Ok(Entered::Passed(pass)) => return Ok(pass),
-            Ok(Entered::Waits(place)) => place,
-            Err(shed) => {
-                self.shed[lane as usize].add(1);
-                return Err(shed);
-            }
+        let now = Instant::now();
+        let wait = self.settings.wait.min(until.saturating_duration_since(now));
+        let mut place = match self.queue(lane, tenant, wait)? {
+            Entered::Passed(pass) => return Ok(pass),
+            Entered::Waits(place) => place,
         };
-        let until = until.min(Instant::now() + self.settings.wait);
-        match timeout_at(until, &mut place.called).await {
-            Ok(Ok(())) => {
-                place.over = true;
-                Ok(Pass::new(self))
-            }
-            Ok(Err(_)) | Err(_) => {
-                self.shed[lane as usize].add(1);
-                Err(Shed(self.lock().comes_back()))
-            }
+        let called = timeout_at(now + wait, &mut place.called).await;
+        if matches!(called, Ok(Ok(()))) {
+            place.over = true;
+            return Ok(Pass::new(self));
         }
+        // Who has less time than anybody may have says nothing of the pool by leaving.
+        if called.is_ok() || wait == self.settings.wait {
+            self.shed[lane as usize].add(1);
+        }
+        Err(Shed(self.lock().comes_back()))
     }
 
     /// A pass, if nobody waits and there is room.
@@ -153,13 +150,17 @@ impl Gate {
         })
     }
 
-    fn queue(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>) -> Result<Entered, Shed> {
+    fn queue(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>, wait: Duration) -> Result<Entered, Shed> {
         if let Some(pass) = self.try_enter() {
             return Ok(Entered::Passed(pass));
         }
         let mut state = self.lock();
-        let full = state.waiting >= self.settings.queue;
-        if state.is_hopeless(lane, tenant, self.settings.wait) || (full && !state.evict_below(lane)) {
+        let (full, hopeless) = (state.waiting >= self.settings.queue, state.is_hopeless(lane, tenant, self.settings.wait));
+        // Nobody gives up a place for one who cannot use it.
+        let late = !hopeless && state.is_late(lane, tenant, wait);
+        if hopeless || late || (full && !state.evict_below(lane)) {
+            // Nor does it say anything of the pool that a client has less time than anybody may have.
+            self.shed[lane as usize].add(u64::from(!late));
             return Err(Shed(state.comes_back()));
         }
         let (caller, called) = oneshot::channel();
@@ -202,7 +203,13 @@ impl State {
             *short_until = Some(now + wait);
             return true;
         }
-        self.held.is_some_and(|held| before as f32 * held / self.limit.now > wait.as_secs_f32())
+        self.is_late(lane, tenant, wait)
+    }
+
+    /// Would it be called after so long?
+    fn is_late(&self, lane: Priority, tenant: &Arc<str>, wait: Duration) -> bool {
+        let before = self.before(lane, tenant) as f32;
+        self.held.is_some_and(|held| before * held / self.limit.now > wait.as_secs_f32())
     }
 
     /// How many would be called before the next of this tenant in this lane.
@@ -532,6 +539,23 @@ mod tests {
         assert_eq!(futures_util::poll!(ask("a")), std::task::Poll::Ready(false));
         assert!(futures_util::poll!(ask("b")).is_pending(), "one who takes turns with them would be called second");
         assert_eq!(gate.view(), (1, 1, 4));
+    }
+
+    /// A client's own time is shorter than anybody may wait: it is told at once, and no pressure comes of it.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_less_time_than_it_takes_is_sent_away_at_once() {
+        let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(60) });
+        let held = gate.try_enter().unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(held);
+        let _held = gate.try_enter().unwrap();
+        let who = tenant("a");
+        let within = |ms| Box::pin(gate.enter(Priority::Interactive, &who, Instant::now() + Duration::from_millis(ms)));
+        let mut patient = within(1_500);
+        assert!(futures_util::poll!(&mut patient).is_pending());
+        assert!(matches!(futures_util::poll!(within(500)), std::task::Poll::Ready(Err(_))), "a second each");
+        assert!(patient.await.is_err());
+        assert_eq!((gate.shed[Priority::Interactive as usize].get(), gate.view()), (0, (1, 1, 0)));
     }
 
     /// What became of requests: in how many milliseconds they were answered whole, or sent away.

@@ -435,6 +435,11 @@ impl Pool {
         self.begins[usize::from(streamed)].observe(took);
     }
 
+    /// How soon hardly any answer begins; no time where nothing is known.
+    pub(super) fn quickest(&self, streamed: bool) -> Duration {
+        self.begins[usize::from(streamed)].percentile(1).unwrap_or_default()
+    }
+
     /// How long to wait for an answer's beginning before a second endpoint is asked; none where none is.
     pub(super) fn hedge_after(&self, streamed: bool) -> Option<Duration> {
         self.begins[usize::from(streamed)].wait(self.settings.hedge?)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
+use tokio::time::{Instant, timeout_at};
 
 use crate::dialect::answer::Answer;
 use crate::dialect::sse;
@@ -28,11 +29,11 @@ pub(super) struct Sight {
     pub(super) events: u32,
 }
 
-/// Looks at an answer: all of it, or so many events of a stream. None if there is nothing that can be read.
+/// Looks at an answer: all of it, or so many events of a stream, or what there is of it by then. None if there is nothing that can be read.
 ///
 /// # Errors
 /// When it breaks off meanwhile.
-pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>, Error> {
+pub(super) async fn see(reply: &mut Reply, enough: u32, until: Instant) -> Result<Option<Sight>, Error> {
     let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
         && !reply.headers.contains_key(header::CONTENT_ENCODING);
     let stream = match &mut reply.body {
@@ -45,7 +46,9 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
     };
     let (mut tap, mut held, mut bytes, mut ended) = (Tap::new(MAX_HELD), Vec::new(), 0, false);
     while !tap.is_done() && tap.end() != End::Error && tap.events() < enough && bytes <= MAX_HELD {
-        match stream.piece().await {
+        // Whoever waits for the answer waits no longer.
+        let Ok(piece) = timeout_at(until, stream.piece()).await else { break };
+        match piece {
             None => {
                 ended = true;
                 break;
