@@ -56,6 +56,7 @@ use deadline::Deadline;
 use endpoint::{Endpoint, Permit};
 use pool::{Ask, Busy, Pool};
 use provider::Operation;
+use retry::Token;
 
 /// One entry of a plan.
 #[derive(Clone)]
@@ -255,7 +256,8 @@ impl<'a> Run<'a> {
         let mut avoid: Vec<Arc<Endpoint>> = pool.endpoints().iter().filter(has_failed).cloned().collect();
         let mut again = !avoid.is_empty();
         for turn in 0..=pool.settings().retries {
-            if turn > 0 && !pool.retries.take_out() {
+            let token = if turn > 0 { pool.further_try() } else { None };
+            if turn > 0 && token.is_none() {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
@@ -266,6 +268,7 @@ impl<'a> Run<'a> {
                     break;
                 }
             };
+            token.into_iter().for_each(Token::spent);
             match self.ask(attempt, permit, &mut avoid).await {
                 Ok(reply) => return Some(reply),
                 Err(Retry::Never) => break,
@@ -323,7 +326,9 @@ impl<'a> Run<'a> {
             Some(gate) => Some(gate.try_enter()?),
             None => None,
         };
-        let mut permit = pool.hedges.take_out().then(|| pool.choose(ask, Instant::now()).ok()).flatten()?;
+        let token = pool.hedges.take_out()?;
+        let mut permit = pool.choose(ask, Instant::now()).ok()?;
+        token.spent();
         permit.pass = pass;
         Some(permit)
     }

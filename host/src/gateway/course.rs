@@ -231,6 +231,11 @@ impl Course {
         self.record.discarded = self.record.discarded.saturating_add(cost);
     }
 
+    /// A second endpoint was asked and cancelled: it has read the prompt as well, as far as anybody can say.
+    pub(super) fn overtaken(&mut self, model: &str, prompt: u64) {
+        self.discard(model, Tokens { prompt, ..Tokens::default() });
+    }
+
     /// The first byte of the answer's body goes to the client.
     pub(super) fn first_byte(&mut self) {
         let since = self.exchange.started.elapsed().as_micros() as u64;

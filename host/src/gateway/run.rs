@@ -143,9 +143,7 @@ impl Turns<'_> {
         began: Instant,
     ) -> Result<Result<Box<Answered>, bool>, Error> {
         if reply.cancelled {
-            // Another endpoint has read the prompt as well, as far as anybody can say.
-            let prompt = u64::from(self.request.estimated_tokens());
-            self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
+            self.course.overtaken(&reply.model, self.request.estimated_tokens().into());
         }
         if turn.plain.is_some() && is_about_logprobs(&reply) {
             // The model cannot say them, and that was our wish, not the client's.

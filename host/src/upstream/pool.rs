@@ -28,7 +28,7 @@ use super::keys::{Key, Keys};
 use super::loaded::{Fit, Fits};
 use super::probe;
 use super::provider::Provider;
-use super::retry::Budget;
+use super::retry::{Budget, Token};
 use crate::config;
 
 /// How long each phase may take.
@@ -446,7 +446,7 @@ impl Pool {
     }
 
     /// Is a further try within the budget?
-    pub fn may_try_again(&self) -> bool {
+    pub fn further_try(&self) -> Option<Token<'_>> {
         self.retries.take_out()
     }
 
