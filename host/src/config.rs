@@ -66,6 +66,9 @@ pub struct Config {
     pub auth: Option<Auth>,
     /// The zone that this gateway stands in: endpoints that have the same `zone`, or none, are asked before others.
     pub zone: Option<String>,
+    /// Pays no heed to how long OpenAI's SDKs say they wait for an answer's first byte (`x-stainless-read-timeout`, `x-stainless-timeout`).
+    /// For where something between them and here keeps them waiting for longer, by comments in a stream, say. Default false.
+    pub ignore_sdk_timeouts: bool,
     /// Where clients connect, and what a connection may do.
     pub listen: Listen,
     /// The administrator's listener: /healthz, /readyz, /metrics and the admin API. Absent: off.

@@ -43,7 +43,7 @@ pub enum Kind {
     PluginFailed,
     /// No endpoint could be connected to.
     UpstreamUnreachable,
-    /// An endpoint did not answer in time.
+    /// An endpoint did not answer in time, or not before the client's own was over.
     UpstreamTimeout,
     /// An endpoint did not accept the gateway's own credentials.
     UpstreamDenied,
@@ -109,7 +109,11 @@ impl Kind {
             }
             Self::PluginFailed => (500, "plugin_failed", "A plugin failed whose owner wrote `on_failure = \"fail\"`."),
             Self::UpstreamUnreachable => (502, "upstream_unreachable", "No endpoint could be connected to."),
-            Self::UpstreamTimeout => (504, "upstream_timeout", "No endpoint answered within its timeouts."),
+            Self::UpstreamTimeout => (
+                504,
+                "upstream_timeout",
+                "No endpoint answered within its timeouts, or within the time that the client gives; then `param` names its header.",
+            ),
             Self::UpstreamDenied => {
                 (502, "upstream_denied", "The provider did not accept the gateway's own key (`providers.NAME.key`).")
             }

@@ -13,6 +13,7 @@
 mod body;
 mod continuation;
 mod course;
+mod deadline;
 pub mod degrade;
 mod embeddings;
 mod exchange;
@@ -314,7 +315,7 @@ async fn collect(course: &mut Course, body: RequestBody) -> Result<bytes::Bytes,
         Error::downstream(kind, error.to_string())
     })?;
     // How long the client took to send is not the parser's time.
-    course.received();
+    course.received()?;
     Ok(bytes)
 }
 

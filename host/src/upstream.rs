@@ -19,6 +19,7 @@ mod begin;
 pub mod body;
 pub mod breaker;
 pub mod connect;
+pub mod deadline;
 pub mod endpoint;
 pub mod gate;
 pub mod gauges;
@@ -51,9 +52,11 @@ use crate::dialect::sse;
 use crate::error::{Asked, Error, Kind, Retry, Source};
 use balance::Affinity;
 pub use body::UpstreamBody;
+use deadline::Deadline;
 use endpoint::{Endpoint, Permit};
 use pool::{Ask, Busy, Pool};
 use provider::Operation;
+use retry::Token;
 
 /// One entry of a plan.
 #[derive(Clone)]
@@ -103,7 +106,7 @@ pub struct Context<'a> {
     /// The core that asks; connections are kept per core.
     pub worker: usize,
     /// When the exchange must be over.
-    pub deadline: Instant,
+    pub deadline: Deadline,
     /// What is asked for.
     pub operation: Operation,
     /// The answer is to be streamed.
@@ -249,6 +252,11 @@ impl<'a> Run<'a> {
     pub async fn attempt(&mut self, attempt: &Attempt, last: bool) -> Option<Reply> {
         let pool = &attempt.pool;
         self.why = None;
+        if self.context.deadline.left().is_some_and(|left| left.is_zero())
+            || (self.tries > 0 && !self.has_time(pool, Duration::ZERO))
+        {
+            return None;
+        }
         pool.retries.pay_in();
         if pool.settings().hedge.is_some() {
             pool.hedges.pay_in();
@@ -259,7 +267,8 @@ impl<'a> Run<'a> {
         let mut again = !avoid.is_empty();
         let retries = attempt.after.as_ref().map_or(pool.settings().retries, |after| after.retries);
         for turn in 0..=retries {
-            if turn > 0 && !pool.retries.take_out() {
+            let token = if turn > 0 { pool.further_try() } else { None };
+            if turn > 0 && token.is_none() {
                 tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
                 break;
             }
@@ -270,6 +279,7 @@ impl<'a> Run<'a> {
                     break;
                 }
             };
+            token.into_iter().for_each(Token::spent);
             match self.ask(attempt, permit, &mut avoid).await {
                 Ok(reply) => return Some(reply),
                 Err(Retry::Never) => break,
@@ -277,22 +287,43 @@ impl<'a> Run<'a> {
                 Err(Retry::Same(_)) => {
                     again = true;
                     if !pool.has_other(&avoid) && turn < retries {
-                        tokio::time::sleep(retry::pause(turn)).await;
+                        let pause = retry::pause(turn);
+                        if !self.has_time(pool, pause) {
+                            break;
+                        }
+                        tokio::time::sleep(pause).await;
                     }
                 }
             }
-            if Instant::now() >= self.context.deadline {
+            if Instant::now() >= self.context.deadline.begins() || !self.has_time(pool, Duration::ZERO) {
                 break;
             }
         }
         None
     }
 
+    /// Can a further try that begins after a pause still have an answer before the client's time is over?
+    fn has_time(&self, pool: &Pool, pause: Duration) -> bool {
+        let Some(left) = self.context.deadline.left() else { return true };
+        let has = left > pause + pool.quickest(self.context.streamed);
+        if !has {
+            tracing::debug!(
+                exchange = self.context.id,
+                pool = pool.name(),
+                ?left,
+                "the client's time is too short for a further try"
+            );
+        }
+        has
+    }
+
     /// Through the pool's gate, where it has one, to an endpoint.
     async fn admitted(&self, pool: &Pool, ask: Ask<'_>) -> Result<Permit, Busy> {
         let Context { priority, tenant, deadline, .. } = self.context;
         let pass = match &pool.gate {
-            Some(gate) => Some(gate.enter(*priority, tenant, *deadline).await.map_err(|gate::Shed(after)| Busy::Shed(after))?),
+            Some(gate) => {
+                Some(gate.enter(*priority, tenant, deadline.begins()).await.map_err(|gate::Shed(after)| Busy::Shed(after))?)
+            }
             None => None,
         };
         let mut permit = pool.choose(ask, Instant::now())?;
@@ -306,7 +337,9 @@ impl<'a> Run<'a> {
             Some(gate) => Some(gate.try_enter(self.context.priority)?),
             None => None,
         };
-        let mut permit = pool.hedges.take_out().then(|| pool.choose(ask, Instant::now()).ok()).flatten()?;
+        let token = pool.hedges.take_out()?;
+        let mut permit = pool.choose(ask, Instant::now()).ok()?;
+        token.spent();
         permit.pass = pass;
         Some(permit)
     }
@@ -324,7 +357,8 @@ impl<'a> Run<'a> {
             Either::Right(((), asked)) => asked,
         };
         let second = Ask { avoid, ..attempt.ask() };
-        let Some(permit) = self.admitted_beside(pool, second) else {
+        let permit = self.has_time(pool, Duration::ZERO).then(|| self.admitted_beside(pool, second)).flatten();
+        let Some(permit) = permit else {
             return self.settle(attempt, &one, asked.await);
         };
         self.hedged = true;
@@ -440,6 +474,9 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The message names models and providers, the detail what became of each try.
     pub fn conclude(self) -> Result<Reply, Error> {
+        if let Some(over) = self.context.deadline.over() {
+            return Err(self.out_of_time(over));
+        }
         let Self { tries, asked, mut reasons, detail, hedged, last, .. } = self;
         let Some(failure) = last else {
             return Err(Error::internal("a plan without attempts"));
@@ -464,6 +501,19 @@ impl<'a> Run<'a> {
             None => error,
         }
         .having_asked(Asked { model, endpoint, tries }))
+    }
+
+    /// The client's time is over; what became of it until then.
+    fn out_of_time(self, over: Error) -> Error {
+        let Self { tries, mut reasons, detail, last, .. } = self;
+        reasons.dedup();
+        let message = [&[over.message().to_owned()], &*reasons].concat().join(" ");
+        let detail = [&[over.message().trim_end_matches('.').to_owned()], &*detail].concat().join("; ");
+        let over = over.told(message, detail);
+        match last.and_then(|last| last.of) {
+            Some((model, endpoint)) => over.having_asked(Asked { model, endpoint, tries }),
+            None => over,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A new process takes over from one that runs: the sockets go from one to the other, and nobody who connects or waits for an answer
 //! notices. Whatever keeps the new one from serving leaves the one before it as it was.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ fn a_process_that_cannot_start_changes_nothing() {
         host.wait_for_log("a process did not take over; this one goes on");
         for words in [&b""[..], b"x", b"g"] {
             let mut stream = UnixStream::connect(place.path()).unwrap();
-            std::io::Write::write_all(&mut stream, words).unwrap();
+            stream.write_all(words).unwrap();
             drop(stream);
         }
     });
@@ -214,10 +215,53 @@ fn a_process_of_another_version_is_not_pushed_aside() {
     let other = UnixListener::bind(place.path()).unwrap();
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = other.accept().unwrap();
-        std::io::Write::write_all(&mut stream, b"9").unwrap();
+        stream.write_all(b"9").unwrap();
         std::thread::sleep(Duration::from_millis(100));
     });
     let error = place.host(&fake).try_start().err().expect("it does not start").to_string();
     assert!(error.contains("another way than this version"), "{error}");
     answering.join().unwrap();
+}
+
+/// Each connection that came to nothing was a line in the log, and one that said nothing kept the next one waiting for half a minute.
+#[test]
+fn who_says_nothing_or_nonsense_neither_fills_the_log_nor_stands_in_the_way() {
+    let (fake, place) = (FakeUpstream::start(), Place::new());
+    let mut old = place.host(&fake).spawn();
+    for _ in 0..300 {
+        let mut stream = UnixStream::connect(place.path()).unwrap();
+        let _ = stream.write_all(b"x");
+    }
+    // Each is served after those before it.
+    let silent: Vec<UnixStream> = (0..20).map(|_| UnixStream::connect(place.path()).unwrap()).collect();
+    let new = place.host(&fake).spawn();
+    assert_eq!(new.address, old.address);
+    assert_eq!(old.ends_within(SOON).expect("it drains").code(), Some(0));
+    let lines = old.log().iter().filter(|line| line.contains("a process did not take over")).count();
+    assert!((1..=12).contains(&lines), "{lines} lines");
+    drop(silent);
+}
+
+/// The last word has the lock with it. It was not looked whether it arrives: a process that died just then left nobody behind who serves.
+#[test]
+fn a_process_that_dies_with_the_lock_has_taken_nothing_over() {
+    let (fake, place) = (FakeUpstream::start(), Place::new());
+    let mut old = place.host(&fake).spawn();
+    let mut dies = UnixStream::connect(place.path()).unwrap();
+    dies.set_read_timeout(Some(SOON)).unwrap();
+    let mut word = [0];
+    // What comes with a word is closed by the system where nobody asks for it.
+    while word != *b"." {
+        dies.read_exact(&mut word).unwrap();
+    }
+    dies.write_all(b"r").unwrap();
+    dies.read_exact(&mut word).unwrap();
+    assert_eq!(word, *b"g");
+    drop(dies);
+    old.wait_for_log("it has died with the last word on its way");
+    assert_eq!((old.chat("hi").status, old.admin("/readyz").status, old.ended()), (200, 200, None));
+    let new = place.host(&fake).spawn();
+    assert_eq!(new.address, old.address, "and the next one takes over");
+    assert_eq!(old.ends_within(SOON).expect("it drains").code(), Some(0));
+    assert!(!lost(&place.path()));
 }

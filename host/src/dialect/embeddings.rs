@@ -50,6 +50,11 @@ impl EmbeddingRequest {
         self.document.splice(&[Splice::Set("model", quoted(name).into())])
     }
 
+    /// Tokens of its input, about.
+    pub fn estimated_tokens(&self) -> u32 {
+        tokens::estimate(self.document.get("input").map_or(0, str::len))
+    }
+
     /// The texts to embed.
     ///
     /// # Errors

@@ -234,13 +234,16 @@ impl Stream {
     fn goes_on(&mut self, course: &mut Course, answer: Result<GoesOn, Error>) {
         let Some((_, error)) = self.asked.take() else { return };
         match (answer, &mut self.tap) {
-            (Ok(GoesOn { body, endpoint, tries, prompt }), Some(tap)) => {
+            (Ok(GoesOn { body, endpoint, tries, prompt, cancelled }), Some(tap)) => {
                 tracing::info!(exchange = course.exchange.id, "after the commit point: {error} {endpoint} goes on");
                 if let Some(continuation) = &mut self.continuation {
                     continuation.took(tries);
                 }
                 let completion = u64::from(tap.goes_on());
                 course.goes_on(&endpoint, tries, Tokens { prompt, completion, cached: 0 });
+                if cancelled && let Some(model) = course.record.model.clone() {
+                    course.overtaken(&model, prompt + completion);
+                }
                 self.ready.extend(tap.said().map(Said::seam));
                 (self.upstream, self.endpoint, self.over) = (body, endpoint, false);
                 self.rewrite = Some(Rewrite::new(said::without_role));

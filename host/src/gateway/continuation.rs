@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
+use tokio::time::Instant;
 
 use super::Exchange;
 use super::course::Course;
@@ -39,6 +40,8 @@ pub(super) struct GoesOn {
     pub(super) tries: u32,
     /// Tokens of the prompt, about.
     pub(super) prompt: u64,
+    /// Another endpoint was asked for nothing.
+    pub(super) cancelled: bool,
 }
 
 pub(super) type Asked = BoxFuture<'static, Result<GoesOn, Error>>;
@@ -63,7 +66,7 @@ impl Continuation {
     /// Asks another endpoint than the one that broke off, if there is one. None where that may not be.
     pub(super) fn ask(&mut self, said: &str, tokens: u32, broke: &Arc<str>) -> Option<Asked> {
         self.left = self.left.checked_sub(1)?;
-        if !self.attempt.pool.may_try_again() {
+        if Instant::now() >= self.exchange.deadline.ends() {
             return None;
         }
         let body = self.body(said, tokens)?;
@@ -75,17 +78,24 @@ impl Continuation {
             let context = Context {
                 id: &exchange.id,
                 worker: exchange.worker,
-                deadline: exchange.deadline,
+                deadline: exchange.deadline.begun(),
                 operation: upstream::provider::Operation::Chat,
                 streamed: true,
                 tenant: exchange.principal.tenant.clone(),
                 priority,
                 headers,
             };
-            let upstream::Reply { status, headers, endpoint, tries, body, .. } = upstream::run(&attempt, &context).await?;
+            let Some(token) = attempt.pool.further_try() else {
+                return Err(Error::internal("the retry budget is spent"));
+            };
+            let answer = upstream::run(&attempt, &context).await;
+            if answer.as_ref().map_or_else(|error| error.asked().is_some(), |_| true) {
+                token.spent();
+            }
+            let upstream::Reply { status, headers, endpoint, tries, cancelled, body, .. } = answer?;
             let is_events = headers.get(CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()));
             match body {
-                Body::Stream(body) if status.is_success() && is_events => Ok(GoesOn { body, endpoint, tries, prompt }),
+                Body::Stream(body) if status.is_success() && is_events => Ok(GoesOn { body, endpoint, tries, prompt, cancelled }),
                 _ => {
                     let message = format!("{endpoint} answered {}, and did not go on.", status.as_u16());
                     Err(Error::upstream(Kind::UpstreamBroken, &endpoint, Retry::Never, message))

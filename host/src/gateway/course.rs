@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::degrade::Levels;
 use super::models::Entry;
-use super::{Exchange, Gateway};
+use super::{Exchange, Gateway, deadline};
 use crate::cache;
 use crate::config::{Preference, Priority};
 use crate::dialect::answer::Usage;
@@ -106,12 +106,17 @@ impl Course {
     }
 
     /// The body has come.
-    pub(super) fn received(&mut self) {
+    ///
+    /// # Errors
+    /// The client says how long it waits, and not so that it can be read.
+    pub(super) fn received(&mut self) -> Result<(), Error> {
         self.since = Instant::now();
         // Nor is it the upstreams'. Nobody else has the exchange yet.
         if let Some(exchange) = Arc::get_mut(&mut self.exchange) {
-            exchange.deadline = self.since + exchange.state.longest;
+            let (configured, from_sdks) = (self.since + exchange.state.longest, !exchange.state.config.ignore_sdk_timeouts);
+            exchange.deadline = deadline::read(&exchange.headers, configured, (exchange.started, self.since), from_sdks)?;
         }
+        Ok(())
     }
 
     /// May the client ask for this model?
@@ -153,7 +158,7 @@ impl Course {
             streaming: request.stream(),
             has_tools: request.has_tools(),
             prompt: request.prompt().map(|prompt| types::PromptRef { name: prompt.id.clone(), version: prompt.version.clone() }),
-            deadline_ms: exchange.deadline.saturating_duration_since(Instant::now()).as_millis() as u32,
+            deadline_ms: exchange.deadline.ends().saturating_duration_since(Instant::now()).as_millis() as u32,
             received_at: exchange.received_at,
         };
         self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head));
@@ -224,6 +229,11 @@ impl Course {
     pub(super) fn discard(&mut self, model: &str, tokens: Tokens) {
         let cost = self.exchange.state.models.price(model).map_or(0, |price| price.of(tokens));
         self.record.discarded = self.record.discarded.saturating_add(cost);
+    }
+
+    /// A second endpoint was asked and cancelled: it has read the prompt as well, as far as anybody can say.
+    pub(super) fn overtaken(&mut self, model: &str, prompt: u64) {
+        self.discard(model, Tokens { prompt, ..Tokens::default() });
     }
 
     /// The first byte of the answer's body goes to the client.

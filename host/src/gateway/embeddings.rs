@@ -43,13 +43,13 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
             effects::admit(course, &pool)?;
             let attempt =
                 Attempt { model, name, pool, body, affinity: Affinity::None, total: None, first_byte: None, after: None };
-            from_upstream(course, attempt).await
+            from_upstream(course, attempt, request.estimated_tokens()).await
         }
         _ => Err(models::not_found(course, request.model(), "embeddings")),
     }
 }
 
-async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, Error> {
+async fn from_upstream(course: &mut Course, attempt: Attempt, tokens: u32) -> Result<Reply, Error> {
     let exchange = course.exchange.clone();
     let context = upstream::Context {
         id: &exchange.id,
@@ -63,6 +63,9 @@ async fn from_upstream(course: &mut Course, attempt: Attempt) -> Result<Reply, E
     };
     let answer = upstream::run(&attempt, &context).await;
     course.answered(answer.as_ref());
+    if answer.as_ref().is_ok_and(|answer| answer.cancelled) {
+        course.overtaken(&attempt.model, tokens.into());
+    }
     course.done(Stage::Run);
     reply::upstream(course, None, answer?, false, None).await
 }
@@ -74,6 +77,9 @@ async fn built_in(course: &mut Course, request: &EmbeddingRequest, embedder: &dy
     for (index, text) in texts.iter().enumerate() {
         if index % AT_ONCE == AT_ONCE - 1 {
             tokio::task::yield_now().await;
+            if let Some(over) = course.exchange.deadline.over() {
+                return Err(over);
+            }
         }
         let vector = match embedder.embed(text).await {
             // Nothing in it means anything to the model: no direction.

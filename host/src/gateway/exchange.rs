@@ -18,6 +18,7 @@ use crate::embed::EmbedError;
 use crate::identity::Principal;
 use crate::plugin::imports::{self, Price, Surroundings, Upstream};
 use crate::record::Record;
+use crate::upstream::deadline::Deadline;
 use crate::vector::Vector;
 
 /// What is known when the request's head has been read.
@@ -36,8 +37,8 @@ pub struct Exchange {
     pub received_at: u64,
     /// The same moment, monotonic.
     pub started: Instant,
-    /// When the whole exchange must be over.
-    pub deadline: Instant,
+    /// When it must be over; the client has had its say when its body is here.
+    pub deadline: Deadline,
     /// The models among which the client left the choice, set when the body has been parsed.
     asked: Mutex<String>,
     labels: Mutex<Vec<(String, String)>>,
@@ -49,7 +50,7 @@ impl Exchange {
     pub fn new(state: Arc<State>, principal: Principal, headers: HeaderMap, worker: usize) -> Self {
         let received_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
         let started = Instant::now();
-        let deadline = started + state.longest;
+        let deadline = Deadline::new(started + state.longest);
         Self {
             id: id(received_at),
             state,

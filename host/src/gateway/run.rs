@@ -117,7 +117,7 @@ impl Turns<'_> {
                 },
                 None => self.has_failed(turn, began).await?,
             };
-            if !goes_on || Instant::now() >= self.context.deadline || self.number >= MAX_ATTEMPTS {
+            if !goes_on || Instant::now() >= self.context.deadline.begins() || self.number >= MAX_ATTEMPTS {
                 break;
             }
         }
@@ -144,9 +144,7 @@ impl Turns<'_> {
         began: Instant,
     ) -> Result<Result<Box<Answered>, bool>, Error> {
         if reply.cancelled {
-            // Another endpoint has read the prompt as well, as far as anybody can say.
-            let prompt = u64::from(self.request.estimated_tokens());
-            self.course.discard(&reply.model, Tokens { prompt, ..Tokens::default() });
+            self.course.overtaken(&reply.model, self.request.estimated_tokens().into());
         }
         if turn.plain.is_some() && is_about_logprobs(&reply) {
             // The model cannot say them, and that was our wish, not the client's.
@@ -219,8 +217,12 @@ impl Turns<'_> {
             Step::Accept | Step::Next(_) => {}
             Step::Instead(turn) => self.left.push_front(*turn),
             Step::Again(pause) => {
-                self.left.push_front(turn);
-                tokio::time::sleep_until((Instant::now() + pause).min(self.context.deadline)).await;
+                let until = Instant::now() + pause;
+                // There is no time for it, and perhaps for another turn.
+                if until < self.context.deadline.begins() {
+                    self.left.push_front(turn);
+                    tokio::time::sleep_until(until).await;
+                }
             }
         }
     }

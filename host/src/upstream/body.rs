@@ -25,14 +25,26 @@ const LINGERS: Duration = Duration::from_secs(1);
 /// Time for an answer that was kept until all other time was used up.
 const LATE: Duration = Duration::from_secs(10);
 
+/// How long the rest of an answer may take.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// The longest pause between two pieces.
+    pub(super) between: Duration,
+    /// When it must be whole.
+    pub(super) ends: Instant,
+    /// The client's header that says so.
+    pub(super) ends_by: Option<&'static str>,
+    /// It is the endpoint's own bound, and neither the request's nor what earlier tries have left.
+    pub(super) is_own: bool,
+}
+
 /// Pieces of an answer, as they come.
 pub struct UpstreamBody {
     /// Pieces that have been read, and not been given.
     first: VecDeque<Bytes>,
     rest: Incoming,
     endpoint: Arc<str>,
-    between: Duration,
-    ends: Instant,
+    bounds: Bounds,
     /// Nothing of the answer is missing.
     said_all: bool,
     last: Instant,
@@ -46,22 +58,14 @@ pub struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(
-        first: Bytes,
-        rest: Incoming,
-        permit: Permit,
-        endpoint: Arc<str>,
-        between: Duration,
-        ends: Instant,
-    ) -> Self {
+    pub(super) fn new(first: Bytes, rest: Incoming, permit: Permit, endpoint: Arc<str>, bounds: Bounds) -> Self {
         let now = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until((now + between).min(ends)));
+        let timer = Box::pin(tokio::time::sleep_until((now + bounds.between).min(bounds.ends)));
         Self {
             first: VecDeque::from([first]),
             rest,
             endpoint,
-            between,
-            ends,
+            bounds,
             said_all: false,
             last: now,
             timer,
@@ -89,7 +93,18 @@ impl UpstreamBody {
     /// It has waited for another answer, and goes to the client after all: there is time to pass on what is there.
     pub fn has_its_turn(&mut self) {
         let now = Instant::now();
-        (self.last, self.ends) = (now, self.ends.max(now + LATE));
+        (self.last, self.bounds.ends) = (now, self.bounds.ends.max(now + LATE));
+    }
+
+    /// The time for all of it is over, or that for a pause.
+    fn late(&self, all: bool) -> Error {
+        let what = match self.bounds.ends_by {
+            _ if !all => "paused for too long in its answer".to_owned(),
+            Some(header) => format!("did not finish its answer in the time that the client gives (`{header}`)"),
+            None => "did not finish its answer in time".to_owned(),
+        };
+        let message = format!("{} {what}.", self.endpoint);
+        Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message)
     }
 
     fn end(&mut self) {
@@ -106,8 +121,8 @@ impl UpstreamBody {
     /// failure.
     pub fn said_all(&mut self) {
         if !std::mem::replace(&mut self.said_all, true) {
-            self.ends = self.ends.min(Instant::now() + LINGERS);
-            self.timer.as_mut().reset(self.ends);
+            self.bounds.ends = self.bounds.ends.min(Instant::now() + LINGERS);
+            self.timer.as_mut().reset(self.bounds.ends);
         }
     }
 
@@ -119,11 +134,10 @@ impl UpstreamBody {
         if self.over {
             return Poll::Ready(None);
         }
-        if Instant::now() >= self.ends && !self.said_all {
+        if Instant::now() >= self.bounds.ends && !self.said_all {
             // There may be more to read, and it may be the client that has not read it: whoever's time it was, it is over.
             self.end();
-            let message = format!("{} did not finish its answer in time.", self.endpoint);
-            return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message))));
+            return Poll::Ready(Some(Err(self.late(true))));
         }
         loop {
             match Pin::new(&mut self.rest).poll_frame(context) {
@@ -152,18 +166,18 @@ impl UpstreamBody {
         }
         loop {
             ready!(self.timer.as_mut().poll(context));
-            let due = (self.last + self.between).min(self.ends);
+            let due = (self.last + self.bounds.between).min(self.bounds.ends);
             if Instant::now() >= due {
                 if self.said_all {
                     self.end();
                     return Poll::Ready(None);
                 }
                 self.end();
-                self.was_cut();
-                let what =
-                    if due == self.ends { "did not finish its answer in time" } else { "paused for too long in its answer" };
-                let message = format!("{} {what}.", self.endpoint);
-                return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message))));
+                let is_whole = due == self.bounds.ends;
+                if !is_whole || self.bounds.is_own {
+                    self.was_cut();
+                }
+                return Poll::Ready(Some(Err(self.late(is_whole))));
             }
             self.timer.as_mut().reset(due);
         }

@@ -127,27 +127,24 @@ impl Gate {
     /// A pass, at once or after a wait.
     ///
     /// # Errors
-    /// The line is full, or the time is over; both are quick to say.
+    /// The line is full, or so long that the time would be over, which are quick to say; or the time is over.
     pub async fn enter(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>, until: Instant) -> Result<Pass, Shed> {
-        let mut place = match self.queue(lane, tenant) {
-            Ok(Entered::Passed(pass)) => return Ok(pass),
-            Ok(Entered::Waits(place)) => place,
-            Err(shed) => {
-                self.shed[lane as usize].add(1);
-                return Err(shed);
-            }
+        let now = Instant::now();
+        let wait = self.settings.wait.min(until.saturating_duration_since(now));
+        let mut place = match self.queue(lane, tenant, wait)? {
+            Entered::Passed(pass) => return Ok(pass),
+            Entered::Waits(place) => place,
         };
-        let until = until.min(Instant::now() + self.settings.wait);
-        match timeout_at(until, &mut place.called).await {
-            Ok(Ok(())) => {
-                place.over = true;
-                Ok(Pass::new(self, lane))
-            }
-            Ok(Err(_)) | Err(_) => {
-                self.shed[lane as usize].add(1);
-                Err(Shed(self.lock().comes_back()))
-            }
+        let called = timeout_at(now + wait, &mut place.called).await;
+        if matches!(called, Ok(Ok(()))) {
+            place.over = true;
+            return Ok(Pass::new(self, lane));
         }
+        // Who has less time than anybody may have says nothing of the pool by leaving.
+        if called.is_ok() || wait == self.settings.wait {
+            self.shed[lane as usize].add(1);
+        }
+        Err(Shed(self.lock().comes_back()))
     }
 
     /// A pass, if there is room and nobody waits who would be called before.
@@ -160,7 +157,7 @@ impl Gate {
         })
     }
 
-    fn queue(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>) -> Result<Entered, Shed> {
+    fn queue(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>, wait: Duration) -> Result<Entered, Shed> {
         let pass = self.try_enter(lane);
         let mut state = self.lock();
         let limit = state.limit.get();
@@ -168,8 +165,12 @@ impl Gate {
         if let Some(pass) = pass {
             return Ok(Entered::Passed(pass));
         }
-        let full = state.waiting >= self.settings.queue;
-        if state.is_hopeless(lane, tenant, self.settings.wait) || (full && !state.evict_below(lane)) {
+        let (full, hopeless) = (state.waiting >= self.settings.queue, state.is_hopeless(lane, tenant, self.settings.wait));
+        // Nobody gives up a place for one who cannot use it.
+        let late = !hopeless && state.is_late(lane, tenant, wait);
+        if hopeless || late || (full && !state.evict_below(lane)) {
+            // Nor does it say anything of the pool that a client has less time than anybody may have.
+            self.shed[lane as usize].add(u64::from(!late));
             return Err(Shed(state.comes_back()));
         }
         let (caller, called) = oneshot::channel();
@@ -212,15 +213,18 @@ impl State {
             *short_until = Some(now + wait);
             return true;
         }
+        self.is_late(lane, tenant, wait)
+    }
+
+    /// Would it be called after so long?
+    fn is_late(&self, lane: Priority, tenant: &Arc<str>, wait: Duration) -> bool {
         let Some(held) = self.held else { return false };
+        let before = self.before(lane, tenant) as f32;
         let calls = |places: f32| wait.as_secs_f32() * places / held;
         match lane {
             // What is left of the places changes with whoever is more urgent, so that it must be sure: by four standard deviations.
-            Priority::Batch => {
-                let needed = before as f32 + 1.0;
-                calls(self.left_to_batch() as f32) < needed + 4.0 * needed.sqrt()
-            }
-            Priority::Realtime | Priority::Interactive => calls(self.limit.now) < before as f32,
+            Priority::Batch => calls(self.left_to_batch() as f32) < before + 1.0 + 4.0 * (before + 1.0).sqrt(),
+            Priority::Realtime | Priority::Interactive => calls(self.limit.now) < before,
         }
     }
 

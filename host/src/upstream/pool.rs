@@ -28,7 +28,7 @@ use super::keys::{Key, Keys};
 use super::loaded::{Fit, Fits};
 use super::probe;
 use super::provider::Provider;
-use super::retry::Budget;
+use super::retry::{Budget, Token};
 use crate::config;
 
 /// How long each phase may take.
@@ -435,13 +435,18 @@ impl Pool {
         self.begins[usize::from(streamed)].observe(took);
     }
 
+    /// How soon hardly any answer begins; no time where nothing is known.
+    pub(super) fn quickest(&self, streamed: bool) -> Duration {
+        self.begins[usize::from(streamed)].percentile(1).unwrap_or_default()
+    }
+
     /// How long to wait for an answer's beginning before a second endpoint is asked; none where none is.
     pub(super) fn hedge_after(&self, streamed: bool) -> Option<Duration> {
         self.begins[usize::from(streamed)].wait(self.settings.hedge?)
     }
 
     /// Is a further try within the budget?
-    pub fn may_try_again(&self) -> bool {
+    pub fn further_try(&self) -> Option<Token<'_>> {
         self.retries.take_out()
     }
 

@@ -2,8 +2,11 @@
 //!
 //! | header | |
 //! |---|---|
-//! | `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` | OpenAI and who speaks like it; resets as `6m0s`, `1.5s`, seconds |
+//! | `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` | OpenAI and who speaks like it; resets as `6m0s`, `6ms`, or, for a window, seconds |
 //! | `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}` | Anthropic; resets as a date (RFC 3339) |
+//!
+//! Both fill continuously: the reset of a token bucket is when it is full, and until then it has ever more. A limit that resets after bare
+//! seconds, or of which nobody says how much it is, is taken for a window that fills at its end.
 //!
 //! What an answer says was true when the server took the request that it answers. So what this node has sent after that one is taken
 //! off, and what was sent before it is in the server's count already.
@@ -12,6 +15,7 @@
 //!
 //! **Invariant:** pure but for its own state: time is given to it. No lock.
 //! **Invariant:** what is used up is full again at its reset, and nothing is left alone for more than [`LONGEST`].
+//! **Invariant:** what is no number of things says nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -25,6 +29,8 @@ use super::retry::until;
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// The part of a limit that one request can need at most: what of a body is a picture is no text.
 const PART: u64 = 4;
+/// The most that is believed to be a limit, or to remain of one: what is beyond was meant to say that there is none.
+const MOST: f64 = 1e15;
 
 /// Requests, or tokens.
 #[derive(Default)]
@@ -33,7 +39,11 @@ struct Limit {
     limit: AtomicU64,
     /// How much was left.
     remaining: AtomicU64,
-    /// When it is full again, in milliseconds since the epoch; 0: nothing is known.
+    /// When that was so, in milliseconds since the epoch.
+    since: AtomicU64,
+    /// How much of it comes back in a millisecond, as the bits of an `f64`; 0: nothing until its reset.
+    each: AtomicU64,
+    /// When it is full again; 0: nothing is known.
     reset: AtomicU64,
     /// All that this node has sent, and how much of that is in `remaining`.
     sent: AtomicU64,
@@ -117,17 +127,19 @@ impl Quota {
 
     /// What the answer to a request says.
     pub(super) fn told(&self, headers: &HeaderMap, mark: Mark, now: Instant) {
-        for ((limit, kind), mark) in self.limits.iter().zip(KINDS).zip(mark.0) {
+        for ((known, kind), mark) in self.limits.iter().zip(KINDS).zip(mark.0) {
             let text = |name: String| headers.get(name)?.to_str().ok().map(str::trim);
             let of = |what: &str| {
                 let theirs = text(format!("x-ratelimit-{what}-{kind}"));
                 theirs.or_else(|| text(format!("anthropic-ratelimit-{kind}-{what}")))
             };
-            let number = |what| of(what).and_then(|text| text.parse::<f64>().ok()).map(|number| number.max(0.0) as u64);
-            if let Some(remaining) = number("remaining") {
-                let reset = of("reset").and_then(reset).unwrap_or_default().min(LONGEST);
-                limit.told(number("limit"), remaining, self.ms(now + reset), mark);
-            }
+            let number = |what| of(what).and_then(|text| text.parse::<f64>().ok());
+            let is_amount = |number: &f64| (0.0..=MOST).contains(number);
+            let Some(remaining) = number("remaining").filter(is_amount) else { continue };
+            // Nobody has a limit of nothing: it says that there is none, or that it is not known.
+            let limit = number("limit").filter(is_amount).filter(|limit| *limit >= 1.0).map(|limit| limit as u64);
+            let resets = of("reset").and_then(reset).unwrap_or_default();
+            known.told(limit, remaining as u64, (self.ms(now), resets), mark);
         }
     }
 
@@ -158,9 +170,8 @@ impl Limit {
         if reset == 0 {
             return None;
         }
-        let used = self.sent.load(Ordering::Relaxed).saturating_sub(self.counted.load(Ordering::Relaxed));
         if now < reset {
-            return Some(self.remaining.load(Ordering::Relaxed).saturating_sub(used));
+            return Some((self.remaining.load(Ordering::Relaxed) + self.filled(now)).saturating_sub(self.used()));
         }
         // It was full at that time. Whoever sees it first counts from there; of two at once one is as good as the other.
         let limit = self.limit.load(Ordering::Relaxed);
@@ -168,8 +179,30 @@ impl Limit {
         {
             self.remaining.store(limit, Ordering::Relaxed);
             self.counted.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.each.store(0, Ordering::Relaxed);
         }
         (limit != 0).then_some(limit)
+    }
+
+    /// What this node has sent since the answer that told.
+    fn used(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed).saturating_sub(self.counted.load(Ordering::Relaxed))
+    }
+
+    fn each(&self) -> f64 {
+        f64::from_bits(self.each.load(Ordering::Relaxed))
+    }
+
+    /// What has come back since then.
+    fn filled(&self, now: u64) -> u64 {
+        (now.saturating_sub(self.since.load(Ordering::Relaxed)) as f64 * self.each()) as u64
+    }
+
+    /// When there will be so much, if its reset is not sooner.
+    fn has(&self, needed: u64) -> u64 {
+        let missing = (needed + self.used()).saturating_sub(self.remaining.load(Ordering::Relaxed));
+        // Where nothing comes back that is never.
+        self.since.load(Ordering::Relaxed).saturating_add((missing as f64 / self.each()).ceil() as u64)
     }
 
     /// The share that remains after so much more, or in how many milliseconds there is as much.
@@ -180,9 +213,9 @@ impl Limit {
         match (remaining.checked_sub(needed), self.reset.load(Ordering::Relaxed)) {
             // Nobody has said anything since it was full: the next answer does.
             (None, u64::MAX) => Ok(0.0),
-            (None, reset) => Err(reset.saturating_sub(now)),
+            (None, reset) => Err(reset.min(self.has(needed)).saturating_sub(now).max(1)),
             (Some(_), _) if limit == 0 => Ok(1.0),
-            (Some(left), _) => Ok(left as f32 / limit as f32),
+            (Some(left), _) => Ok((left as f32 / limit as f32).min(1.0)),
         }
     }
 
@@ -192,7 +225,7 @@ impl Limit {
         self.sent.fetch_add(much, Ordering::Relaxed) + much
     }
 
-    fn told(&self, limit: Option<u64>, remaining: u64, reset: u64, mark: u64) {
+    fn told(&self, limit: Option<u64>, remaining: u64, (now, reset): (u64, Reset), mark: u64) {
         // An answer to an earlier request may come later; it knows less.
         if self.reset.load(Ordering::Relaxed) != 0 && mark < self.counted.load(Ordering::Relaxed) {
             return;
@@ -200,15 +233,29 @@ impl Limit {
         if let Some(limit) = limit {
             self.limit.store(limit, Ordering::Relaxed);
         }
+        let missing = self.limit.load(Ordering::Relaxed).saturating_sub(remaining);
+        let fills = reset.continuous && missing > 0;
+        let each = if fills { missing as f64 / reset.time.as_millis().max(1) as f64 } else { 0.0 };
         self.remaining.store(remaining, Ordering::Relaxed);
         self.counted.store(mark, Ordering::Relaxed);
-        self.reset.store(reset, Ordering::Relaxed);
+        self.since.store(now, Ordering::Relaxed);
+        self.each.store(each.to_bits(), Ordering::Relaxed);
+        self.reset.store(now + reset.time.min(LONGEST).as_millis() as u64, Ordering::Relaxed);
     }
 }
 
-/// When a limit is full again: `6m0s`, `1.5s`, seconds, or a date.
-fn reset(text: &str) -> Option<Duration> {
-    until(text).or_else(|| date(text)?.duration_since(SystemTime::now()).ok())
+/// When a limit is full again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reset {
+    time: Duration,
+    /// It has ever more until then.
+    continuous: bool,
+}
+
+/// `6m0s`, `1.5s` or a date, which are how token buckets are told of; or bare seconds.
+fn reset(text: &str) -> Option<Reset> {
+    let time = until(text).or_else(|| date(text)?.duration_since(SystemTime::now()).ok())?;
+    Some(Reset { time, continuous: text.ends_with(|last: char| last.is_ascii_alphabetic()) })
 }
 
 /// `2026-01-31T10:00:00Z`, with or without a part of a second: as Anthropic writes it, and nothing else.
@@ -266,9 +313,9 @@ mod tests {
         quota.send(10);
         assert_eq!(quota.room(10, now), Ok(0.0), "this one is the last");
         let last = quota.send(10);
-        assert_eq!(quota.room(10, now), Err(60 * SECOND));
+        assert_eq!(quota.room(10, now), Err(Duration::from_millis(7_500)), "eight come back in a minute, and one is missing");
         quota.told(&requests("0"), last, now + SECOND);
-        assert_eq!(quota.room(10, now + SECOND), Err(60 * SECOND));
+        assert_eq!(quota.room(10, now + SECOND), Err(6 * SECOND));
         // It is full again, and counted from there.
         let later = now + 61 * SECOND;
         assert_eq!(quota.room(10, later), Ok(0.9));
@@ -308,12 +355,56 @@ mod tests {
         assert_eq!([true, true, false, false, true].map(|denied| quota.denied(denied)), [true, false, true, false, true]);
     }
 
-    #[test]
-    fn what_is_no_number_says_nothing() {
-        let quota = Quota::new(Instant::now());
-        for remaining in ["", "many", "NaN"] {
-            quota.told(&headers(&[("x-ratelimit-remaining-requests", remaining)]), Mark::default(), quota.epoch);
+    /// What an answer says of ten requests, the time after it in ms, and how many remain then or in how many ms there is one.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_limit_has_after_a_while() {
+        let check = |limit: &str, remaining: &str, reset: &str, after: u64, expect: Result<Option<u64>, u64>| {
+            let now = Instant::now();
+            let quota = Quota::new(now);
+            let all = [
+                ("x-ratelimit-limit-requests", limit),
+                ("x-ratelimit-remaining-requests", remaining),
+                ("x-ratelimit-reset-requests", reset),
+            ];
+            quota.told(&headers(&all.into_iter().filter(|(_, value)| *value != "-").collect::<Vec<_>>()), Mark::default(), now);
+            let later = now + Duration::from_millis(after);
+            let found = quota.room(0, later).map(|_| quota.view(later).requests).map_err(|wait| wait.as_millis() as u64);
+            assert_eq!(found, expect, "{limit} {remaining} {reset:?} after {after} ms");
+        };
+        // A bucket fills all the time.
+        check("10", "0", "1m0s", 0, Err(6_000));
+        check("10", "0", "1m0s", 5_000, Err(1_000));
+        check("10", "0", "1m0s", 6_000, Ok(Some(1)));
+        check("10", "5", "30s", 0, Ok(Some(5)));
+        check("10", "5", "30s", 12_000, Ok(Some(7)));
+        check("10", "5", "30s", 30_000, Ok(Some(10)));
+        check("150000", "149984", "6ms", 3, Ok(Some(149_992)));
+        check("10000", "0", "8.64s", 864, Ok(Some(1_000)));
+        check("10000", "0", "24h", 0, Err(8_640));
+        check("10000", "0", "24h", 8_640, Ok(Some(1)));
+        // A window fills at its end, and so does what nobody knows the size of.
+        check("10", "0", "60", 59_000, Err(1_000));
+        check("10", "0", "60", 60_000, Ok(Some(10)));
+        check("-", "0", "1m0s", 59_000, Err(1_000));
+        check("-", "0", "1m0s", 60_000, Ok(None));
+        // A reset that is absent, over, or cannot be read is now; one that is too far away is in an hour.
+        for reset in ["-", "0s", "-5s", "soon", "1970-01-01T00:00:00Z", "99999999999999999999999999h"] {
+            check("10", "0", reset, 0, Ok(Some(10)));
         }
+        for reset in ["1000h", "99999999", "9999-01-01T00:00:00Z"] {
+            check("10", "0", reset, 0, Err(3_600_000));
+            check("10", "0", reset, 3_600_000, Ok(Some(10)));
+        }
+        // What is no number of requests says nothing.
+        for remaining in ["", "many", "NaN", "-1", "-0.5", "inf", "-inf", "1e300", "18446744073709551615"] {
+            check("10", remaining, "1m0s", 0, Ok(None));
+        }
+        // Nor is a limit one that is none: then only what remains is known.
+        for limit in ["0", "-1", "NaN", "inf", "1e300"] {
+            check(limit, "3", "1m0s", 0, Ok(Some(3)));
+        }
+        check("10", "1000", "1m0s", 0, Ok(Some(1_000)));
+        let quota = Quota::new(Instant::now());
         quota.told(&headers(&[("x-ratelimit-limit-requests", "10")]), Mark::default(), quota.epoch);
         assert_eq!(quota.room(1, quota.epoch), Ok(1.0));
     }

@@ -41,8 +41,27 @@ impl Budget {
     }
 
     /// May one be sent again?
-    pub fn take_out(&self) -> bool {
-        self.paid.withdraw()
+    pub fn take_out(&self) -> Option<Token<'_>> {
+        self.paid.withdraw().then(|| Token(Some(self)))
+    }
+}
+
+/// The right to one further try. It goes back where none was made: no endpoint could be chosen, or the client has left.
+#[must_use]
+pub struct Token<'a>(Option<&'a Budget>);
+
+impl Token<'_> {
+    /// The try is made.
+    pub fn spent(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        if let Some(budget) = self.0 {
+            budget.paid.deposit();
+        }
     }
 }
 
@@ -107,11 +126,22 @@ mod tests {
             let mut taken = 0.0;
             for _ in 0..10_000 {
                 budget.pay_in();
-                taken += f32::from(u8::from(budget.take_out()));
+                taken += f32::from(u8::from(budget.take_out().map(Token::spent).is_some()));
             }
             // And one a second over ten seconds.
             assert!((taken - 10.0 - 10_000.0 * share).abs() < 15.0, "{taken} for {share}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_spent_goes_back() {
+        let budget = Budget::new(0.5, 0);
+        (0..4).for_each(|_| budget.pay_in());
+        (0..10).for_each(|_| drop(budget.take_out().expect("none was spent")));
+        let both = [budget.take_out(), budget.take_out()];
+        assert!(both.iter().all(Option::is_some) && budget.take_out().is_none());
+        both.into_iter().flatten().for_each(Token::spent);
+        assert!(budget.take_out().is_none());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
 use super::begin::{self, Beginning};
+use super::body::Bounds;
 use super::connect::ConnectError;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
@@ -42,25 +43,32 @@ struct Clock<'a> {
     began: Instant,
     /// When the try as a whole must be over.
     ends: Instant,
-    first_byte: Option<Instant>,
+    /// When its answer must have begun, as the plan or the client says.
+    first_byte: Instant,
+    /// The client's header that says when the try must be over; none where something else does.
+    ends_by: Option<&'static str>,
 }
 
 pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
     let endpoint = &*permit.endpoint().clone();
     let settings = attempt.pool.settings();
     let began = Instant::now();
+    let total = began + attempt.total.unwrap_or(settings.timeouts.total);
+    let begins = context.deadline.begins();
     let clock = Clock {
         endpoint,
         timeouts: &settings.timeouts,
         began,
-        ends: (began + attempt.total.unwrap_or(settings.timeouts.total)).min(context.deadline),
-        first_byte: attempt.first_byte.map(|first| began + first),
+        ends: total.min(context.deadline.ends()),
+        first_byte: attempt.first_byte.map_or(begins, |first| begins.min(began + first)),
+        ends_by: context.deadline.ends_as_said_in().filter(|_| context.deadline.ends() < total),
     };
     let mut request = Request::new(Full::new(attempt.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.uri(context.operation).clone();
     let (keys, ticket) = (&attempt.pool.keys, permit.ticket);
     *request.headers_mut() = headers(attempt, keys.key(ticket), context);
+    context.deadline.tell(request.headers_mut(), clock.ends);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
@@ -150,7 +158,7 @@ impl Clock<'_> {
     async fn bounded<T>(&self, waiting_for: &str, at_most: Duration, phase: impl Future<Output = T>) -> Result<T, Failure> {
         let began = Instant::now();
         let own = (began + at_most).min(self.began + self.timeouts.total);
-        let until = own.min(self.ends).min(self.first_byte.unwrap_or(self.ends));
+        let until = own.min(self.ends).min(self.first_byte);
         timeout_at(until, phase).await.map_err(|_| {
             let waited = began.elapsed().as_secs_f32();
             let error = Error::upstream(
@@ -162,6 +170,12 @@ impl Clock<'_> {
             // A bound that the request brought along, or what earlier tries have left of its time, is not the endpoint's to keep.
             Failure { blames: until >= own, ..error.into() }
         })
+    }
+
+    /// What holds for the rest of an answer that has begun.
+    fn bounds(&self) -> Bounds {
+        let Self { timeouts, ends, ends_by, .. } = *self;
+        Bounds { between: timeouts.between_tokens, ends, ends_by, is_own: ends == self.began + timeouts.total }
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
@@ -304,14 +318,7 @@ async fn stream(
         }
     };
     permit.begun(true, clock.began.elapsed());
-    Ok(Body::Stream(Box::new(UpstreamBody::new(
-        first,
-        body,
-        permit,
-        endpoint.clone(),
-        clock.timeouts.between_tokens,
-        clock.ends,
-    ))))
+    Ok(Body::Stream(Box::new(UpstreamBody::new(first, body, permit, endpoint.clone(), clock.bounds()))))
 }
 
 /// All of a plain answer.
@@ -322,14 +329,9 @@ async fn whole(clock: &Clock<'_>, body: Incoming, mut permit: Permit) -> Result<
     permit.begun(false, clock.began.elapsed());
     Ok(match collected {
         Collected::Whole(bytes) => Body::Whole(bytes),
-        Collected::Large(first, rest) => Body::Stream(Box::new(UpstreamBody::new(
-            first,
-            rest,
-            permit,
-            clock.endpoint.authority().clone(),
-            clock.timeouts.between_tokens,
-            clock.ends,
-        ))),
+        Collected::Large(first, rest) => {
+            Body::Stream(Box::new(UpstreamBody::new(first, rest, permit, clock.endpoint.authority().clone(), clock.bounds())))
+        }
     })
 }
 

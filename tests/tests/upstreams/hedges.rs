@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::{Act, FakeUpstream, Host, Running, sse};
+use tests::{Act, FakeUpstream, Fault, Host, Place, Running, sse};
 
 const AFTER: Duration = Duration::from_millis(100);
 
@@ -131,4 +131,51 @@ fn answers_that_were_overtaken_are_still_the_slow_end() {
     // The four, and the slowest of the others.
     let share = (hedges() - before) / 40.0;
     assert!((0.4..0.75).contains(&share), "{share}");
+}
+
+/// What the loser has read is paid for: where vectors are asked for, where a model judges an answer, and where a stream is gone on with.
+#[test]
+fn losers_are_paid_for_whatever_they_were_asked() {
+    const LATE: Duration = Duration::from_secs(1);
+    const WORDS: &str = "one two three four five six seven eight";
+    let section = "[models.dear]\nprovider = \"fake\"\nname = \"vectors-1\"\nkind = \"embedding\"\nprice = { input = 4.0, output = 0.0 }\n\
+                   [models.judge]\nprovider = \"fake\"\nname = \"judge-1\"\nprice = { input = 4.0, output = 4.0 }\n\
+                   [models.steps]\nchoose = [\"small\", \"large\"]\n[models.steps.cascade]\n\
+                   self_check = { model = \"judge\", ask = \"Is this good? {answer}\" }";
+    // What was paid for nothing, and how many requests there were.
+    let paid = |policy: &str, ask: &dyn Fn(&Running)| {
+        let fakes = [FakeUpstream::start(), FakeUpstream::start(), FakeUpstream::start()];
+        let host =
+            Host::new().provider(&format!("continuation = \"vllm\"\nretries = 1\nretry_budget = 1.0\n{policy}")).section(section);
+        let host = fakes.iter().fold(host, |host, fake| host.upstream(fake)).start();
+        for fake in &fakes {
+            // What is said last holds where both marks are there.
+            fake.when("count", Act::say(WORDS).at(Place::Piece(4, 9), Fault::Cut));
+            fake.when("judge-1", Act::say("yes").delay(LATE));
+            fake.when("vectors-1", Act::answer().delay(LATE));
+            fake.when("continue_final_message", Act::say("four five six seven eight").delay(LATE));
+        }
+        ask(&host);
+        let metrics = host.metrics();
+        let sum = |name: &str| metrics.sum(name, &[]);
+        assert_eq!(sum("pointsman_exchanges_total"), 1.0);
+        (sum("pointsman_discarded_cost_micro_usd_total"), fakes.iter().map(FakeUpstream::count).sum::<usize>())
+    };
+    let check = |what: &str, ask: &dyn Fn(&Running)| {
+        let (alone, beside) = (paid("", ask), paid("hedge = { after = \"100ms\", budget = 1.0 }", ask));
+        assert!(beside.1 > alone.1, "{what}: one was asked beside another");
+        assert!(beside.0 > alone.0, "{what}: {beside:?} {alone:?}");
+    };
+    check("embeddings", &|host| {
+        let body = serde_json::json!({ "model": "dear", "input": "a text of some length" }).to_string();
+        assert_eq!(host.post("/v1/embeddings", body.as_bytes(), &[]).status, 200);
+    });
+    check("a self-check", &|host| {
+        let answer = host.ask("hi").model("steps").send();
+        assert_eq!((answer.status, answer.header("x-pointsman-escalated")), (200, None), "{}", answer.text());
+    });
+    check("a continuation", &|host| {
+        let answer = host.ask("count").model("large").streamed().send();
+        assert_eq!((sse::content(&answer.body).as_str(), sse::is_done(&answer.body)), (WORDS, true), "{}", answer.text());
+    });
 }

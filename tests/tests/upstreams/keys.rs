@@ -5,12 +5,12 @@ use tests::{Act, FakeUpstream, Gate, Host, eventually};
 /// An endpoint that one failure would open for longer than any test waits.
 const STRICT: &str = "breaker = { failures = 1, open = \"10m\", open_max = \"10m\" }";
 
-/// Of ten requests in five minutes so many remain.
+/// Of ten requests in five minutes so many remain. Bare seconds are those of a window: nothing comes back before its end.
 fn told(remaining: u32) -> Act {
     Act::answer()
         .header("x-ratelimit-limit-requests", "10")
         .header("x-ratelimit-remaining-requests", &remaining.to_string())
-        .header("x-ratelimit-reset-requests", "5m0s")
+        .header("x-ratelimit-reset-requests", "300")
 }
 
 fn host(fake: &FakeUpstream) -> Host {

@@ -5,6 +5,7 @@
 
 mod balance;
 mod continuation;
+mod deadlines;
 mod degradation;
 mod gates;
 mod hedges;

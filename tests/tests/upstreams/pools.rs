@@ -177,3 +177,18 @@ fn an_endpoint_whose_streams_break_off_is_left_alone() {
         assert!((5..=40).contains(&asked) && broken == asked, "{fault:?}: asked {asked} times, broken {broken}");
     }
 }
+
+/// Where there is no other endpoint a busy one is not asked again. Each such request took from the budget all the same, and when it was
+/// spent, others that could have been tried again were not.
+#[test]
+fn a_try_that_is_not_made_leaves_the_budget_as_it_was() {
+    let fake = FakeUpstream::start();
+    let host =
+        Host::new().upstream(&fake).provider("retry_budget = 0.0\nbreaker = { failures = 1000, success_rate = 0.0 }").start();
+    fake.always(Act::refuse(503, "busy"));
+    // More than the budget has for ten seconds.
+    (0..60).for_each(|_| assert_eq!(host.chat("hi").status, 503));
+    assert_eq!(fake.count(), 60);
+    fake.always(Act::answer()).next(Act::refuse(500, "broken"));
+    assert_eq!(host.chat("hi").status, 200, "it is tried again");
+}

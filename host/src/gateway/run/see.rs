@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
+use tokio::time::{Instant, timeout_at};
 
 use crate::dialect::answer::Answer;
 use crate::dialect::sse;
@@ -35,11 +36,12 @@ pub(super) struct Broke {
     pub(super) events: u32,
 }
 
-/// Looks at an answer: all of it, or so many events of a stream, as far as it can be read. None if nothing can.
+/// Looks at an answer: all of it, or so many events of a stream, or what there is of it by then, as far as it can be read. None if nothing
+/// can.
 ///
 /// # Errors
 /// When it breaks off meanwhile.
-pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>, Broke> {
+pub(super) async fn see(reply: &mut Reply, enough: u32, until: Instant) -> Result<Option<Sight>, Broke> {
     let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
         && !reply.headers.contains_key(header::CONTENT_ENCODING);
     let stream = match &mut reply.body {
@@ -52,7 +54,9 @@ pub(super) async fn see(reply: &mut Reply, enough: u32) -> Result<Option<Sight>,
     };
     let (mut tap, mut held, mut bytes, mut ended) = (Tap::new(0), Vec::new(), 0, false);
     while !tap.is_done() && tap.end() != End::Error && tap.events() < enough && bytes <= MAX_HELD {
-        match stream.piece().await {
+        // Whoever waits for the answer waits no longer.
+        let Ok(piece) = timeout_at(until, stream.piece()).await else { break };
+        match piece {
             None => {
                 ended = true;
                 break;

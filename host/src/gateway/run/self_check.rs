@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::config::SelfCheck;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::tokens;
 use crate::gateway::course::Course;
 use crate::route::judge::Doubt;
 use crate::upstream::balance::Affinity;
@@ -31,7 +32,7 @@ pub(super) async fn ask(
     let asked = [&before.replace("{question}", question), answer, &after.replace("{question}", question)].concat();
     let body = json!({
         "model": &*model.upstream_name,
-        "messages": [{ "role": "user", "content": asked }],
+        "messages": [{ "role": "user", "content": &asked }],
         "max_tokens": MAX_TOKENS,
         "temperature": 0,
     });
@@ -46,7 +47,11 @@ pub(super) async fn ask(
         after: None,
     };
     let context = Context { streamed: false, headers: context.headers.clone(), tenant: context.tenant.clone(), ..*context };
-    let said = match upstream::run(&attempt, &context).await {
+    let reply = upstream::run(&attempt, &context).await;
+    if reply.as_ref().is_ok_and(|reply| reply.cancelled) {
+        course.overtaken(&model.name, tokens::estimate(asked.len()).into());
+    }
+    let said = match reply {
         Ok(upstream::Reply { status, body: Body::Whole(bytes), .. }) if status.is_success() => Answer::read(bytes),
         _ => None,
     };

@@ -175,6 +175,23 @@ async fn who_could_not_be_called_in_time_is_sent_away_at_once() {
     assert_eq!(gate.view(), (1, 1, 4));
 }
 
+/// A client's own time is shorter than anybody may wait: it is told at once, and no pressure comes of it.
+#[tokio::test(start_paused = true)]
+async fn who_has_less_time_than_it_takes_is_sent_away_at_once() {
+    let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(60) });
+    let held = gate.try_enter(Priority::Interactive).unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    drop(held);
+    let _held = gate.try_enter(Priority::Interactive).unwrap();
+    let who = tenant("a");
+    let within = |ms| Box::pin(gate.enter(Priority::Interactive, &who, Instant::now() + Duration::from_millis(ms)));
+    let mut patient = within(1_500);
+    assert!(futures_util::poll!(&mut patient).is_pending());
+    assert!(matches!(futures_util::poll!(within(500)), std::task::Poll::Ready(Err(_))), "a second each");
+    assert!(patient.await.is_err());
+    assert_eq!((gate.shed[Priority::Interactive as usize].get(), gate.view()), (0, (1, 1, 0)));
+}
+
 /// What became of requests: in how many milliseconds they were answered whole, or sent away.
 #[derive(Default)]
 struct Found {
