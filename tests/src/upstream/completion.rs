@@ -1,4 +1,5 @@
-//! The deterministic model: what it answers to a request, whole, as a stream, and as vectors.
+//! The deterministic model: what it answers to a request, whole, as a stream, and as vectors. Where it is asked to go on with what
+//! was said (`continue_final_message`), it says the words that are left.
 //!
 //! **Invariant:** a stream says the same as the whole answer does.
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 pub(super) fn of(request: &Value, number: usize, text: Option<&str>) -> Value {
     let model = request["model"].as_str().unwrap_or_default();
     let question = question(request);
-    let text = text.map_or_else(|| format!("Answer {number} of {model} to: {question}"), str::to_owned);
+    let text = text.map_or_else(|| rest(request, format!("Answer {number} of {model} to: {question}")), str::to_owned);
     let words = text.split(' ').count();
     let logprobs = (request["logprobs"] == true).then(|| logprobs(&text));
     json!({
@@ -21,6 +22,17 @@ pub(super) fn of(request: &Value, number: usize, text: Option<&str>) -> Value {
         "usage": { "prompt_tokens": 7, "completion_tokens": words, "total_tokens": 7 + words },
         "x_unknown": { "kept": [1, 2.50, null] }
     })
+}
+
+/// All of an answer, or what is left of it behind the words that were said before.
+fn rest(request: &Value, answer: String) -> String {
+    let said = request["messages"].as_array().and_then(|messages| messages.last()?["content"].as_str());
+    match said {
+        Some(said) if request["continue_final_message"] == true => {
+            answer.split_inclusive(' ').skip(said.split_inclusive(' ').count()).collect()
+        }
+        _ => answer,
+    }
 }
 
 /// How sure the model is: of words with a question mark it is not.
