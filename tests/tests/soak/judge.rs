@@ -11,27 +11,25 @@ use serde_json::Value;
 use tests::{Answer, sse};
 
 use crate::questions::Question;
-use crate::tally::Sign;
+use crate::tally::{Sign, Verdict};
 
 /// What a user can tell of an answer, or what is wrong with it.
-pub(crate) fn judge(answer: &Answer, asked: &Question) -> Result<Vec<Sign>, String> {
-    let wrong = |what: &str| {
-        let Answer { head, body, .. } = answer;
-        format!("{what}: {} {:?}\n{}", head.status, head.headers, String::from_utf8_lossy(body))
+pub(crate) fn judge(answer: &Answer, asked: &Question) -> Result<Verdict, String> {
+    let seen = match answer.status {
+        _ if !answer.whole => Err("cut in its framing"),
+        200 => answered(answer, asked).map(Verdict::Answered),
+        status @ (429 | 503) if !answer.code().is_empty() => Ok(Verdict::Refused(format!("{status} {}", answer.code()))),
+        _ => Err("neither an answer nor a refusal"),
     };
-    let ending = match answer.status {
-        _ if !answer.whole => return Err(wrong("cut in its framing")),
-        200 => {
-            let (upstream, signs) = origin(answer, asked).map_err(&wrong)?;
-            let text = Text { upstream, asked };
-            let mut seen = if asked.streamed { stream(answer, &text) } else { plain(answer, &text) }.map_err(&wrong)?;
-            seen.extend(signs);
-            return Ok(seen);
-        }
-        429 | 503 if !answer.code().is_empty() => Sign::Refused,
-        _ => return Err(wrong("neither an answer nor a refusal")),
-    };
-    Ok(vec![ending])
+    let Answer { head, body, .. } = answer;
+    seen.map_err(|wrong| format!("{wrong}: {} {:?}\n{}", head.status, head.headers, String::from_utf8_lossy(body)))
+}
+
+fn answered(answer: &Answer, asked: &Question) -> Result<Vec<Sign>, &'static str> {
+    let (upstream, mut signs) = origin(answer, asked)?;
+    let text = Text { upstream, asked };
+    signs.extend(if asked.streamed { stream(answer, &text) } else { plain(answer, &text) }?);
+    Ok(signs)
 }
 
 /// Who has answered, by the upstream's name, and what the headers tell beside.

@@ -33,18 +33,31 @@ pub(crate) enum Sign {
     Degraded,
 }
 
+/// What became of an exchange.
+pub(crate) enum Verdict {
+    Answered(Vec<Sign>),
+    /// With this status and code.
+    Refused(String),
+}
+
 /// The users' account.
 #[derive(Default)]
 pub(crate) struct Tally {
     seen: Mutex<BTreeMap<Sign, usize>>,
+    /// By model, status and code.
+    refusals: Mutex<BTreeMap<String, usize>>,
     wrong: Mutex<Vec<String>>,
     stop: AtomicBool,
 }
 
 impl Tally {
-    pub(crate) fn note(&self, user: u64, asked: &Question, seen: Result<Vec<Sign>, String>) {
+    pub(crate) fn note(&self, user: u64, asked: &Question, seen: Result<Verdict, String>) {
         match seen {
-            Ok(signs) => signs.into_iter().for_each(|sign| self.add(sign)),
+            Ok(Verdict::Refused(told)) => {
+                self.add(Sign::Refused);
+                *self.refusals.lock().unwrap().entry(format!("{}: {told}", asked.model)).or_default() += 1;
+            }
+            Ok(Verdict::Answered(signs)) => signs.into_iter().for_each(|sign| self.add(sign)),
             Err(what) => self.wrong.lock().unwrap().push(format!("user {user}, {asked:?}: {what}")),
         }
     }
@@ -59,7 +72,7 @@ impl Tally {
 
     /// All of it, in a line.
     pub(crate) fn told(&self) -> String {
-        format!("{:?}", self.seen.lock().unwrap())
+        format!("{:?}, refused: {:?}", self.seen.lock().unwrap(), self.refusals.lock().unwrap())
     }
 
     pub(crate) fn is_sound(&self) -> bool {
