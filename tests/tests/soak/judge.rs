@@ -95,13 +95,16 @@ fn stream(answer: &Answer, text: &Text<'_>) -> Result<Vec<Sign>, &'static str> {
     if ids.len() > 1 + seams || of("/choices/0/delta/role").len() != 1 || of("/model").iter().any(|by| *by != text.upstream) {
         return Err("not one stream");
     }
-    let (all, finish) = (text.all(ids.first().copied().unwrap_or_default()), of("/choices/0/finish_reason"));
-    let is_whole = said == all;
+    // Whoever has said the second word has said its own number.
+    let Some(all) = ids.iter().map(|id| text.all(id)).find(|all| all.starts_with(&said)) else {
+        return Err("not what was to be said");
+    };
+    let (is_whole, finish) = (said == all, of("/choices/0/finish_reason"));
     let failed = |chunk: &Value| !chunk["error"].is_null();
     let errors = chunks.iter().filter(|chunk| failed(chunk)).count();
     let ending = match (sse::is_done(&answer.body), errors) {
         (true, 0) if is_whole && finish == ["stop"] => Sign::Whole,
-        (false, 1) if chunks.last().is_some_and(failed) && all.starts_with(&said) => {
+        (false, 1) if chunks.last().is_some_and(failed) => {
             if !(finish.is_empty() || is_whole && finish == ["stop"]) {
                 return Err("broken, and yet finished");
             }

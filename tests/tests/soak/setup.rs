@@ -19,7 +19,7 @@ const COMMON: &str =
     "retries = 2\ntimeouts = { connect = \"5s\", headers = \"5s\", first_token = \"5s\", between_tokens = \"5s\" }";
 
 /// A place a stream, for about as many as there are at a time; who comes in a burst waits.
-const GATE: &str = "concurrency = { start = 192, min = 160, queue = 512, wait = \"10s\" }";
+const GATE: &str = "concurrency = { start = 256, min = 208, queue = 512, wait = \"10s\" }";
 
 const MODELS: &str = r#"
 [models.quick]
