@@ -89,9 +89,11 @@ fn plain(answer: &Answer, text: &Text<'_>) -> Result<Vec<Sign>, &'static str> {
 fn stream(answer: &Answer, text: &Text<'_>) -> Result<Vec<Sign>, &'static str> {
     let chunks = sse::chunks(&answer.body);
     let of = |pointer: &str| -> Vec<&str> { chunks.iter().filter_map(|chunk| chunk.pointer(pointer)?.as_str()).collect() };
-    let (mut ids, said) = (of("/id"), of("/choices/0/delta/content").concat());
+    let is_seam = |chunk: &&Value| chunk["x_pointsman"]["continued"] == true;
+    let (seams, said) = (chunks.iter().filter(is_seam).count(), of("/choices/0/delta/content").concat());
+    // A seam has the first half's.
+    let mut ids: Vec<&str> = chunks.iter().filter(|chunk| !is_seam(chunk)).filter_map(|chunk| chunk["id"].as_str()).collect();
     ids.dedup();
-    let seams = chunks.iter().filter(|chunk| chunk["x_pointsman"]["continued"] == true).count();
     if ids.len() > 1 + seams || of("/choices/0/delta/role").len() != 1 || of("/model").iter().any(|by| *by != text.upstream) {
         return Err("not one stream");
     }
