@@ -29,7 +29,7 @@ use tally::{Sign, Tally};
 use world::World;
 
 const USERS: u64 = 1_000;
-/// Resident memory that no process may exceed; at this load one has some 85 MiB.
+/// Resident memory that no process may exceed; at this load one has some 100 MiB.
 const MEMORY: u64 = 192 << 20;
 
 fn setting(name: &str) -> Option<u64> {

@@ -18,7 +18,7 @@ use tests::{Host, Plugin};
 const COMMON: &str =
     "retries = 2\ntimeouts = { connect = \"5s\", headers = \"5s\", first_token = \"5s\", between_tokens = \"5s\" }";
 
-/// A place a stream, for about as many as there are at a time; who comes in a burst waits.
+/// About as many places as there are streams at a time, from which it grows and shrinks: at worst somebody waits, and nobody is sent away.
 const GATE: &str = "concurrency = { start = 256, min = 208, queue = 512, wait = \"10s\" }";
 
 const MODELS: &str = r#"

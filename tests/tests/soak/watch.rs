@@ -1,7 +1,8 @@
 //! What the processes tell of themselves: counted over all of them, and the most of what comes and goes.
 //!
-//! What it does not do: a process that has been replaced is not asked again, so what it does last is not counted. Nobody needs the exact
-//! number: that there is one is what shows that a thing has happened.
+//! What it does not do: it asks no process that has been replaced, so what those do last is not counted.
+//!
+//! **Invariant:** a number here is no more than what has happened; that it is above zero shows that it has.
 
 use std::collections::BTreeMap;
 
