@@ -64,15 +64,16 @@ fn a_thousand_users_see_whole_answers_or_are_told() {
     assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
     let replaced = world.all_end();
     println!("{replaced} processes were replaced, {} revisions of the plugin", world.revision);
-    holds(&world, &tally, faults, replaced);
+    holds(&world, &tally, faults, replaced, time);
 }
 
 /// What must have come of it all.
-fn holds(world: &World, tally: &Tally, faults: usize, replaced: usize) {
+fn holds(world: &World, tally: &Tally, faults: usize, replaced: usize, time: Duration) {
     let [whole, broken, refused, continued, stale] =
         [Sign::Whole, Sign::Broken, Sign::Refused, Sign::Continued, Sign::Stale].map(|sign| tally.count(sign));
     assert!(replaced >= 2 && world.revision >= 2, "too short a run to show anything");
-    assert!(whole > USERS as usize * 5, "{whole} answers: the users were not served");
+    // It is one in some five seconds for each.
+    assert!(whole as u64 > USERS * time.as_secs() / 10, "{whole} answers: the users were not served");
     assert!(broken > 0 && broken + continued <= faults, "{broken} streams broke, {continued} were gone on with: {faults} faults");
     assert!(refused * 1_000 <= whole, "{refused} refused");
     assert!(stale <= replaced * 10, "{stale} connections were closed under a request, in {replaced} handovers");
