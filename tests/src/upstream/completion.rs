@@ -1,4 +1,5 @@
-//! The deterministic model: what it answers to a request, whole, as a stream, and as vectors.
+//! The deterministic model: what it answers to a request, whole, as a stream, and as vectors. Where the last message of a
+//! request is its own, it goes on with it: it says the words that are left.
 //!
 //! **Invariant:** a stream says the same as the whole answer does.
 

@@ -294,6 +294,25 @@ fn a_level_can_be_pinned() {
     assert_eq!((wrong.status, wrong.text().contains("cached, small")), (400, true), "{}", wrong.text());
 }
 
+/// A cascade at `small` has nobody to escalate to. What its small model said there was taken for the cascade's answer: it was not marked,
+/// and was kept in the cache for those who asked when all was well again.
+#[test]
+fn what_a_cascade_cannot_judge_is_marked_and_not_kept() {
+    let steps = "[degrade]\n[cache]\n[models.steps]\nchoose = [\"small\", \"large\"]\n[models.steps.cascade]\nmin_logprob = -0.5";
+    for streamed in [false, true] {
+        let fake = FakeUpstream::start();
+        let host = Host::new().upstream(&fake).section(steps).start();
+        let ask = || host.ask("is it? really? is it?").model("steps").set("stream", json!(streamed)).send();
+        pin(&host, "small");
+        let answer = ask();
+        assert_eq!((seen(&answer), answer.header("x-pointsman-model")), ((200, Some("miss"), Some("small")), Some("small")));
+        pin(&host, "auto");
+        let answer = ask();
+        assert_eq!((seen(&answer), answer.header("x-pointsman-model")), ((200, Some("miss"), None), Some("large")));
+        assert_eq!(answer.header("x-pointsman-escalated"), Some("logprob"));
+    }
+}
+
 /// Levels are there with `[degrade]`, and go with it.
 #[test]
 fn without_the_section_there_is_no_level() {

@@ -47,6 +47,11 @@ impl Course {
         }
     }
 
+    /// A cascade's answer is taken as it is, since a level has left nobody to ask instead.
+    pub(in crate::gateway) fn is_not_judged(&mut self) {
+        self.degraded(Level::Small);
+    }
+
     fn stale(&mut self, request: &ChatRequest) -> Option<Reply> {
         let entry = self.stale.take()?;
         let reply = reply::cached(self, request, &entry, None)?;

@@ -34,6 +34,11 @@ impl Turns<'_> {
         match self.judge.clone() {
             // Where no other model is left there is nothing to judge for.
             Some(Judge::Cascade(cascade)) if turn.judged && !self.left.is_empty() => Ok(self.by_rules(&cascade, reply).await),
+            Some(Judge::Cascade(_)) if turn.judged && reply.status.is_success() => {
+                // A level has passed over whoever would have been asked next.
+                self.course.is_not_judged();
+                Ok(Ok((Step::Accept, 0)))
+            }
             Some(Judge::Plugin { by, review }) if review.answers || !reply.status.is_success() => {
                 self.by_plugin(&by, review, turn, reply, began).await
             }
