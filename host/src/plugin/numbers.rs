@@ -124,7 +124,7 @@ impl Guest {
 
 /// A name that is not the host's own, and is none of those that a histogram makes of its own.
 fn is_instrument(name: &str) -> bool {
-    const OWN: [&str; 8] = [
+    const OWN: [&str; 11] = [
         "call_seconds",
         "failures_total",
         "quarantined",
@@ -133,6 +133,9 @@ fn is_instrument(name: &str) -> bool {
         "vetoes_total",
         "dropped_total",
         "load_problems",
+        "kv_bytes",
+        "kv_entries",
+        "kv_refused_total",
     ];
     is_name(name) && !OWN.contains(&name) && !["_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
 }

@@ -51,6 +51,14 @@ impl routing::Guest for Puppet {
                 let review = review.map(Into::into);
                 routing::Decision::Plan(routing::Plan { targets, headers, reason, labels, review })
             }
+            Some(Route::Label(labels)) => {
+                labels.iter().for_each(|(name, value)| request.label(name, value));
+                routing::Decision::Pass
+            }
+            Some(Route::LabelAndPanic(labels)) => {
+                labels.iter().for_each(|(name, value)| request.label(name, value));
+                panic!("as ordered")
+            }
             Some(Route::Tell(what)) => {
                 let reason = sight(what, &head, request);
                 routing::Decision::Plan(routing::Plan {

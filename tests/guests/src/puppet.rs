@@ -76,6 +76,10 @@ pub enum Next {
 #[serde(rename_all = "kebab-case")]
 pub enum Route {
     Pass,
+    /// No opinion, and labels.
+    Label(Pairs),
+    /// Labels, and then it fails.
+    LabelAndPanic(Pairs),
     Plan {
         targets: Vec<String>,
         #[serde(default)]

@@ -29,7 +29,7 @@ impl Plugin {
 
     /// The guest that asks the host what the request tells it to, with every grant.
     pub fn asker() -> Self {
-        let all = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random""#;
+        let all = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv""#;
         Self::new("asker", crate::guests::asker())
             .hooks(r#""routing""#)
             .set("deadline = \"500ms\"")
