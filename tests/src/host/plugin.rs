@@ -56,6 +56,14 @@ impl Plugin {
         self
     }
 
+    /// With the hooks and the lines of another one.
+    #[must_use]
+    pub fn like(mut self, other: &Self) -> Self {
+        self.hooks.clone_from(&other.hooks);
+        self.settings.clone_from(&other.settings);
+        self
+    }
+
     /// A failure fails the request.
     #[must_use]
     pub fn must_not_fail(self) -> Self {
