@@ -250,6 +250,22 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
     }
     for plugin in plugins {
         text.counter(
+            "pointsman_plugin_fall_throughs_total",
+            "Calls that requests went on without: they failed, or were not made.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.fell_through.get(),
+        );
+    }
+    for plugin in plugins {
+        text.gauge(
+            "pointsman_plugin_memory_bytes",
+            "The most memory that one instance of a plugin has had.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.memory.get() as f64,
+        );
+    }
+    for plugin in plugins {
+        text.counter(
             "pointsman_plugin_rejections_total",
             "Requests that a plugin has refused.",
             &[("plugin", plugin.label())],

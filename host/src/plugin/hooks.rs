@@ -312,14 +312,14 @@ impl Session {
                 Some(live) => Some(live),
                 None => {
                     self.live.push((index, None));
-                    return fall_through(&plugin, hook);
+                    return fall_through(&plugin, hook, "quarantined");
                 }
             },
             None => None,
         };
         if plugin.quarantine.holds(hook, &self.head.tenant) {
             plugin.numbers.skipped.add(1);
-            return fall_through(&plugin, hook);
+            return fall_through(&plugin, hook, "quarantined");
         }
         let mut live = match kept {
             Some(mut live) => {
@@ -366,6 +366,7 @@ impl Session {
         began: Instant,
         said: Result<T, Failed>,
     ) -> Result<Option<T>, Error> {
+        plugin.numbers.memory.note(live.store.data().limits.memory as u64);
         match said {
             Ok(said) => {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
@@ -401,13 +402,17 @@ impl Session {
             "plugin failed: {:.512}",
             failed.reason
         );
-        if plugin.settings.fail { Err(Error::plugin_failed(plugin.name(), hook.name(), failed.cause.name())) } else { Ok(()) }
+        fall_through(plugin, hook, failed.cause.name()).map(drop::<Option<()>>)
     }
 }
 
-/// The rule for a call that is not made.
-fn fall_through<T>(plugin: &Plugin, hook: Hook) -> Result<Option<T>, Error> {
-    if plugin.settings.fail { Err(Error::plugin_failed(plugin.name(), hook.name(), "quarantined")) } else { Ok(None) }
+/// The rule for a call that has failed, or is not made.
+fn fall_through<T>(plugin: &Plugin, hook: Hook, why: &str) -> Result<Option<T>, Error> {
+    if plugin.settings.fail {
+        return Err(Error::plugin_failed(plugin.name(), hook.name(), why));
+    }
+    plugin.numbers.fell_through.add(1);
+    Ok(None)
 }
 
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.

@@ -17,11 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use tokio::time::Instant;
-use wasmtime::StoreLimits;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::limits::Budget;
+use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
@@ -75,7 +74,7 @@ pub struct State {
     pub(super) answer: Option<Arc<Answer>>,
     /// More of the answer is to come.
     pub(super) partial: bool,
-    pub(super) limits: StoreLimits,
+    pub(super) limits: Held,
     pub(super) budget: Budget,
     pub(super) log_lines: u8,
     /// What the call that is under way has left; it counts when the call has succeeded.

@@ -168,11 +168,7 @@ impl Kv {
 
     /// One step on a tenant's entries. Where the room of all tenants is used up, what is over is looked for among all, and the step
     /// is tried again.
-    fn change<T>(
-        &self,
-        name: &str,
-        mut step: impl FnMut(&mut Tenant, Instant) -> Result<T, Refused>,
-    ) -> Result<T, KvError> {
+    fn change<T>(&self, name: &str, mut step: impl FnMut(&mut Tenant, Instant) -> Result<T, Refused>) -> Result<T, KvError> {
         let now = Instant::now();
         let mut done = self.once(name, now, &mut step);
         if matches!(done, Err(Refused::Memory)) && self.sweep(now) {

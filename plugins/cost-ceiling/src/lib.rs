@@ -99,7 +99,8 @@ impl Routing for CostCeiling {
             models.sort_by_key(cost);
         }
         if !settings.take(&keys, &settings.amounts(models.first().map_or(0, cost)))? {
-            let refusal = Rejection::new(429, "ceiling_reached", "What you may use in a day is used up. It begins anew at midnight, UTC.");
+            let refusal =
+                Rejection::new(429, "ceiling_reached", "What you may use in a day is used up. It begins anew at midnight, UTC.");
             return Ok(refusal.retry_after(until_midnight(now)).into());
         }
         let reason = if is_careful { "near the ceiling, cheapest" } else { "below the ceiling" };
@@ -142,9 +143,12 @@ mod tests {
 
     #[test]
     fn settings_that_make_no_sense() {
-        for (ceilings, careful, key) in
-            [(vec![], 0.8, "dollars"), (vec![("calls", 0)], 0.8, "calls"), (vec![("micros", -1)], 0.8, "dollars"), (vec![("calls", 1)], 1.5, "careful")]
-        {
+        for (ceilings, careful, key) in [
+            (vec![], 0.8, "dollars"),
+            (vec![("calls", 0)], 0.8, "calls"),
+            (vec![("micros", -1)], 0.8, "dollars"),
+            (vec![("calls", 1)], 1.5, "careful"),
+        ] {
             let said = settings(&ceilings, careful).err().unwrap().to_string();
             assert!(said.contains(&format!("`{key}`")), "{said}");
         }

@@ -78,11 +78,11 @@ fn ask(what: Ask) -> String {
         Ask::Random(count) => (0..count).map(|_| random::u64().to_string()).collect::<Vec<_>>().join(","),
         Ask::Bucket { salt, key, buckets } => random::bucket(&salt, &key, buckets).to_string(),
         Ask::Get(key) => of_value(kv::get(&key)),
-        Ask::Set { key, value, ttl } => format!("{:?}", kv::set(&key, value.as_bytes(), ttl)),
-        Ask::Delete(key) => format!("{:?}", kv::delete(&key)),
-        Ask::Increment { key, delta, ttl } => format!("{:?}", kv::increment(&key, delta, ttl)),
+        Ask::Set { key, value, ttl } => said(kv::set(&key, value.as_bytes(), ttl)),
+        Ask::Delete(key) => said(kv::delete(&key)),
+        Ask::Increment { key, delta, ttl } => said(kv::increment(&key, delta, ttl)),
         Ask::Cas { key, expected, value } => {
-            format!("{:?}", kv::compare_and_set(&key, expected.as_ref().map(|text| text.as_bytes()), value.as_bytes(), None))
+            said(kv::compare_and_set(&key, expected.as_ref().map(|text| text.as_bytes()), value.as_bytes(), None))
         }
         Ask::Fill { keys, bytes, ttl } => {
             let value = vec![b'x'; bytes as usize];
@@ -103,10 +103,12 @@ fn raise(key: &str) -> bool {
 }
 
 fn of_value(value: Result<Option<Vec<u8>>, kv::KvError>) -> String {
-    match value {
-        Ok(value) => format!("{:?}", value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) => format!("{error:?}"),
-    }
+    said(value.map(|value| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())))
+}
+
+/// An error by its name in the contract.
+fn said<T: std::fmt::Debug>(what: Result<T, kv::KvError>) -> String {
+    what.map_or_else(|error| error.name().to_owned(), |value| format!("{value:?}"))
 }
 
 /// Dimensions and length: enough to see that it is a unit vector, short enough for a header.

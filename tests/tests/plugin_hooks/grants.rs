@@ -14,11 +14,7 @@ fn check(plugin: Plugin, reason: &str) {
 fn an_import_needs_its_grant() {
     let all = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv"];
     for interface in all {
-        let others: Vec<String> = all
-            .iter()
-            .filter(|other| **other != interface)
-            .map(|other| format!("{other:?}"))
-            .collect();
+        let others: Vec<String> = all.iter().filter(|other| **other != interface).map(|other| format!("{other:?}")).collect();
         let plugin = Plugin::new("asker", guests::asker()).set(&format!("grant = [{}]", others.join(", ")));
         check(plugin, &format!("add \"{interface}\" to `grant`"));
     }

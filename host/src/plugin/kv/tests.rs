@@ -113,7 +113,10 @@ async fn all_tenants_together_have_theirs() {
     let refused = (0..10_000).filter(|tenant| set(&kv, &tenant.to_string(), "k", &big, Some(1_000)).is_err()).count();
     assert_eq!(refused, 10_000 - 4, "four times 12 KiB and more");
     assert!(kv.sums().0 <= LIMITS.memory && kv.sums().1 == 4, "{:?}", kv.sums());
-    assert!(kv.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>() <= 4, "tenants without entries are not there");
+    assert!(
+        kv.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>() <= 4,
+        "tenants without entries are not there"
+    );
     assert_eq!(kv.refused[2].get(), refused as u64);
     // What is over of others gives room; nobody has asked for it since.
     tokio::time::advance(Duration::from_millis(1_000)).await;
