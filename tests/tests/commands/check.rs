@@ -130,6 +130,18 @@ fn everything_at_once() {
     assert!(report.ends_with("p.toml: 6 errors\n"), "{report}");
 }
 
+#[test]
+fn it_says_for_whom_a_plugin_is_asked() {
+    let host = folder();
+    let (code, out, err) = check(
+        host.folder(),
+        "[providers.a]\nkind = \"openai\"\nendpoints = [\"http://127.0.0.1:1/v1\"]\n[models.small]\nprovider = \"a\"\nname = \"tiny\"\n\
+          [plugins.x]\ncomponent = \"router.wasm\"\nhooks = [\"routing\"]\ntenants = [\"default\"]\nmodels = [\"small\"]\n",
+    );
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("router.wasm, tenants default, models small\n"), "{out}");
+}
+
 /// What is compiled for a check is there for the start after it: the very same file.
 #[test]
 fn components_are_compiled_once() {

@@ -2,7 +2,7 @@
 //!
 //! Opens no component and renders no prompt: their own rooms do, and tell what they find.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Check, suggest};
 use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin};
@@ -65,11 +65,10 @@ impl Check<'_> {
             self.exists("models", model, &["plugins", name, "models", &format!("[{index}]")]);
         }
         self.no_doubles(&["plugins", name, "models"], &plugin.models);
-        let mut known: Vec<&str> = self.config.keys.values().map(|key| &*key.tenant).collect();
+        let tenants = self.config.keys.values().map(|key| &*key.tenant);
+        let of_keys: BTreeSet<&str> = tenants.filter(|tenant| !tenant.trim().is_empty()).collect();
         let written = self.document.names(&["keys"]).len();
-        if written == 0 {
-            known.push("default");
-        }
+        let known: Vec<&str> = if written == 0 { vec!["default"] } else { of_keys.into_iter().collect() };
         // A key that is there and wrong has a tenant all the same, and is another mistake.
         let is_known = |tenant: &str| written != self.config.keys.len() || known.contains(&tenant);
         let strangers = plugin.tenants.iter().enumerate().filter(|(_, tenant)| !is_known(tenant));
