@@ -130,7 +130,6 @@ pub const ALL: [Hostile; 15] = [
             (br $again))",
         cause: "deadline",
         reason: "interrupt",
-        ..NOTHING
     },
     Hostile {
         name: "huge-value",

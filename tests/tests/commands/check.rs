@@ -57,7 +57,7 @@ fn what_serve_refuses() {
         ),
         (
             "[plugins.x]\ncomponent = \"asker.wasm\"\nhooks = [\"routing\"]\nconfig = { refuse = \"no limit\" }\n\
-             grant = [\"config\", \"log\", \"metrics\", \"upstreams\", \"embeddings\", \"clock\", \"random\"]",
+             grant = [\"config\", \"log\", \"metrics\", \"upstreams\", \"embeddings\", \"clock\", \"random\", \"kv\"]",
             "4:10: plugins.x.config: asker.wasm refuses its configuration: no limit; change its `config` table",
         ),
         ("[log]\nlevel = \"info,[=debug\"", "2:9: log.level: "),
