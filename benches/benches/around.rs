@@ -70,6 +70,10 @@ impl Surroundings for Around {
         "0192f3a0-1111-7222-8333-444455556666"
     }
 
+    fn tenant(&self) -> &str {
+        "acme"
+    }
+
     fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -97,6 +101,8 @@ impl Surroundings for Around {
     fn label(&self, _: &str) -> Option<String> {
         None
     }
+
+    fn leave(&self, _: Vec<(String, String)>) {}
 
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>> {
         Box::pin(async move { self.vector(text) })

@@ -187,11 +187,14 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         name: name.to_owned(),
         component: component.to_owned(),
         hooks: hooks.to_vec(),
+        tenants: Vec::new(),
+        models: Vec::new(),
         grants: grants.iter().map(|grant| (*grant).to_owned()).collect(),
         // A failure is an error of the session then, and ends the bench.
         fail: true,
         deadline: Duration::from_secs(1),
         memory: 16 << 20,
+        kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
         config: config.as_object().cloned().unwrap_or_default(),
     }
 }

@@ -221,6 +221,12 @@ pub struct Plugin {
     pub component: PathBuf,
     /// What it decides. At least one, none twice.
     pub hooks: Vec<Hook>,
+    /// The tenants about whose requests it is asked. Empty or absent: all.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// The models about which it is asked, by the names that clients ask for. Empty or absent: all.
+    #[serde(default)]
+    pub models: Vec<String>,
     /// What it may use of the host. Default: nothing.
     #[serde(default)]
     pub grant: Vec<Grant>,
@@ -233,10 +239,31 @@ pub struct Plugin {
     /// The most memory of one instance. Default 16MiB, at most 64MiB.
     #[serde(default = "default_plugin_memory")]
     pub memory: ByteSize,
+    /// How much it may keep from one request to the next, where `kv` is granted.
+    #[serde(default)]
+    pub kv: Kept,
     /// The plugin's own configuration, given to it as JSON if `config` is granted. Default: empty.
     #[serde(default = "json::empty", deserialize_with = "json::from_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: serde_json::Value,
+}
+
+/// What a plugin may keep in its `kv` store, in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kept {
+    /// For all tenants. Default 16MiB.
+    pub memory: ByteSize,
+    /// For one tenant. Default 1MiB.
+    pub tenant_memory: ByteSize,
+    /// The most entries of one tenant. Default 4000.
+    pub tenant_entries: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { memory: ByteSize::mib(16), tenant_memory: ByteSize::mib(1), tenant_entries: 4_000 }
+    }
 }
 
 fn default_deadline() -> Duration {
@@ -277,6 +304,8 @@ pub enum Grant {
     Clock,
     /// Random numbers.
     Random,
+    /// What it keeps from one request to the next.
+    Kv,
 }
 
 /// What becomes of a request whose plugin failed.

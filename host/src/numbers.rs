@@ -28,6 +28,25 @@ impl Count {
     }
 }
 
+/// The highest value so far.
+#[derive(Debug, Default)]
+pub struct Highest(AtomicU64);
+
+impl Highest {
+    /// Notes a value.
+    pub fn note(&self, value: u64) {
+        // Nearly always lower: a look costs less than a write that all cores see.
+        if value > self.get() {
+            self.0.fetch_max(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The highest.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Upper bounds of a time histogram's buckets, in microseconds: from one hostcall to a long answer.
 pub const TIME_BOUNDS_US: [u64; 16] =
     [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000, 500_000, 2_000_000, 10_000_000, 60_000_000, 600_000_000];
@@ -49,6 +68,18 @@ impl Times {
             None => self.beyond.add(1),
         }
         self.sum_us.add(us);
+    }
+
+    /// So large a share, 0 to 1, took no longer than this; a bucket's bound, so perhaps less. None where nothing was counted, or it took
+    /// longer than any bound.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let rank = (self.count() as f64 * share).ceil().max(1.0) as u64;
+        let mut sum = 0;
+        let bucket = self.buckets.iter().position(|bucket| {
+            sum += bucket.get();
+            sum >= rank
+        })?;
+        Some(Duration::from_micros(TIME_BOUNDS_US[bucket]))
     }
 
     /// How many were counted.
@@ -134,6 +165,18 @@ impl Exposition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_the_bounds_of_their_buckets() {
+        let times = Times::default();
+        assert_eq!(times.quantile(0.5), None);
+        (0..98).for_each(|_| times.observe(Duration::from_micros(15)));
+        (0..2).for_each(|_| times.observe(Duration::from_millis(3)));
+        let us = |share| times.quantile(share).map(|time| time.as_micros());
+        assert_eq!((us(0.0), us(0.5), us(0.98), us(0.99)), (Some(20), Some(20), Some(20), Some(5_000)));
+        times.observe(Duration::from_secs(3600));
+        assert_eq!(us(1.0), None);
+    }
 
     #[test]
     fn the_text_is_what_prometheus_reads() {

@@ -1,7 +1,7 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `limits` ends what it may not do. `build` and `inspect` serve the command line.
+//! it asks, `kv` is what it keeps, `limits` ends what it may not do. `build` and `inspect` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -14,6 +14,7 @@ mod exports;
 pub mod hooks;
 pub mod imports;
 pub mod inspect;
+pub mod kv;
 mod last_words;
 pub mod limits;
 pub mod load;

@@ -94,6 +94,31 @@ fn cheapest_in_time() {
 }
 
 #[test]
+fn cost_ceiling() {
+    let fake = FakeUpstream::start();
+    let ceiling = |config| plugin("cost-ceiling", r#""config", "upstreams", "clock", "kv""#, config);
+    let best = "[models.best]\nchoose = [\"large\", \"small\"]";
+    let start = |config| Host::new().upstream(&fake).section(best).key("a", "a").key("b", "b").plugin(ceiling(config)).start();
+    let ask = |host: &Running, key: &str, tokens: u32| {
+        let answer = host.ask("hi").model("best").key(key).set("max_tokens", json!(tokens)).send();
+        (answer.status, answer.header("x-pointsman-model").unwrap_or_default().to_owned())
+    };
+    let (dear, cheap) = ((200, "large".to_owned()), (200, "small".to_owned()));
+
+    let host = start("{ calls = 3, careful = 0.5 }");
+    assert_eq!([1, 2, 3].map(|_| ask(&host, "a", 50)), [dear.clone(), cheap.clone(), cheap.clone()]);
+    let refused = host.ask("hi").model("best").key("a").send();
+    assert_eq!((refused.status, refused.code().as_str()), (429, "ceiling_reached"), "{}", refused.text());
+    assert!(refused.header("retry-after").is_some_and(|seconds| (1..=86_400).contains(&seconds.parse::<u32>().unwrap())));
+    assert_eq!((ask(&host, "b", 50), ask(&host, "a", 50).0), (dear.clone(), 429), "each tenant has its own");
+
+    // A thousand millionths of a dollar. 50 tokens of `large` are 400 of them, 5,000 of `small` 500, and the prompt one or two.
+    let host = start("{ dollars = 0.001 }");
+    assert_eq!([50, 50, 5_000].map(|tokens| ask(&host, "a", tokens)), [dear, cheap.clone(), cheap.clone()]);
+    assert_eq!((ask(&host, "a", 5_000).0, ask(&host, "a", 50)), (429, cheap), "what is left is enough for less");
+}
+
+#[test]
 fn prefer() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).cache().plugin(plugin("prefer", r#""config", "upstreams""#, "{}")).start();

@@ -117,7 +117,7 @@ fn a_meek_guest_of_the_same_make_is_heard() {
 #[test]
 fn neighbours_on_the_same_core_are_served_meanwhile() {
     let fake = FakeUpstream::start();
-    let names = ["endless-loop", "hostcall-flood", "long-sleep", "memory-bomb", "deep-recursion"];
+    let names = ["endless-loop", "hostcall-flood", "kv-flood", "long-sleep", "memory-bomb", "deep-recursion"];
     for guest in hostile::ALL.iter().filter(|guest| names.contains(&guest.name)) {
         let host = Host::new().upstream(&fake).listen("threads = 1").plugin(plugin(guest)).start();
         let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -192,8 +192,9 @@ fn a_plugin_that_fails_now_and_then_is_not() {
 #[test]
 fn memory_stays_where_it_is() {
     let fake = FakeUpstream::start();
-    for guest in
-        hostile::ALL.iter().filter(|guest| ["memory-bomb", "huge-argument", "huge-result", "table-bomb"].contains(&guest.name))
+    for guest in hostile::ALL
+        .iter()
+        .filter(|guest| ["memory-bomb", "huge-argument", "huge-result", "table-bomb", "kv-flood"].contains(&guest.name))
     {
         let host = Host::new().upstream(&fake).plugin(plugin(guest)).plugin(Plugin::puppet().hooks("\"routing\"")).spawn();
         let hammer = |rounds: usize| {
@@ -209,6 +210,29 @@ fn memory_stays_where_it_is() {
         let grown = host.resident().saturating_sub(before) >> 20;
         assert!(grown < 32, "{}: {grown} MiB", guest.name);
     }
+}
+
+/// A guest that puts whatever it can into its store has filled its tenant's part, and no other.
+#[test]
+fn a_store_that_is_full_is_full_for_its_tenant() {
+    let fake = FakeUpstream::start();
+    let flood = hostile::ALL.into_iter().find(|guest| guest.name == "kv-flood").unwrap();
+    let asker = Plugin::asker().set("models = [\"large\"]");
+    let host =
+        Host::new().upstream(&fake).key("a", "a").key("b", "b").plugin(plugin(&flood).set("models = [\"small\"]")).plugin(asker);
+    let host = host.start();
+    let kept = |what: &str| host.metrics().sum(&format!("pointsman_plugin_kv_{what}"), &["plugin=\"hostile\""]);
+    for (tenant, most) in [("a", 1 << 20), ("b", 2 << 20)] {
+        // As often as it takes: on a busy machine a call may have time for little.
+        tests::eventually("a full store", || {
+            assert_eq!(host.ask("hi").key(tenant).send().status, 200);
+            (kept("bytes") > f64::from(most) - 65_536.0).then_some(())
+        });
+        assert!(kept("bytes") <= f64::from(most) && kept("entries") < 40.0, "{tenant}: {} {}", kept("bytes"), kept("entries"));
+    }
+    let neighbour =
+        host.ask("hi").model("large").key("a").puppet("ask", json!({ "increment": { "key": "n", "delta": 1 } })).send();
+    assert_eq!(neighbour.header("x-pointsman-reason"), Some("1"), "another plugin has its own store");
 }
 
 /// Whatever the bytes are, the loader says no and lives: here half of a component, and components with a flipped bit.

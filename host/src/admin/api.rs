@@ -43,6 +43,16 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
                 .iter()
                 .map(|cause| (cause.name().to_owned(), plugin.numbers.failures[*cause as usize].get().into()))
                 .collect();
+            let times: serde_json::Map<_, _> = plugin
+                .settings()
+                .hooks
+                .iter()
+                .map(|hook| {
+                    let times = &plugin.numbers.calls[*hook as usize];
+                    let us = |share| times.quantile(share).map(|time| time.as_micros() as u64);
+                    (hook.name().to_owned(), json!({ "calls": times.count(), "p50_us": us(0.5), "p99_us": us(0.99) }))
+                })
+                .collect();
             json!({
                 "name": plugin.name(),
                 "digest": format!("sha256:{}", plugin.digest()),
@@ -50,9 +60,16 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
                 "version": plugin.info().version,
                 "description": plugin.info().description,
                 "hooks": plugin.settings().hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
+                "tenants": plugin.settings().tenants,
+                "models": plugin.settings().models,
                 "grant": plugin.settings().grants,
+                "kv": plugin.kv.as_ref().map(|kv| kv.sums()).map(|(bytes, entries)| json!({ "bytes": bytes, "entries": entries })),
                 "calls": plugin.numbers.calls.iter().map(crate::numbers::Times::count).sum::<u64>(),
+                "times": times,
                 "failures": failures,
+                "skipped": plugin.numbers.skipped.get(),
+                "fall_throughs": plugin.numbers.fell_through.get(),
+                "memory": plugin.numbers.memory.get(),
                 "quarantined": plugin.quarantine.hooks().iter().map(|hook| hook.name()).collect::<Vec<_>>(),
             })
         })

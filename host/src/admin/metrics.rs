@@ -16,6 +16,7 @@ use crate::limit::ladder::Level;
 use crate::numbers::Exposition;
 use crate::plugin::Plugin;
 use crate::plugin::hooks::Cause;
+use crate::plugin::kv::REFUSALS;
 use crate::plugin::load::Hook;
 use crate::plugin::numbers::Value;
 use crate::upstream::gauges::Report;
@@ -249,6 +250,22 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
     }
     for plugin in plugins {
         text.counter(
+            "pointsman_plugin_fall_throughs_total",
+            "Calls that requests went on without: they failed, or were not made.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.fell_through.get(),
+        );
+    }
+    for plugin in plugins {
+        text.gauge(
+            "pointsman_plugin_memory_bytes",
+            "The most memory that one instance of a plugin has had.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.memory.get() as f64,
+        );
+    }
+    for plugin in plugins {
+        text.counter(
             "pointsman_plugin_rejections_total",
             "Requests that a plugin has refused.",
             &[("plugin", plugin.label())],
@@ -274,7 +291,29 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
             );
         }
     }
+    kept(plugins, text);
     guests(plugins, text);
+}
+
+/// What plugins keep. It belongs to a name, not to a version.
+fn kept(plugins: &[Arc<Plugin>], text: &mut Exposition) {
+    let all: Vec<_> = plugins.iter().filter_map(|plugin| Some((plugin.name(), plugin.kv.as_ref()?))).collect();
+    for (name, kv) in &all {
+        text.gauge("pointsman_plugin_kv_bytes", "Memory of what a plugin keeps in kv.", &[("plugin", name)], kv.sums().0 as f64);
+    }
+    for (name, kv) in &all {
+        text.gauge("pointsman_plugin_kv_entries", "Entries that a plugin keeps in kv.", &[("plugin", name)], kv.sums().1 as f64);
+    }
+    for (name, kv) in &all {
+        for (why, count) in REFUSALS.iter().zip(&kv.refused) {
+            text.counter(
+                "pointsman_plugin_kv_refused_total",
+                "Calls of kv refused: a key or value too large, the tenant's bounds, the plugin's memory.",
+                &[("plugin", name), ("why", why)],
+                count.get(),
+            );
+        }
+    }
 }
 
 /// What plugins count themselves. All of one name stand together and are of one kind: that of the first plugin that uses it.

@@ -73,7 +73,13 @@ fn summary(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
     }
     for (name, plugin) in &config.plugins {
         let hooks: Vec<_> = plugin.hooks.iter().map(hook).collect();
-        writeln!(out, "  plugin     {name}: {} by {}", hooks.join(", "), plugin.component.display())?;
+        write!(out, "  plugin     {name}: {} by {}", hooks.join(", "), plugin.component.display())?;
+        for (what, names) in [("tenants", &plugin.tenants), ("models", &plugin.models)] {
+            if !names.is_empty() {
+                write!(out, ", {what} {}", names.join(", "))?;
+            }
+        }
+        writeln!(out)?;
     }
     if let Some(prompts) = &config.prompts {
         writeln!(out, "  prompts    {}", prompts.path.display())?;

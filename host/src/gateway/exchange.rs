@@ -144,6 +144,10 @@ impl Surroundings for Exchange {
         &self.id
     }
 
+    fn tenant(&self) -> &str {
+        &self.principal.tenant
+    }
+
     fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -180,6 +184,10 @@ impl Surroundings for Exchange {
 
     fn label(&self, name: &str) -> Option<String> {
         self.labels.lock().ok()?.iter().rev().find(|(label, _)| label == name).map(|(_, value)| value.clone())
+    }
+
+    fn leave(&self, labels: Vec<(String, String)>) {
+        self.add_labels(labels);
     }
 
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {

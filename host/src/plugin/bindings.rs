@@ -19,5 +19,5 @@ wasmtime::component::bindgen!({
     },
 });
 
-pub use self::pointsman::plugin::{clock, config, embeddings, log, metrics, random, request_data, types, upstreams};
+pub use self::pointsman::plugin::{clock, config, embeddings, kv, log, metrics, random, request_data, types, upstreams};
 pub use exports::pointsman::plugin::{caching, lifecycle, prompting, routing};

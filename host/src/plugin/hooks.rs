@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** what leaves this file has been checked against the contract: a header is a header, a target may be
 //! chosen, a refusal has a status that refusals have.
+//! **Invariant:** a plugin is asked only for the tenants and models that its owner has written. Labels count when their call has succeeded.
 //! **Invariant:** every failure is counted and logged once, and follows the plugin's `on_failure`. What guards the cache fails
 //! closed: a key that fails is a bypass, a veto that fails is a veto, an admission that fails is none.
 
@@ -144,7 +145,7 @@ impl Session {
     /// # Errors
     /// When a plugin fails whose owner wrote `on_failure = "fail"`.
     pub async fn select(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<prompting::Outcome>>, Error> {
-        for index in self.set.at(Hook::Prompting) {
+        for index in self.set.at(Hook::Prompting, &self.head) {
             let began = Instant::now();
             let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.select(&mut live, &self.head).await??) };
@@ -167,7 +168,7 @@ impl Session {
     /// # Errors
     /// As [`Session::select`].
     pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
-        for index in self.set.at(Hook::Caching) {
+        for index in self.set.at(Hook::Caching, &self.head) {
             let began = Instant::now();
             let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else {
                 return Ok(Some(Said { by: self.set.all()[index].clone(), what: caching::Directive::Bypass }));
@@ -213,7 +214,7 @@ impl Session {
     /// # Errors
     /// As [`Session::select`].
     pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
-        for index in self.set.at(Hook::Routing) {
+        for index in self.set.at(Hook::Routing, &self.head) {
             let began = Instant::now();
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
@@ -311,14 +312,14 @@ impl Session {
                 Some(live) => Some(live),
                 None => {
                     self.live.push((index, None));
-                    return fall_through(&plugin, hook);
+                    return fall_through(&plugin, hook, "quarantined");
                 }
             },
             None => None,
         };
         if plugin.quarantine.holds(hook, &self.head.tenant) {
             plugin.numbers.skipped.add(1);
-            return fall_through(&plugin, hook);
+            return fall_through(&plugin, hook, "quarantined");
         }
         let mut live = match kept {
             Some(mut live) => {
@@ -360,15 +361,20 @@ impl Session {
         index: usize,
         plugin: &Arc<Plugin>,
         hook: Hook,
-        live: Live,
+        mut live: Live,
         keep: bool,
         began: Instant,
         said: Result<T, Failed>,
     ) -> Result<Option<T>, Error> {
+        plugin.numbers.memory.note(live.store.data().limits.memory as u64);
         match said {
             Ok(said) => {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
                 plugin.quarantine.succeeded(hook, &self.head.tenant);
+                let labels = std::mem::take(&mut live.store.data_mut().labels);
+                if !labels.is_empty() {
+                    self.around.leave(labels);
+                }
                 if keep {
                     self.live.push((index, Some(live)));
                 }
@@ -396,13 +402,17 @@ impl Session {
             "plugin failed: {:.512}",
             failed.reason
         );
-        if plugin.settings.fail { Err(Error::plugin_failed(plugin.name(), hook.name(), failed.cause.name())) } else { Ok(()) }
+        fall_through(plugin, hook, failed.cause.name()).map(drop::<Option<()>>)
     }
 }
 
-/// The rule for a call that is not made.
-fn fall_through<T>(plugin: &Plugin, hook: Hook) -> Result<Option<T>, Error> {
-    if plugin.settings.fail { Err(Error::plugin_failed(plugin.name(), hook.name(), "quarantined")) } else { Ok(None) }
+/// The rule for a call that has failed, or is not made.
+fn fall_through<T>(plugin: &Plugin, hook: Hook, why: &str) -> Result<Option<T>, Error> {
+    if plugin.settings.fail {
+        return Err(Error::plugin_failed(plugin.name(), hook.name(), why));
+    }
+    plugin.numbers.fell_through.add(1);
+    Ok(None)
 }
 
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.

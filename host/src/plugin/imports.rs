@@ -1,13 +1,14 @@
 //! What a guest can ask of the host, one interface of `wit/host.wit` after another.
 //!
 //! What it does not do: it grants nothing (`load` links only what the configuration grants), and it holds no data of its
-//! own: everything comes from the exchange, through [`Surroundings`], which `gateway` lends.
+//! own: everything comes from the exchange, through [`Surroundings`], which `gateway` lends; and from the plugin's own `kv`.
 //!
 //! **Invariant:** credentials never reach a guest: neither in headers nor in configuration.
-//! **Invariant:** what a guest can learn is fixed for the exchange, so that a recorded one can be decided again.
+//! **Invariant:** what a guest can learn is fixed for the exchange, or is a call's result, so that a recorded one can be decided again.
 
 mod embeddings;
 mod fleet;
+mod kv;
 mod request;
 mod small;
 
@@ -16,11 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use tokio::time::Instant;
-use wasmtime::StoreLimits;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::limits::Budget;
+use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
@@ -39,6 +39,8 @@ pub struct ResponseHandle;
 pub trait Surroundings: Send + Sync {
     /// The exchange's id.
     fn id(&self) -> &str;
+    /// Whose exchange it is.
+    fn tenant(&self) -> &str;
     /// The request's headers; sensitive ones are filtered here, in `imports`.
     fn headers(&self) -> &HeaderMap;
     /// Wall-clock time of the exchange's beginning, in milliseconds since the Unix epoch.
@@ -53,6 +55,8 @@ pub trait Surroundings: Send + Sync {
     fn may_choose(&self, model: &str) -> bool;
     /// What a label of that name was set to last in this exchange.
     fn label(&self, name: &str) -> Option<String>;
+    /// Labels that a call of a plugin has left.
+    fn leave(&self, labels: Vec<(String, String)>);
     /// Vector of the last user message, computed once per exchange.
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Vector of any text.
@@ -70,9 +74,11 @@ pub struct State {
     pub(super) answer: Option<Arc<Answer>>,
     /// More of the answer is to come.
     pub(super) partial: bool,
-    pub(super) limits: StoreLimits,
+    pub(super) limits: Held,
     pub(super) budget: Budget,
     pub(super) log_lines: u8,
+    /// What the call that is under way has left; it counts when the call has succeeded.
+    pub(super) labels: Vec<(String, String)>,
     pub(super) random: Option<u64>,
     /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
     /// store's data `Sync`, which a future that lends it out must be.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 
 use super::engine::TICK;
 use super::imports::State;
@@ -41,16 +41,56 @@ impl Budget {
     }
 }
 
-/// Bounds on what an instance may hold. A grow that fails traps, so that a guest cannot go on with half its memory.
-pub fn of_store(memory: usize) -> StoreLimits {
-    StoreLimitsBuilder::new()
+/// Bounds on what an instance may hold, and the memory that it has.
+pub struct Held {
+    bounds: StoreLimits,
+    /// Bytes of linear memory. It never shrinks.
+    pub memory: usize,
+}
+
+impl ResourceLimiter for Held {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let may = self.bounds.memory_growing(current, desired, maximum)?;
+        self.memory += if may { desired - current } else { 0 };
+        Ok(may)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.bounds.memory_grow_failed(error)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.bounds.table_growing(current, desired, maximum)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.bounds.table_grow_failed(error)
+    }
+
+    fn instances(&self) -> usize {
+        self.bounds.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.bounds.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.bounds.memories()
+    }
+}
+
+/// The bounds of one instance. A grow that fails traps, so that a guest cannot go on with half its memory.
+pub fn of_store(memory: usize) -> Held {
+    let bounds = StoreLimitsBuilder::new()
         .memory_size(memory)
         .table_elements(20_000)
         .instances(64)
         .tables(16)
         .memories(4)
         .trap_on_grow_failure(true)
-        .build()
+        .build();
+    Held { bounds, memory: 0 }
 }
 
 /// Puts the bounds on a new store.

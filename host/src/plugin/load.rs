@@ -19,6 +19,7 @@ use super::bindings::{self, lifecycle, types};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
 use super::imports::State;
+use super::kv::{self, Kv};
 use super::last_words;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
@@ -63,6 +64,10 @@ pub struct Settings {
     pub component: PathBuf,
     /// The hooks that it is called at.
     pub hooks: Vec<Hook>,
+    /// The tenants about whose requests it is asked; empty: all.
+    pub tenants: Vec<String>,
+    /// The models, by the names that clients ask for; empty: all.
+    pub models: Vec<String>,
     /// The interfaces of `wit/host.wit` that it may import, by name.
     pub grants: Vec<String>,
     /// Whether a failure of the plugin fails the exchange.
@@ -71,8 +76,18 @@ pub struct Settings {
     pub deadline: Duration,
     /// Bytes of linear memory.
     pub memory: usize,
+    /// How much it may keep in `kv`.
+    pub kv: kv::Limits,
     /// Its own `config` table.
     pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Settings {
+    /// Is it asked about this tenant's requests for this model?
+    pub(super) fn is_for(&self, tenant: &str, model: &str) -> bool {
+        let has = |list: &[String], name: &str| list.is_empty() || list.iter().any(|own| own == name);
+        has(&self.tenants, tenant) && has(&self.models, model)
+    }
 }
 
 /// Why a component is not in force.
@@ -132,6 +147,8 @@ pub struct Plugin {
     pub numbers: Numbers,
     /// Where and for whom it is left alone, because it fails.
     pub quarantine: Quarantine,
+    /// What it keeps, where it may: one store for all versions of a name.
+    pub kv: Option<Arc<Kv>>,
 }
 
 impl Plugin {
@@ -178,6 +195,7 @@ impl Plugin {
             limits: limits::of_store(self.settings.memory),
             budget: Budget::of(self.settings.deadline),
             log_lines: 0,
+            labels: Vec::new(),
             random: None,
             wasi: None,
         }
@@ -202,13 +220,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compiles (or takes from the cache folder `aot`), links and checks one component.
+/// Compiles (or takes from the cache folder `aot`), links and checks one component. `kept` is what the version before it keeps.
 pub(super) fn load(
     engine: &Engine,
     settings: &Settings,
     bytes: &[u8],
     digest: String,
     aot: Option<&Path>,
+    kept: Option<Arc<Kv>>,
 ) -> Result<Plugin, Refusal> {
     let component = precompiled::component(engine, bytes, aot).map_err(|error| explain(&error, bytes))?;
     let linker = link(engine, &component, settings)?;
@@ -238,6 +257,7 @@ pub(super) fn load(
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
         numbers: Numbers::default(),
         quarantine: Quarantine::default(),
+        kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
         settings: settings.clone(),
     };
     plugin = ask(engine, plugin)?;
@@ -306,6 +326,7 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
             "embeddings" => bindings::embeddings::add_to_linker::<_, Own>(&mut linker, |state| state),
             "clock" => bindings::clock::add_to_linker::<_, Own>(&mut linker, |state| state),
             "random" => bindings::random::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "kv" => bindings::kv::add_to_linker::<_, Own>(&mut linker, |state| state),
             _ => Ok(()),
         }
     };

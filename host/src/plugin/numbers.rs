@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::numbers::{Count, Times};
+use crate::numbers::{Count, Highest, Times};
 
 /// The numbers of one plugin version.
 #[derive(Debug, Default)]
@@ -19,6 +19,10 @@ pub struct Numbers {
     pub failures: [Count; 6],
     /// Calls that were not made because the plugin was quarantined.
     pub skipped: Count,
+    /// Calls that the request went on without: they failed, or were not made.
+    pub fell_through: Count,
+    /// The most memory that one instance has had, in bytes.
+    pub memory: Highest,
     /// Requests that it has refused.
     pub rejections: Count,
     /// Near hits that were not served because it said so, or could not say.
@@ -124,7 +128,7 @@ impl Guest {
 
 /// A name that is not the host's own, and is none of those that a histogram makes of its own.
 fn is_instrument(name: &str) -> bool {
-    const OWN: [&str; 8] = [
+    const OWN: [&str; 13] = [
         "call_seconds",
         "failures_total",
         "quarantined",
@@ -133,6 +137,11 @@ fn is_instrument(name: &str) -> bool {
         "vetoes_total",
         "dropped_total",
         "load_problems",
+        "fall_throughs_total",
+        "memory_bytes",
+        "kv_bytes",
+        "kv_entries",
+        "kv_refused_total",
     ];
     is_name(name) && !OWN.contains(&name) && !["_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
 }

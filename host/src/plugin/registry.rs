@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bindings::types::RequestHead;
 use super::engine::Engine;
 use super::load::{self, Hook, LoadError, Plugin, Refusal, Settings};
 
@@ -59,10 +60,11 @@ impl PluginSet {
         self.all.is_empty()
     }
 
-    /// The places of the plugins that are asked at a hook.
-    pub(super) fn at(&self, hook: Hook) -> impl Iterator<Item = usize> + use<> {
+    /// The places of the plugins that are asked at a hook about this request.
+    pub(super) fn at(&self, hook: Hook, head: &RequestHead) -> impl Iterator<Item = usize> + use<> {
+        let is_bound = |place: &usize| self.all[*place].settings().is_for(&head.tenant, &head.model);
         // At most a handful; the copy lets a session change itself while it goes through them.
-        self.hooks[hook as usize].clone().into_iter()
+        self.hooks[hook as usize].iter().copied().filter(is_bound).collect::<Vec<_>>().into_iter()
     }
 
     /// Is any plugin asked at this hook?
@@ -81,11 +83,10 @@ impl PluginSet {
 
 fn one(engine: &Engine, settings: &Settings, aot: Option<&Path>, previous: Option<&PluginSet>) -> Result<Arc<Plugin>, Refusal> {
     let (bytes, digest) = load::read(settings)?;
-    if let Some(same) = previous
-        .and_then(|previous| previous.named(&settings.name))
-        .filter(|plugin| plugin.digest() == digest && plugin.settings() == settings)
-    {
+    let before = previous.and_then(|previous| previous.named(&settings.name));
+    if let Some(same) = before.filter(|plugin| plugin.digest() == digest && plugin.settings() == settings) {
         return Ok(same.clone());
     }
-    load::load(engine, settings, &bytes, digest, aot).map(Arc::new)
+    let kept = before.and_then(|plugin| plugin.kv.clone());
+    load::load(engine, settings, &bytes, digest, aot, kept).map(Arc::new)
 }

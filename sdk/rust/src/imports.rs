@@ -1,6 +1,6 @@
 //! The host's functions, by interface, each with what makes it pleasant to call.
 //!
-//! What it does not do: `config` and `log` have files of their own.
+//! What it does not do: `config`, `kv` and `log` have files of their own.
 
 /// Name and value pairs as the contract has them.
 pub(crate) fn owned(pairs: &[(&str, &str)]) -> crate::Labels {

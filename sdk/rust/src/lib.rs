@@ -32,12 +32,12 @@
 //!
 //! The small [`RequestHead`] comes with each call. [`Request`] reads headers, messages and body, and costs what is read. All else
 //! needs its grant in the configuration: [`config`], [`mod@log`], [`metrics`], [`upstreams`], [`embeddings`], [`clock`],
-//! [`random`]. A component imports what its code calls, and nothing more.
+//! [`random`], [`kv`]. A component imports what its code calls, and nothing more.
 //!
 //! # What to know
 //!
 //! - One instance serves one exchange up to the model's answer: what a `static` holds is gone with it, and no other exchange sees
-//!   it. [`Routing::after_attempt`] and [`Caching::admit`] come after an answer, each to an instance of its own.
+//!   it; what is to be kept goes into [`kv`]. [`Routing::after_attempt`] and [`Caching::admit`] come after an answer, each to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
 //!   `on_failure = "fail"`. The host's log has what it panicked with, and where.
 //! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
@@ -56,6 +56,7 @@ mod error;
 pub mod export;
 mod flat;
 mod imports;
+pub mod kv;
 #[doc(hidden)]
 pub mod last_words;
 pub mod log;

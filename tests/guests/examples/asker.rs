@@ -5,7 +5,7 @@
 //! **Invariant:** it imports every interface, so it loads only where all are granted.
 
 use guests::types::{PluginError, RequestHead, Target};
-use guests::{caching, clock, config, embeddings, info, lifecycle, log, metrics, orders, prompting, random, routing, upstreams};
+use guests::{caching, clock, config, embeddings, info, kv, lifecycle, log, metrics, orders, prompting, random, routing, upstreams};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -28,6 +28,17 @@ enum Ask {
     Elapsed,
     Random(u32),
     Bucket { salt: String, key: String, buckets: u32 },
+    Get(String),
+    Set { key: String, value: String, ttl: Option<u32> },
+    Delete(String),
+    Increment { key: String, delta: i64, ttl: Option<u32> },
+    Cas { key: String, expected: Option<String>, value: String },
+    /// Many entries at once: a value of so many bytes under each of so many keys. How many were refused.
+    Fill { keys: u32, bytes: u32, ttl: Option<u32> },
+    /// A key of so many bytes.
+    LongKey(u32),
+    /// A counter that is raised with compare-and-set alone, so many times.
+    Raise { key: String, times: u32 },
 }
 
 fn ask(what: Ask) -> String {
@@ -66,7 +77,38 @@ fn ask(what: Ask) -> String {
         Ask::Elapsed => clock::elapsed_us().to_string(),
         Ask::Random(count) => (0..count).map(|_| random::u64().to_string()).collect::<Vec<_>>().join(","),
         Ask::Bucket { salt, key, buckets } => random::bucket(&salt, &key, buckets).to_string(),
+        Ask::Get(key) => of_value(kv::get(&key)),
+        Ask::Set { key, value, ttl } => said(kv::set(&key, value.as_bytes(), ttl)),
+        Ask::Delete(key) => said(kv::delete(&key)),
+        Ask::Increment { key, delta, ttl } => said(kv::increment(&key, delta, ttl)),
+        Ask::Cas { key, expected, value } => {
+            said(kv::compare_and_set(&key, expected.as_ref().map(|text| text.as_bytes()), value.as_bytes(), None))
+        }
+        Ask::Fill { keys, bytes, ttl } => {
+            let value = vec![b'x'; bytes as usize];
+            (0..keys).filter(|key| kv::set(&format!("fill-{key}"), &value, ttl).is_err()).count().to_string()
+        }
+        Ask::LongKey(bytes) => of_value(kv::get(&"k".repeat(bytes as usize))),
+        Ask::Raise { key, times } => {
+            (0..times).for_each(|_| while !raise(&key) {});
+            of_value(kv::get(&key))
+        }
     }
+}
+
+fn raise(key: &str) -> bool {
+    let was = kv::get(key).unwrap();
+    let number: u32 = was.as_ref().map_or(0, |text| std::str::from_utf8(text).unwrap().parse().unwrap());
+    kv::compare_and_set(key, was.as_deref(), (number + 1).to_string().as_bytes(), None).unwrap()
+}
+
+fn of_value(value: Result<Option<Vec<u8>>, kv::KvError>) -> String {
+    said(value.map(|value| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())))
+}
+
+/// An error by its name in the contract.
+fn said<T: std::fmt::Debug>(what: Result<T, kv::KvError>) -> String {
+    what.map_or_else(|error| error.name().to_owned(), |value| format!("{value:?}"))
 }
 
 /// Dimensions and length: enough to see that it is a unit vector, short enough for a header.
@@ -84,8 +126,9 @@ impl lifecycle::Guest for Asker {
         info("asker")
     }
 
-    /// Refuses a configuration that says so.
+    /// Refuses a configuration that says so. Nothing is kept here, for there is no tenant.
     fn check() -> Result<(), PluginError> {
+        assert_eq!(kv::increment("checks", 1, None), Err(kv::KvError::Unavailable));
         match config::get("refuse") {
             Some(reason) => Err(PluginError::Config(reason)),
             None => Ok(()),

@@ -51,6 +51,20 @@ impl routing::Guest for Puppet {
                 let review = review.map(Into::into);
                 routing::Decision::Plan(routing::Plan { targets, headers, reason, labels, review })
             }
+            Some(Route::Relay { name, until }) => {
+                let found: u32 = request.metadata(&name).map_or(0, |number| number.parse().unwrap());
+                if found < until {
+                    request.label(&name, &(found + 1).to_string());
+                    return Ok(routing::Decision::Pass);
+                }
+                routing::Decision::Plan(routing::Plan {
+                    targets: vec![target(head.model)],
+                    headers: vec![],
+                    reason: format!("{name} {found}"),
+                    labels: vec![],
+                    review: None,
+                })
+            }
             Some(Route::Tell(what)) => {
                 let reason = sight(what, &head, request);
                 routing::Decision::Plan(routing::Plan {
@@ -102,6 +116,14 @@ impl prompting::Guest for Puppet {
         CALLS.fetch_add(1, Ordering::Relaxed);
         Ok(match orders::<Select>(request, "select")? {
             None | Some(Select::Pass) => prompting::Outcome::Pass,
+            Some(Select::Label(labels)) => {
+                labels.iter().for_each(|(name, value)| request.label(name, value));
+                prompting::Outcome::Pass
+            }
+            Some(Select::LabelAndPanic(labels)) => {
+                labels.iter().for_each(|(name, value)| request.label(name, value));
+                panic!("as ordered")
+            }
             Some(Select::Choose(choice)) => prompting::Outcome::Choose(choice.into()),
             Some(Select::Rewrite { choice, edits }) => prompting::Outcome::Rewrite(prompting::Rewrite {
                 choice: choice.map(Into::into),

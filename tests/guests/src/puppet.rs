@@ -76,6 +76,11 @@ pub enum Next {
 #[serde(rename_all = "kebab-case")]
 pub enum Route {
     Pass,
+    /// Counts in the label of that name: it tells what it found there if that is `until`, or else leaves one more and passes.
+    Relay {
+        name: String,
+        until: u32,
+    },
     Plan {
         targets: Vec<String>,
         #[serde(default)]
@@ -152,6 +157,10 @@ impl From<Edit> for prompting::Edit {
 #[serde(rename_all = "kebab-case")]
 pub enum Select {
     Pass,
+    /// No opinion, and labels.
+    Label(Pairs),
+    /// Labels, and then it fails.
+    LabelAndPanic(Pairs),
     Choose(Choice),
     Rewrite {
         choice: Option<Choice>,

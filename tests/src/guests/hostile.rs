@@ -49,12 +49,13 @@ pub enum At {
 const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", deed: "", grants: "", cause: "", reason: "" };
 const CLOCK: &str = r#"(import "pointsman:plugin/clock@0.1.0" "now" (func $now (result i64)))"#;
 const LOG: &str = r#"(import "pointsman:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
+const KV: &str = r#"(import "pointsman:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32 i32)))"#;
 const WASI: &str = r#"
     (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $alarm (param i64) (result i32)))
     (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))"#;
 
 /// Guests that load, and misbehave when they are asked.
-pub const ALL: [Hostile; 13] = [
+pub const ALL: [Hostile; 15] = [
     Hostile { name: "endless-loop", deed: "(loop $again (br $again))", cause: "deadline", reason: "interrupt", ..NOTHING },
     Hostile {
         name: "endless-start",
@@ -112,6 +113,30 @@ pub const ALL: [Hostile; 13] = [
         imports: LOG,
         grants: r#""log""#,
         deed: "(drop (memory.grow (i32.const 1000))) (call $log (i32.const 4) (i32.const 262144) (i32.const 62914560) (i32.const 0) (i32.const 0))",
+        cause: "trap",
+        reason: "fuel allocated for hostcalls",
+        ..NOTHING
+    },
+    Hostile {
+        name: "kv-flood",
+        imports: KV,
+        grants: r#""kv""#,
+        // Another key each time, of eight bytes that are ASCII, and 60,000 bytes under it.
+        fields: "(global $key (mut i64) (i64.const 0))",
+        deed: "(loop $again
+            (global.set $key (i64.add (global.get $key) (i64.const 0x0102030405060709)))
+            (i64.store (i32.const 4096) (i64.and (global.get $key) (i64.const 0x7f7f7f7f7f7f7f7f)))
+            (call $set (i32.const 4096) (i32.const 8) (i32.const 8192) (i32.const 60000) (i32.const 0) (i32.const 0) (i32.const 4000))
+            (br $again))",
+        cause: "deadline",
+        reason: "interrupt",
+    },
+    Hostile {
+        name: "huge-value",
+        imports: KV,
+        grants: r#""kv""#,
+        deed: "(drop (memory.grow (i32.const 1000)))
+            (call $set (i32.const 4096) (i32.const 8) (i32.const 262144) (i32.const 62914560) (i32.const 0) (i32.const 0) (i32.const 4000))",
         cause: "trap",
         reason: "fuel allocated for hostcalls",
         ..NOTHING

@@ -29,7 +29,7 @@ impl Plugin {
 
     /// The guest that asks the host what the request tells it to, with every grant.
     pub fn asker() -> Self {
-        let all = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random""#;
+        let all = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv""#;
         Self::new("asker", crate::guests::asker())
             .hooks(r#""routing""#)
             .set("deadline = \"500ms\"")
@@ -53,6 +53,14 @@ impl Plugin {
     pub fn set(mut self, line: &str) -> Self {
         self.settings.push_str(line);
         self.settings.push('\n');
+        self
+    }
+
+    /// With the hooks and the lines of another one.
+    #[must_use]
+    pub fn like(mut self, other: &Self) -> Self {
+        self.hooks.clone_from(&other.hooks);
+        self.settings.clone_from(&other.settings);
         self
     }
 

@@ -57,7 +57,7 @@ fn what_serve_refuses() {
         ),
         (
             "[plugins.x]\ncomponent = \"asker.wasm\"\nhooks = [\"routing\"]\nconfig = { refuse = \"no limit\" }\n\
-             grant = [\"config\", \"log\", \"metrics\", \"upstreams\", \"embeddings\", \"clock\", \"random\"]",
+             grant = [\"config\", \"log\", \"metrics\", \"upstreams\", \"embeddings\", \"clock\", \"random\", \"kv\"]",
             "4:10: plugins.x.config: asker.wasm refuses its configuration: no limit; change its `config` table",
         ),
         ("[log]\nlevel = \"info,[=debug\"", "2:9: log.level: "),
@@ -128,6 +128,18 @@ fn everything_at_once() {
         ["listen.adress", "plugins.a.component", "plugins.b.grant[0]", "plugins.c.component", "prompts.path", "providers.a.kind"];
     assert_eq!(keys[..6], expect, "{report}");
     assert!(report.ends_with("p.toml: 6 errors\n"), "{report}");
+}
+
+#[test]
+fn it_says_for_whom_a_plugin_is_asked() {
+    let host = folder();
+    let (code, out, err) = check(
+        host.folder(),
+        "[providers.a]\nkind = \"openai\"\nendpoints = [\"http://127.0.0.1:1/v1\"]\n[models.small]\nprovider = \"a\"\nname = \"tiny\"\n\
+          [plugins.x]\ncomponent = \"router.wasm\"\nhooks = [\"routing\"]\ntenants = [\"default\"]\nmodels = [\"small\"]\n",
+    );
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("router.wasm, tenants default, models small\n"), "{out}");
 }
 
 /// What is compiled for a check is there for the start after it: the very same file.

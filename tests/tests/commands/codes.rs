@@ -79,7 +79,7 @@ fn components_are_described() {
     let (_, json, _) = run(&["plugin", "inspect", "--json", &path("asker.wasm")]);
     let inspection: serde_json::Value = serde_json::from_str(&json).unwrap();
     let names = |list: &str| inspection[list].as_array().unwrap_or_else(|| panic!("{json}")).len();
-    assert_eq!((names("hooks"), names("grants")), (3, 7), "{json}");
+    assert_eq!((names("hooks"), names("grants")), (3, 8), "{json}");
     check(&["plugin", "inspect", &path("module.wasm")], 2, "", "core module");
     check(&["plugin", "inspect", &path("none.wasm")], 2, "", "none.wasm");
     // No plugin's folder is wrong input, whether it is there or not; a plugin that does not compile is a build that failed.

@@ -12,12 +12,9 @@ fn check(plugin: Plugin, reason: &str) {
 
 #[test]
 fn an_import_needs_its_grant() {
-    for interface in ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random"] {
-        let others: Vec<String> = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random"]
-            .iter()
-            .filter(|other| **other != interface)
-            .map(|other| format!("{other:?}"))
-            .collect();
+    let all = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv"];
+    for interface in all {
+        let others: Vec<String> = all.iter().filter(|other| **other != interface).map(|other| format!("{other:?}")).collect();
         let plugin = Plugin::new("asker", guests::asker()).set(&format!("grant = [{}]", others.join(", ")));
         check(plugin, &format!("add \"{interface}\" to `grant`"));
     }
@@ -64,7 +61,7 @@ fn the_administrator_sees_what_is_loaded() {
         (Some("asker"), Some("1.0.0"), Some(0))
     );
     assert_eq!(plugin["hooks"], serde_json::json!(["routing"]));
-    assert_eq!(plugin["grant"].as_array().unwrap().len(), 7);
+    assert_eq!(plugin["grant"].as_array().unwrap().len(), 8);
     assert!(plugin["digest"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(plugins["problems"], serde_json::json!([]));
 }

@@ -2,8 +2,10 @@
 //! whose plugin fails. Guests that mean harm have a theme of their own.
 
 mod caching;
+mod chains;
 mod grants;
 mod imports;
+mod kv;
 mod panics;
 mod prompting;
 mod routing;

@@ -85,3 +85,31 @@ fn a_failure_follows_the_owners_rule() {
     assert_eq!(metrics.sum("pointsman_plugin_failures_total", &["cause=\"trap\""]), 3.0);
     assert_eq!(metrics.sum("pointsman_plugin_failures_total", &["cause=\"error\""]), 6.0);
 }
+
+#[test]
+fn the_administrator_sees_how_each_version_fares() {
+    let fake = FakeUpstream::start();
+    let lenient = Plugin::puppet().hooks("\"routing\"").set("deadline = \"500ms\"");
+    let strict = Plugin::new("strict", tests::guests::puppet()).like(&lenient).must_not_fail();
+    let host = Host::new().upstream(&fake).plugin(lenient).plugin(strict).start();
+    for (orders, status) in [(json!("pass"), 200), (json!("panic"), 500)] {
+        assert_eq!(host.ask("hi").puppet("route", orders).send().status, status);
+    }
+    let told = host.api("/api/plugins");
+    let [lenient, strict] = [0, 1].map(|place| told["plugins"][place].clone());
+    for plugin in [&lenient, &strict] {
+        assert_eq!((&plugin["times"]["routing"]["calls"], &plugin["failures"]["trap"]), (&json!(2), &json!(1)), "{plugin}");
+        let [p50, p99] = ["p50_us", "p99_us"].map(|which| plugin["times"]["routing"][which].as_u64());
+        assert!(p50 > Some(0) && p99 >= p50, "{plugin}");
+        let memory = plugin["memory"].as_u64().unwrap();
+        assert!(
+            memory > 0 && memory.is_multiple_of(64 << 10) && memory <= 16 << 20,
+            "whole pages, and no more than it may have: {plugin}"
+        );
+    }
+    // What fails the request has not fallen through.
+    assert_eq!((&lenient["fall_throughs"], &strict["fall_throughs"]), (&json!(1), &json!(0)));
+    let metrics = host.metrics();
+    assert_eq!(metrics.sum("pointsman_plugin_fall_throughs_total", &["plugin=\"puppet@"]), 1.0);
+    assert_eq!(metrics.sum("pointsman_plugin_memory_bytes", &["plugin=\"strict@"]), strict["memory"].as_f64().unwrap());
+}

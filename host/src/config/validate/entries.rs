@@ -2,10 +2,10 @@
 //!
 //! Opens no component and renders no prompt: their own rooms do, and tell what they find.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::Check;
-use crate::config::{ByteSize, Duration, Embedder};
+use super::{Check, suggest};
+use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -38,6 +38,8 @@ impl Check<'_> {
                 );
             }
             self.no_doubles(&path("hooks"), &plugin.hooks);
+            self.binding(name, plugin);
+            self.kept(name, plugin);
             self.no_doubles(&path("grant"), &plugin.grant);
             if plugin.deadline < MIN_DEADLINE {
                 self.error(
@@ -54,6 +56,46 @@ impl Check<'_> {
                     format!("write at most \"{MAX_PLUGIN_MEMORY}\""),
                 );
             }
+        }
+    }
+
+    /// For whom it is asked: names that are there.
+    fn binding(&mut self, name: &str, plugin: &Plugin) {
+        for (index, model) in plugin.models.iter().enumerate() {
+            self.exists("models", model, &["plugins", name, "models", &format!("[{index}]")]);
+        }
+        self.no_doubles(&["plugins", name, "models"], &plugin.models);
+        let tenants = self.config.keys.values().map(|key| &*key.tenant);
+        let of_keys: BTreeSet<&str> = tenants.filter(|tenant| !tenant.trim().is_empty()).collect();
+        let written = self.document.names(&["keys"]).len();
+        let known: Vec<&str> = if written == 0 { vec!["default"] } else { of_keys.into_iter().collect() };
+        // A key that is there and wrong has a tenant all the same, and is another mistake.
+        let is_known = |tenant: &str| written != self.config.keys.len() || known.contains(&tenant);
+        let strangers = plugin.tenants.iter().enumerate().filter(|(_, tenant)| !is_known(tenant));
+        for (index, tenant) in strangers.collect::<Vec<_>>() {
+            self.error(
+                &["plugins", name, "tenants", &format!("[{index}]")],
+                format!("no key is of the tenant {tenant:?}"),
+                format!("add one with `pointsman key new NAME --tenant TENANT`, or {}", suggest::choice(tenant, &known)),
+            );
+        }
+        self.no_doubles(&["plugins", name, "tenants"], &plugin.tenants);
+    }
+
+    /// What it may keep.
+    fn kept(&mut self, name: &str, plugin: &Plugin) {
+        let path = |field: &'static str| ["plugins", name, "kv", field];
+        let kept = plugin.kv;
+        self.not_zero(&path("memory"), kept.memory.bytes() == 0, "\"16MiB\"");
+        self.not_zero(&path("tenant_memory"), kept.tenant_memory.bytes() == 0, "\"1MiB\"");
+        self.not_zero(&path("tenant_entries"), kept.tenant_entries == 0, "4000");
+        if kept.tenant_memory > kept.memory {
+            let reason = format!("{} for one tenant is more than {} for all of them", kept.tenant_memory, kept.memory);
+            self.error(&path("tenant_memory"), reason, "write at most as much as `memory`");
+        }
+        if self.document.has(&["plugins", name, "kv"]) && !plugin.grant.contains(&Grant::Kv) {
+            let reason = "without the grant it may keep nothing";
+            self.warning(&["plugins", name, "kv"], reason, "add \"kv\" to `grant`, or remove this");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
 use crate::identity::Keys;
 use crate::plugin::PluginSet;
+use crate::plugin::kv;
 use crate::plugin::load::{Hook, LoadError, Settings};
 use crate::prompt::{Problem, Registry};
 
@@ -98,10 +99,17 @@ fn settings(config: &Config) -> Vec<Settings> {
             name: name.clone(),
             component: plugin.component.clone(),
             hooks: plugin.hooks.iter().map(hook).collect(),
+            tenants: plugin.tenants.clone(),
+            models: plugin.models.clone(),
             grants: plugin.grant.iter().map(grant).collect(),
             fail: plugin.on_failure == config::OnFailure::Fail,
             deadline: plugin.deadline.get(),
             memory: plugin.memory.as_usize(),
+            kv: kv::Limits {
+                memory: plugin.kv.memory.as_usize(),
+                tenant_memory: plugin.kv.tenant_memory.as_usize(),
+                tenant_entries: plugin.kv.tenant_entries,
+            },
             config: plugin.config.as_object().cloned().unwrap_or_default(),
         })
         .collect()

@@ -10,6 +10,13 @@ use super::{RequestHandle, ResponseHandle, State, cut};
 use crate::plugin::bindings::request_data::{Host, HostRequest, HostResponse, Message};
 use crate::plugin::bindings::types::{self, Role};
 
+/// Labels that one call may leave; the contract names these numbers.
+const MAX_LABELS: usize = 16;
+/// Bytes of a label's name.
+const MAX_NAME: usize = 64;
+/// Bytes of its value.
+const MAX_LABEL: usize = 256;
+
 /// Headers that carry credentials, under whatever SDK's name.
 fn is_sensitive(name: &str) -> bool {
     name == AUTHORIZATION.as_str()
@@ -68,7 +75,15 @@ impl HostRequest for State {
     }
 
     fn metadata(&mut self, _: Resource<RequestHandle>, key: String) -> Result<Option<String>> {
-        Ok(self.around.as_ref().and_then(|around| around.label(&key)))
+        let own = self.labels.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
+        Ok(own.or_else(|| self.around.as_ref()?.label(&key)))
+    }
+
+    fn label(&mut self, _: Resource<RequestHandle>, name: String, value: String) -> Result<()> {
+        if self.labels.len() < MAX_LABELS && (1..=MAX_NAME).contains(&name.len()) && value.len() <= MAX_LABEL {
+            self.labels.push((name, value));
+        }
+        Ok(())
     }
 
     fn drop(&mut self, _: Resource<RequestHandle>) -> Result<()> {

@@ -842,6 +842,54 @@ pub mod pointsman {
                     }
                 }
             }
+            impl Request {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Leaves a label, also where the hook has no opinion otherwise: it is recorded with the exchange, and later hooks and plugins find
+                /// it as `metadata`. At most 16 a call, names of 1 to 64 bytes, values of up to 256, 64 an exchange; what is over is dropped.
+                /// A call that fails leaves none.
+                #[allow(async_fn_in_trait)]
+                pub fn label(&self, name: &str, value: &str) -> () {
+                    unsafe {
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let vec1 = value;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(
+                            wasm_import_module = "pointsman:plugin/request-data@0.1.0"
+                        )]
+                        unsafe extern "C" {
+                            #[link_name = "[method]request.label"]
+                            fn wit_import2(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1.cast_mut(),
+                            len1,
+                        );
+                    }
+                }
+            }
             impl Response {
                 #[allow(unused_unsafe, clippy::all)]
                 /// the first choice's text, cut at `max-bytes` on a character boundary
@@ -1023,7 +1071,8 @@ pub mod pointsman {
         /// and a component that imports another one is refused when it is loaded.
         ///
         /// Whatever a hook learns here is fixed for the exchange (one configuration, one view of the fleet, one clock reading
-        /// per call order, seeded randomness), so that a recorded exchange can be decided again, bit for bit.
+        /// per call order, seeded randomness), so that a recorded exchange can be decided again, bit for bit. What `kv` answers hangs
+        /// on other exchanges; it is a call's result and nothing besides, so a record of the results is enough there.
         /// The plugin's own `config` table.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod config {
@@ -2336,6 +2385,469 @@ pub mod pointsman {
                 }
             }
         }
+        /// What outlives an exchange: counters, budgets, what was seen last.
+        ///
+        /// Each plugin has a store of its own for each tenant, and sees no other; the tenant is the exchange's and cannot be named. The
+        /// store is this node's: other nodes have their own. It belongs to the plugin's name: it stays when the component or the
+        /// configuration is replaced, and is gone when the process ends, or the plugin or its grant leaves the configuration.
+        ///
+        /// A key has 1 to 256 bytes, a value at most 64 KiB. An entry counts its key, its value (a counter: none) and 256 bytes,
+        /// a tenant who has any 1 KiB. What the plugin's `kv` settings allow bounds the entries and bytes of one tenant, and the bytes of
+        /// all tenants together; nothing is thrown out to make room for something new.
+        ///
+        /// A `ttl-ms` is the time until the entry is gone, from this call on; none: it stays. What is past its time is found by nobody and
+        /// counts for no bound of its tenant; for the bound of all tenants its room is free within a tenth of a second.
+        ///
+        /// Each call is one step that no other call comes between, on whatever core. What a call has changed stays changed if the hook
+        /// fails afterwards. In `lifecycle.check` there is no tenant, and each call is `unavailable`.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod kv {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum KvError {
+                /// the key is empty or longer than 256 bytes, or the value longer than 64 KiB
+                TooLarge,
+                /// there is no room: what this tenant or this plugin may keep is used up. What was under the key is as before.
+                Quota,
+                /// `increment`: what is under the key is not a whole number
+                NotANumber,
+                /// there is no store, as in `lifecycle.check`
+                Unavailable,
+            }
+            impl KvError {
+                pub fn name(&self) -> &'static str {
+                    match self {
+                        KvError::TooLarge => "too-large",
+                        KvError::Quota => "quota",
+                        KvError::NotANumber => "not-a-number",
+                        KvError::Unavailable => "unavailable",
+                    }
+                }
+                pub fn message(&self) -> &'static str {
+                    match self {
+                        KvError::TooLarge => {
+                            "the key is empty or longer than 256 bytes, or the value longer than 64 KiB"
+                        }
+                        KvError::Quota => {
+                            "there is no room: what this tenant or this plugin may keep is used up. What was under the key is as before."
+                        }
+                        KvError::NotANumber => {
+                            "`increment`: what is under the key is not a whole number"
+                        }
+                        KvError::Unavailable => {
+                            "there is no store, as in `lifecycle.check`"
+                        }
+                    }
+                }
+            }
+            impl ::core::fmt::Debug for KvError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("KvError")
+                        .field("code", &(*self as i32))
+                        .field("name", &self.name())
+                        .field("message", &self.message())
+                        .finish()
+                }
+            }
+            impl ::core::fmt::Display for KvError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    write!(f, "{} (error {})", self.name(), * self as i32)
+                }
+            }
+            impl ::core::error::Error for KvError {}
+            impl KvError {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> KvError {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => KvError::TooLarge,
+                        1 => KvError::Quota,
+                        2 => KvError::NotANumber,
+                        3 => KvError::Unavailable,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The value under a key; none where there is nothing, or nothing any more. A counter is its decimal digits, such as `-12`.
+            #[allow(async_fn_in_trait)]
+            pub fn get(key: &str) -> Result<Option<_rt::Vec<u8>>, KvError> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 4
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = key;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/kv@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "get"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result9 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = i32::from(
+                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                match l4 {
+                                    0 => None,
+                                    1 => {
+                                        let e = {
+                                            let l5 = *ptr1
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l6 = *ptr1
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len7 = l6;
+                                            <_ as From<
+                                                _rt::Vec<_>,
+                                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7))
+                                        };
+                                        Some(e)
+                                    }
+                                    _ => _rt::invalid_enum_discriminant(),
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l8 = i32::from(
+                                    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                KvError::_lift(l8 as u8)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result9
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Puts a value in the place of whatever was there, and of its time.
+            #[allow(async_fn_in_trait)]
+            pub fn set(
+                key: &str,
+                value: &[u8],
+                ttl_ms: Option<u32>,
+            ) -> Result<(), KvError> {
+                unsafe {
+                    #[repr(align(1))]
+                    struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
+                    let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2]);
+                    let vec0 = key;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = value;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let (result2_0, result2_1) = match ttl_ms {
+                        Some(e) => (1i32, _rt::as_i32(e)),
+                        None => (0i32, 0i32),
+                    };
+                    let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/kv@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "set"]
+                        fn wit_import4(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import4(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result2_0,
+                        result2_1,
+                        ptr3,
+                    );
+                    let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                    let result7 = match l5 {
+                        0 => {
+                            let e = ();
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l6 = i32::from(*ptr3.add(1).cast::<u8>());
+                                KvError::_lift(l6 as u8)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result7
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Takes a value away. Was there one?
+            #[allow(async_fn_in_trait)]
+            pub fn delete(key: &str) -> Result<bool, KvError> {
+                unsafe {
+                    #[repr(align(1))]
+                    struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
+                    let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2]);
+                    let vec0 = key;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/kv@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "delete"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result6 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = i32::from(*ptr1.add(1).cast::<u8>());
+                                _rt::bool_lift(l4 as u8)
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l5 = i32::from(*ptr1.add(1).cast::<u8>());
+                                KvError::_lift(l5 as u8)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result6
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Adds to a counter and gives what it is now. Where there is nothing it begins at 0, and `ttl-ms` holds; one that is there
+            /// keeps the time that it has: so a counter with a time is a window that begins with its first call. A value that was `set` is
+            /// a counter if it is a decimal number that a s64 can hold. At the ends of that range it stays there.
+            #[allow(async_fn_in_trait)]
+            pub fn increment(
+                key: &str,
+                delta: i64,
+                ttl_ms: Option<u32>,
+            ) -> Result<i64, KvError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                    let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 16]);
+                    let vec0 = key;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let (result1_0, result1_1) = match ttl_ms {
+                        Some(e) => (1i32, _rt::as_i32(e)),
+                        None => (0i32, 0i32),
+                    };
+                    let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/kv@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "increment"]
+                        fn wit_import3(
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import3(
+                        _: *mut u8,
+                        _: usize,
+                        _: i64,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import3(
+                        ptr0.cast_mut(),
+                        len0,
+                        _rt::as_i64(&delta),
+                        result1_0,
+                        result1_1,
+                        ptr2,
+                    );
+                    let l4 = i32::from(*ptr2.add(0).cast::<u8>());
+                    let result7 = match l4 {
+                        0 => {
+                            let e = {
+                                let l5 = *ptr2.add(8).cast::<i64>();
+                                l5
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l6 = i32::from(*ptr2.add(8).cast::<u8>());
+                                KvError::_lift(l6 as u8)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result7
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Sets the value if what is there now is `expected`; none: if there is nothing. Was it?
+            #[allow(async_fn_in_trait)]
+            pub fn compare_and_set(
+                key: &str,
+                expected: Option<&[u8]>,
+                value: &[u8],
+                ttl_ms: Option<u32>,
+            ) -> Result<bool, KvError> {
+                unsafe {
+                    #[repr(align(1))]
+                    struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
+                    let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2]);
+                    let vec0 = key;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let (result2_0, result2_1, result2_2) = match expected {
+                        Some(e) => {
+                            let vec1 = e;
+                            let ptr1 = vec1.as_ptr().cast::<u8>();
+                            let len1 = vec1.len();
+                            (1i32, ptr1.cast_mut(), len1)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let vec3 = value;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let (result4_0, result4_1) = match ttl_ms {
+                        Some(e) => (1i32, _rt::as_i32(e)),
+                        None => (0i32, 0i32),
+                    };
+                    let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/kv@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "compare-and-set"]
+                        fn wit_import6(
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import6(
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import6(
+                        ptr0.cast_mut(),
+                        len0,
+                        result2_0,
+                        result2_1,
+                        result2_2,
+                        ptr3.cast_mut(),
+                        len3,
+                        result4_0,
+                        result4_1,
+                        ptr5,
+                    );
+                    let l7 = i32::from(*ptr5.add(0).cast::<u8>());
+                    let result10 = match l7 {
+                        0 => {
+                            let e = {
+                                let l8 = i32::from(*ptr5.add(1).cast::<u8>());
+                                _rt::bool_lift(l8 as u8)
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l9 = i32::from(*ptr5.add(1).cast::<u8>());
+                                KvError::_lift(l9 as u8)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result10
+                }
+            }
+        }
     }
 }
 mod _rt {
@@ -2558,9 +3070,9 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2590] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x83\x13\x01A\x02\x01\
-A\x16\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2929] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd6\x15\x01A\x02\x01\
+A\x18\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
 nt\x04tool\x04\0\x04role\x03\0\x09\x01ks\x01r\x02\x04names\x07version\x0b\x04\0\x0a\
@@ -2572,7 +3084,7 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B#\x02\x03\x02\x01\x01\x04\0\x07mes\
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B%\x02\x03\x02\x01\x01\x04\0\x07mes\
 sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
 @\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
 p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
@@ -2581,40 +3093,49 @@ p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x
 @\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
 \x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
 @\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
-\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01h\x03\x01\
-@\x02\x04self\x11\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x12\x01@\x02\
-\x04self\x11\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x13\x01kv\x01@\
-\x01\x04self\x11\0\x14\x04\0\x1d[method]response.mean-logprob\x01\x15\x01@\x01\x04\
-self\x11\0\x7f\x04\0\x19[method]response.is-whole\x01\x16\x03\0#pointsman:plugin\
-/request-data@0.1.0\x05\x02\x01B\x05\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\x01\
-\x01\x01@\0\0s\x04\0\x08document\x01\x02\x03\0\x1dpointsman:plugin/config@0.1.0\x05\
-\x03\x01B\x08\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\
-\x03\0\0\x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01o\x02ss\x01p\x03\
-\x01@\x03\x05level\x01\x07messages\x06fields\x04\x01\0\x04\0\x03log\x01\x05\x03\0\
-\x1apointsman:plugin/log@0.1.0\x05\x04\x02\x03\0\0\x06labels\x01B\x07\x02\x03\x02\
-\x01\x05\x04\0\x06labels\x03\0\0\x01@\x03\x04names\x05deltaw\x06labels\x01\x01\0\
-\x04\0\x09increment\x01\x02\x01@\x03\x04names\x05valueu\x06labels\x01\x01\0\x04\0\
-\x05gauge\x01\x03\x04\0\x07observe\x01\x03\x03\0\x1epointsman:plugin/metrics@0.1\
-.0\x05\x06\x02\x03\0\0\x0amicros-usd\x01B\x11\x02\x03\x02\x01\x07\x04\0\x0amicro\
-s-usd\x03\0\0\x01r\x02\x05input\x01\x06output\x01\x04\0\x05price\x03\0\x02\x01k\x03\
-\x01ky\x01r\x07\x05models\x08providers\x05price\x04\x09endpointsy\x09in-flighty\x07\
-failingv\x0dfirst-byte-ms\x05\x04\0\x08upstream\x03\0\x06\x01p\x07\x01@\0\0\x08\x04\
-\0\x0acandidates\x01\x09\x01k\x07\x01@\x01\x05models\0\x0a\x04\0\x03get\x01\x0b\x01\
-k\x01\x01@\x03\x05models\x0dprompt-tokensy\x11completion-tokensy\0\x0c\x04\0\x08\
-estimate\x01\x0d\x03\0\x20pointsman:plugin/upstreams@0.1.0\x05\x08\x01B\x11\x01q\
-\x03\x0bunavailable\0\0\x04busy\0\0\x05empty\0\0\x04\0\x0bembed-error\x03\0\0\x01\
-r\x02\x05labels\x05scorev\x04\0\x05match\x03\0\x02\x01p\x03\x01j\x01\x04\x01\x01\
-\x01@\x02\x08exampless\x01ky\0\x05\x04\0\x08classify\x01\x06\x01j\x01v\x01\x01\x01\
-@\x02\x01as\x01bs\0\x07\x04\0\x0asimilarity\x01\x08\x01pv\x01j\x01\x09\x01\x01\x01\
-@\0\0\x0a\x04\0\x10prompt-embedding\x01\x0b\x01@\x01\x04texts\0\x0a\x04\0\x05emb\
-ed\x01\x0c\x03\0!pointsman:plugin/embeddings@0.1.0\x05\x09\x02\x03\0\0\x0ctimest\
-amp-ms\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x0ctimestamp-ms\x03\0\0\x01@\0\0\x01\x04\
-\0\x03now\x01\x02\x01@\0\0w\x04\0\x0aelapsed-us\x01\x03\x03\0\x1cpointsman:plugi\
-n/clock@0.1.0\x05\x0b\x01B\x04\x01@\0\0w\x04\0\x03u64\x01\0\x01@\x03\x04salts\x03\
-keys\x07bucketsy\0y\x04\0\x06bucket\x01\x01\x03\0\x1dpointsman:plugin/random@0.1\
-.0\x05\x0c\x04\02pointsman:sdk/host-with-all-of-its-exports-removed\x04\0\x0b*\x01\
-\0$host-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
--by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01@\x03\x04\
+self\x04\x04names\x05values\x01\0\x04\0\x15[method]request.label\x01\x11\x01h\x03\
+\x01@\x02\x04self\x12\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x13\x01\
+@\x02\x04self\x12\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x14\x01kv\
+\x01@\x01\x04self\x12\0\x15\x04\0\x1d[method]response.mean-logprob\x01\x16\x01@\x01\
+\x04self\x12\0\x7f\x04\0\x19[method]response.is-whole\x01\x17\x03\0#pointsman:pl\
+ugin/request-data@0.1.0\x05\x02\x01B\x05\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\
+\x01\x01\x01@\0\0s\x04\0\x08document\x01\x02\x03\0\x1dpointsman:plugin/config@0.\
+1.0\x05\x03\x01B\x08\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05\
+level\x03\0\0\x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01o\x02ss\x01\
+p\x03\x01@\x03\x05level\x01\x07messages\x06fields\x04\x01\0\x04\0\x03log\x01\x05\
+\x03\0\x1apointsman:plugin/log@0.1.0\x05\x04\x02\x03\0\0\x06labels\x01B\x07\x02\x03\
+\x02\x01\x05\x04\0\x06labels\x03\0\0\x01@\x03\x04names\x05deltaw\x06labels\x01\x01\
+\0\x04\0\x09increment\x01\x02\x01@\x03\x04names\x05valueu\x06labels\x01\x01\0\x04\
+\0\x05gauge\x01\x03\x04\0\x07observe\x01\x03\x03\0\x1epointsman:plugin/metrics@0\
+.1.0\x05\x06\x02\x03\0\0\x0amicros-usd\x01B\x11\x02\x03\x02\x01\x07\x04\0\x0amic\
+ros-usd\x03\0\0\x01r\x02\x05input\x01\x06output\x01\x04\0\x05price\x03\0\x02\x01\
+k\x03\x01ky\x01r\x07\x05models\x08providers\x05price\x04\x09endpointsy\x09in-fli\
+ghty\x07failingv\x0dfirst-byte-ms\x05\x04\0\x08upstream\x03\0\x06\x01p\x07\x01@\0\
+\0\x08\x04\0\x0acandidates\x01\x09\x01k\x07\x01@\x01\x05models\0\x0a\x04\0\x03ge\
+t\x01\x0b\x01k\x01\x01@\x03\x05models\x0dprompt-tokensy\x11completion-tokensy\0\x0c\
+\x04\0\x08estimate\x01\x0d\x03\0\x20pointsman:plugin/upstreams@0.1.0\x05\x08\x01\
+B\x11\x01q\x03\x0bunavailable\0\0\x04busy\0\0\x05empty\0\0\x04\0\x0bembed-error\x03\
+\0\0\x01r\x02\x05labels\x05scorev\x04\0\x05match\x03\0\x02\x01p\x03\x01j\x01\x04\
+\x01\x01\x01@\x02\x08exampless\x01ky\0\x05\x04\0\x08classify\x01\x06\x01j\x01v\x01\
+\x01\x01@\x02\x01as\x01bs\0\x07\x04\0\x0asimilarity\x01\x08\x01pv\x01j\x01\x09\x01\
+\x01\x01@\0\0\x0a\x04\0\x10prompt-embedding\x01\x0b\x01@\x01\x04texts\0\x0a\x04\0\
+\x05embed\x01\x0c\x03\0!pointsman:plugin/embeddings@0.1.0\x05\x09\x02\x03\0\0\x0c\
+timestamp-ms\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x0ctimestamp-ms\x03\0\0\x01@\0\0\
+\x01\x04\0\x03now\x01\x02\x01@\0\0w\x04\0\x0aelapsed-us\x01\x03\x03\0\x1cpointsm\
+an:plugin/clock@0.1.0\x05\x0b\x01B\x04\x01@\0\0w\x04\0\x03u64\x01\0\x01@\x03\x04\
+salts\x03keys\x07bucketsy\0y\x04\0\x06bucket\x01\x01\x03\0\x1dpointsman:plugin/r\
+andom@0.1.0\x05\x0c\x01B\x13\x01m\x04\x09too-large\x05quota\x0cnot-a-number\x0bu\
+navailable\x04\0\x08kv-error\x03\0\0\x01p}\x01k\x02\x01j\x01\x03\x01\x01\x01@\x01\
+\x03keys\0\x04\x04\0\x03get\x01\x05\x01ky\x01j\0\x01\x01\x01@\x03\x03keys\x05val\
+ue\x02\x06ttl-ms\x06\0\x07\x04\0\x03set\x01\x08\x01j\x01\x7f\x01\x01\x01@\x01\x03\
+keys\0\x09\x04\0\x06delete\x01\x0a\x01j\x01x\x01\x01\x01@\x03\x03keys\x05deltax\x06\
+ttl-ms\x06\0\x0b\x04\0\x09increment\x01\x0c\x01@\x04\x03keys\x08expected\x03\x05\
+value\x02\x06ttl-ms\x06\0\x09\x04\0\x0fcompare-and-set\x01\x0d\x03\0\x19pointsma\
+n:plugin/kv@0.1.0\x05\x0d\x04\02pointsman:sdk/host-with-all-of-its-exports-remov\
+ed\x04\0\x0b*\x01\0$host-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\
+\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60\
+.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {
