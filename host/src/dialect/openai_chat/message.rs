@@ -70,7 +70,7 @@ pub(super) fn rest_of(messages: &str, feed: &mut dyn FnMut(&str)) -> bool {
     fields.sort_by(|a, b| a.0.cmp(&b.0));
     feed(&fields.len().to_string());
     for (name, value) in fields.iter().filter(|(name, _)| name != "content") {
-        feed(&quoted(&name));
+        feed(&quoted(name));
         feed(value.get());
     }
     true
