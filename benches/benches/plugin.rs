@@ -66,7 +66,7 @@ impl Bench {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let around = Arc::new(runtime.block_on(Around::new()));
-        let engine = Engine::new().expect("an engine");
+        let engine = Engine::new(1).expect("an engine");
         let policy = component("benches/guest");
         let set = |settings: &[Settings]| {
             let (set, errors) = PluginSet::build(&engine, settings, None, None);
@@ -194,6 +194,7 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         fail: true,
         deadline: Duration::from_secs(1),
         memory: 16 << 20,
+        reuse: false,
         kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
         config: config.as_object().cloned().unwrap_or_default(),
     }

@@ -89,8 +89,9 @@ enum Command {
 enum PluginCommand {
     /// Build a plugin's folder into a component
     ///
-    /// Needs Rust and its wasm32-unknown-unknown target, which is added if rustup is there. The component lands beside the
-    /// plugin's Cargo.toml as NAME.wasm.
+    /// A folder with a Cargo.toml needs Rust and its wasm32-unknown-unknown target, which is added if rustup is there. One with a
+    /// package.json (JavaScript, TypeScript) needs node and npm, one with a pyproject.toml needs Python; what else they take is
+    /// installed once into the user's cache folder. The component lands beside the manifest as NAME.wasm.
     Build {
         /// The plugin's folder
         #[arg(value_name = "DIR")]

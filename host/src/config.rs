@@ -239,6 +239,11 @@ pub struct Plugin {
     /// The most memory of one instance. Default 16MiB, at most 64MiB.
     #[serde(default = "default_plugin_memory")]
     pub memory: ByteSize,
+    /// One instance serves one request after another, instead of each request getting a fresh one. For plugins in JavaScript and
+    /// Python, which are slow to begin; what such a plugin keeps in its own memory, later requests of other tenants find there.
+    /// Default false.
+    #[serde(default)]
+    pub reuse: bool,
     /// How much it may keep from one request to the next, where `kv` is granted.
     #[serde(default)]
     pub kv: Kept,

@@ -1,4 +1,4 @@
-//! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
+//! Plugins: WebAssembly components that decide about each exchange, one fresh instance each if their owner does not want them reused.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it through `exports`, `imports` answers what
 //! it asks, `kv` is what it keeps, `limits` ends what it may not do. `build` and `inspect` serve the command line.
@@ -21,6 +21,7 @@ pub mod load;
 pub mod numbers;
 pub mod quarantine;
 pub mod registry;
+mod reuse;
 
 pub use load::Plugin;
 pub use registry::PluginSet;

@@ -70,6 +70,8 @@ pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
                 "skipped": plugin.numbers.skipped.get(),
                 "fall_throughs": plugin.numbers.fell_through.get(),
                 "memory": plugin.numbers.memory.get(),
+                "reuse": plugin.settings().reuse,
+                "instances": plugin.numbers.instances.get(),
                 "quarantined": plugin.quarantine.hooks().iter().map(|hook| hook.name()).collect::<Vec<_>>(),
             })
         })

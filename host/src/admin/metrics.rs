@@ -257,6 +257,14 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
         );
     }
     for plugin in plugins {
+        text.counter(
+            "pointsman_plugin_instances_total",
+            "Instances that were made; far fewer than calls where they are reused.",
+            &[("plugin", plugin.label())],
+            plugin.numbers.instances.get(),
+        );
+    }
+    for plugin in plugins {
         text.gauge(
             "pointsman_plugin_memory_bytes",
             "The most memory that one instance of a plugin has had.",

@@ -29,6 +29,9 @@ pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Writ
     let folders = build::find(dir);
     for folder in &folders {
         let _ = writeln!(out, "building {} …", folder.display());
+        if let Some(said) = build::to_install(folder) {
+            let _ = writeln!(out, "  {said}");
+        }
         match build::build(folder, &build::Options::default()) {
             Ok(built) => {
                 drop(writeln!(out, "{}  {} ({} KiB)", built.warnings, built.component.display(), built.size.div_ceil(1024)))

@@ -11,6 +11,9 @@ use crate::plugin::{build as builder, inspect as inspector};
 
 /// Builds a folder into a component.
 pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    if let Some(said) = builder::to_install(dir) {
+        let _ = writeln!(err, "{said}");
+    }
     match builder::build(dir, &builder::Options::default()) {
         Ok(built) => {
             if !built.warnings.is_empty() {

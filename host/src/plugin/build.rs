@@ -1,7 +1,7 @@
 //! From a plugin's folder to its component: `pointsman plugin build`, and what `pointsman dev` needs.
 //!
-//! cargo compiles the folder for wasm32-unknown-unknown with settings for small guests, wit-component wraps the module, and the
-//! component is put beside the plugin's Cargo.toml.
+//! A folder in Rust: cargo compiles it for wasm32-unknown-unknown with settings for small guests, wit-component wraps the module. One in
+//! JavaScript, TypeScript or Python: a toolchain of its language makes the component. It is put beside the plugin's manifest.
 //!
 //! What it does not do: it loads nothing into a host (`load`), and it watches nothing (`cli::dev` does).
 //!
@@ -9,18 +9,22 @@
 //! or changes nothing leaves the file as it is, so that no host reloads for it.
 
 mod cargo;
+mod carried;
 mod component;
+mod folder;
+mod scripts;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use folder::Folder;
+pub use folder::{Language, main_source};
+pub use scripts::to_install;
+
 /// The target that plugins are compiled for: no WASI, so a component imports what the contract has and nothing else.
 const TARGET: &str = "wasm32-unknown-unknown";
-/// What makes a package a plugin.
-const SDK: &str = "pointsman-plugin";
-
 /// How to build.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -51,7 +55,7 @@ pub enum BuildError {
     /// The folder is no package.
     #[error("{}: {reason}", file.display())]
     Manifest {
-        /// The Cargo.toml.
+        /// The Cargo.toml, package.json or pyproject.toml.
         file: PathBuf,
         /// What is wrong with it, and what to write.
         reason: String,
@@ -67,6 +71,14 @@ pub enum BuildError {
     /// The compiler has no standard library for the target, and none could be had.
     #[error("this Rust cannot compile for {TARGET}, and it could not be added: {reason}")]
     Target {
+        /// What was tried, and what to install.
+        reason: String,
+    },
+    /// What builds plugins in this language is not there, and could not be had.
+    #[error("plugins in {language} cannot be built here: {reason}")]
+    Toolchain {
+        /// The language's name.
+        language: &'static str,
         /// What was tried, and what to install.
         reason: String,
     },
@@ -109,57 +121,50 @@ pub enum BuildError {
 /// # Errors
 /// See [`BuildError`]; each says what to do.
 pub fn build(dir: &Path, options: &Options) -> Result<Built, BuildError> {
-    let name = package_name(dir)?;
-    let compiled = cargo::compile(dir, options)?;
-    let bytes = component::wrap(&compiled.module).map_err(|reason| BuildError::Component { dir: dir.to_owned(), reason })?;
-    let file = options.component.clone().unwrap_or_else(|| dir.join(format!("{name}.wasm")));
+    let folder = Folder::open(dir)?;
+    let unfit = |reason| BuildError::Component { dir: dir.to_owned(), reason };
+    let (bytes, warnings) = match folder.language {
+        Language::Rust => {
+            let compiled = cargo::compile(dir, options)?;
+            (component::wrap(&compiled.module).map_err(unfit)?, compiled.warnings)
+        }
+        Language::JavaScript | Language::Python => {
+            (component::checked(scripts::make(dir, folder.language)?).map_err(unfit)?, String::new())
+        }
+    };
+    let file = options.component.clone().unwrap_or_else(|| dir.join(format!("{}.wasm", folder.name)));
     let changed = component::write(&file, &bytes).map_err(|error| BuildError::Write { file: file.clone(), error })?;
     let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Built { component: file, size: bytes.len() as u64, digest, changed, warnings: compiled.warnings })
+    Ok(Built { component: file, size: bytes.len() as u64, digest, changed, warnings })
 }
 
-/// Does the folder hold a plugin in Rust: a package that depends on the SDK?
+/// What a folder's plugin is written in; none where it is no plugin.
+pub fn language(dir: &Path) -> Option<Language> {
+    Folder::open(dir).ok().filter(|folder| folder.is_plugin).map(|folder| folder.language)
+}
+
+/// Does the folder hold a plugin: a package that depends on an SDK?
 pub fn is_plugin(dir: &Path) -> bool {
-    let Ok(manifest) = manifest(dir) else { return false };
-    let Some(dependencies) = manifest.get("dependencies").and_then(toml::Value::as_table) else { return false };
-    dependencies.iter().any(|(key, value)| key == SDK || value.get("package").and_then(toml::Value::as_str) == Some(SDK))
+    language(dir).is_some()
 }
 
 /// The plugins that `dev` takes from a folder: itself if it is one, or else those in its `plugins/`, by name, but for those whose
-/// manifest says `[package.metadata.pointsman] dev = false`.
+/// manifest says that they are not for it: `[package.metadata.pointsman] dev = false`, `"pointsman": { "dev": false }`,
+/// `[tool.pointsman] dev = false`.
 pub fn find(dir: &Path) -> Vec<PathBuf> {
     if is_plugin(dir) {
         return vec![dir.to_owned()];
     }
     let entries = std::fs::read_dir(dir.join("plugins")).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path) && is_for_dev(path)).collect();
+    let is_wanted = |path: &PathBuf| Folder::open(path).is_ok_and(|folder| folder.is_plugin && folder.is_for_dev);
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_wanted).collect();
     found.sort();
     found
 }
 
-fn is_for_dev(dir: &Path) -> bool {
-    let said = || manifest(dir).ok()?.get("package")?.get("metadata")?.get("pointsman")?.get("dev")?.as_bool();
-    said() != Some(false)
-}
-
 /// What a component is made of, to be watched: a change of any of these is a reason to build.
 pub fn sources(dir: &Path) -> Vec<PathBuf> {
-    ["Cargo.toml", "src", "build.rs"].iter().map(|name| dir.join(name)).filter(|path| path.exists()).collect()
-}
-
-fn manifest(dir: &Path) -> Result<toml::Table, BuildError> {
-    let file = dir.join("Cargo.toml");
-    let wrong = |reason: String| BuildError::Manifest { file: file.clone(), reason };
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| wrong(format!("{error}; name the folder of a plugin, where its Cargo.toml is")))?;
-    text.parse().map_err(|error| wrong(format!("{error}")))
-}
-
-fn package_name(dir: &Path) -> Result<String, BuildError> {
-    let name =
-        manifest(dir)?.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str).map(str::to_owned);
-    let reason = || "has no `[package]` with a `name`; name the folder of one plugin".to_owned();
-    name.ok_or_else(|| BuildError::Manifest { file: dir.join("Cargo.toml"), reason: reason() })
+    folder::sources(dir)
 }
 
 #[cfg(test)]

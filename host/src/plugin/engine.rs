@@ -24,6 +24,8 @@ const MAX_INSTANCES: u32 = 1_000;
 #[derive(Clone)]
 pub struct Engine {
     wasm: wasmtime::Engine,
+    /// Threads that serve: so many instances of a plugin that is reused are made before it is asked.
+    pub(super) cores: usize,
     ticker: Arc<Owned>,
 }
 
@@ -45,14 +47,15 @@ impl std::ops::Deref for Engine {
 }
 
 impl Engine {
-    /// Sets the engine up for small guests that are made anew for each exchange.
+    /// Sets the engine up for small guests that are made anew for each exchange, on so many threads.
     ///
     /// # Errors
     /// When the platform has no support for wasmtime's pooling allocator, or no thread can be started.
-    pub fn new() -> wasmtime::Result<Self> {
+    pub fn new(cores: usize) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(MAX_INSTANCES)
-            .total_core_instances(MAX_INSTANCES * 4)
+            // A count, not room: a component in Python is made of some forty.
+            .total_core_instances(MAX_INSTANCES * 40)
             .total_memories(MAX_INSTANCES)
             .total_tables(MAX_INSTANCES * 2)
             .total_stacks(MAX_INSTANCES)
@@ -85,7 +88,7 @@ impl Engine {
 
         let wasm = wasmtime::Engine::new(&config)?;
         let ticker = Ticker::start(wasm.weak())?;
-        Ok(Self { wasm, ticker: Arc::new(Owned(ticker)) })
+        Ok(Self { wasm, cores, ticker: Arc::new(Owned(ticker)) })
     }
 
     /// To be held while a guest runs: the epoch moves for nobody else.

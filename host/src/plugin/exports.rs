@@ -1,6 +1,6 @@
 //! The functions of a component's hooks: where they are, and how one is called.
 //!
-//! The generated code looks up all functions of an interface, and checks their types, before it calls one of them. Instances
+//! The generated code looks up all functions of an interface, and checks their types, before it calls one of them. Most instances
 //! live for one exchange, so that would be most of what a small call costs; here a call pays for itself alone.
 //!
 //! What it does not do: it does not say what an answer means, nor what follows from none (`hooks`).
@@ -31,6 +31,18 @@ type Called<T> = wasmtime::Result<Result<T, PluginError>>;
 pub(super) struct Live {
     pub(super) store: Store<State>,
     pub(super) instance: Instance,
+    /// Exchanges that it has served.
+    pub(super) served: u32,
+    /// The memory that it had when it was made, in bytes.
+    pub(super) began_with: usize,
+}
+
+impl Live {
+    /// An instance that was made just now.
+    pub(super) fn new(store: Store<State>, instance: Instance) -> Self {
+        let began_with = store.data().limits.memory;
+        Self { store, instance, served: 0, began_with }
+    }
 }
 
 /// Where the functions are; none for a hook that the plugin is not configured for.

@@ -1,5 +1,5 @@
 //! The typed calls: one [`Session`] an exchange, one instance per plugin in it, made when it is first needed and dropped
-//! when nothing more will be asked of it.
+//! when nothing more will be asked of it; or, where its owner wrote `reuse = true`, taken from those that rest, and put back (`reuse`).
 //!
 //! What it does not do: it does not say what a decision means for the exchange; `gateway` does.
 //!
@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
-use wasmtime::Store;
 
 use super::bindings::types::{self, PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
@@ -252,9 +251,14 @@ impl Session {
         self.leave(index, &plugin, Hook::Routing, live, false, began, step)
     }
 
-    /// Drops all instances, before a long wait for the upstream begins.
+    /// Lets go of all instances, before a long wait for the upstream begins.
     pub fn shed(&mut self) {
-        self.live.retain(|(_, live)| live.is_none());
+        for (index, live) in std::mem::take(&mut self.live) {
+            match live {
+                Some(live) => self.set.all()[index].give_back(live),
+                None => self.live.push((index, None)),
+            }
+        }
     }
 
     /// What a plugin said turned out not to fit the request: a failure like any other.
@@ -321,14 +325,14 @@ impl Session {
             plugin.numbers.skipped.add(1);
             return fall_through(&plugin, hook, "quarantined");
         }
-        let mut live = match kept {
+        let mut live = match kept.or_else(|| plugin.resting.as_ref()?.take()) {
             Some(mut live) => {
                 limits::start(&mut live.store, plugin.settings.deadline);
                 live
             }
             None => {
                 let began = Instant::now();
-                let made = patiently(&plugin, async { Ok(self.instantiate(&plugin).await?) }).await;
+                let made = patiently(&plugin, async { Ok(plugin.instantiate(plugin.settings.deadline).await?) }).await;
                 match made {
                     Ok(live) => live,
                     Err(failed) => {
@@ -339,19 +343,12 @@ impl Session {
             }
         };
         limits::allow(&mut live.store, request.bytes().len());
-        live.store.data_mut().request = Some(request.clone());
+        let state = live.store.data_mut();
+        if state.around.is_none() {
+            state.around = Some(self.around.clone());
+        }
+        state.request = Some(request.clone());
         Ok(Some((plugin, live)))
-    }
-
-    /// Start code runs here, so the clock does too.
-    async fn instantiate(&self, plugin: &Arc<Plugin>) -> wasmtime::Result<Live> {
-        let mut state = plugin.state();
-        state.around = Some(self.around.clone());
-        let mut store = Store::new(&plugin.engine, state);
-        limits::apply(&mut store);
-        limits::start(&mut store, plugin.settings.deadline);
-        let instance = plugin.pre.instantiate_async(&mut store).await?;
-        Ok(Live { store, instance })
     }
 
     /// Books the call; keeps the instance where it is needed again and still sound.
@@ -377,6 +374,8 @@ impl Session {
                 }
                 if keep {
                     self.live.push((index, Some(live)));
+                } else {
+                    plugin.give_back(live);
                 }
                 Ok(Some(said))
             }
@@ -403,6 +402,13 @@ impl Session {
             failed.reason
         );
         fall_through(plugin, hook, failed.cause.name()).map(drop::<Option<()>>)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Between two calls each of them is sound.
+        self.shed();
     }
 }
 

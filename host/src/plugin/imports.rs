@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::limits::{Budget, Held};
-use super::load::Plugin;
+use super::limits::{self, Budget, Held};
+use super::load::Version;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 
@@ -65,9 +65,9 @@ pub trait Surroundings: Send + Sync {
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
 }
 
-/// A store's data: one plugin's view of one exchange.
+/// A store's data: one plugin's view of one exchange at a time.
 pub struct State {
-    pub(super) plugin: Arc<Plugin>,
+    pub(super) plugin: Arc<Version>,
     /// None while a component is checked at load time, before it has seen any exchange.
     pub(super) around: Option<Arc<dyn Surroundings>>,
     pub(super) request: Option<Arc<ChatRequest>>,
@@ -83,6 +83,33 @@ pub struct State {
     /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
     /// store's data `Sync`, which a future that lends it out must be.
     pub(super) wasi: Option<Box<Mutex<(WasiCtx, ResourceTable)>>>,
+}
+
+impl State {
+    /// A store of this version, before it has seen any exchange.
+    pub(super) fn new(plugin: Arc<Version>) -> Self {
+        Self {
+            around: None,
+            request: None,
+            answer: None,
+            partial: false,
+            limits: limits::of_store(plugin.settings.memory),
+            budget: Budget::of(plugin.settings.deadline),
+            log_lines: 0,
+            labels: Vec::new(),
+            random: None,
+            wasi: None,
+            plugin,
+        }
+    }
+
+    /// Lets go of the exchange: whoever comes next finds nothing of it.
+    pub(super) fn forget(&mut self) {
+        let Self { plugin: _, around, request, answer, partial, limits: _, budget: _, log_lines, labels, random, wasi: _ } = self;
+        (*around, *request, *answer, *partial) = (None, None, None, false);
+        (*log_lines, *random) = (0, None);
+        labels.clear();
+    }
 }
 
 impl WasiView for State {

@@ -44,6 +44,8 @@ impl Budget {
 /// Bounds on what an instance may hold, and the memory that it has.
 pub struct Held {
     bounds: StoreLimits,
+    /// Bytes that it may have.
+    pub most: usize,
     /// Bytes of linear memory. It never shrinks.
     pub memory: usize,
 }
@@ -90,7 +92,7 @@ pub fn of_store(memory: usize) -> Held {
         .memories(4)
         .trap_on_grow_failure(true)
         .build();
-    Held { bounds, memory: 0 }
+    Held { bounds, most: memory, memory: 0 }
 }
 
 /// Puts the bounds on a new store.

@@ -8,6 +8,7 @@
 
 mod precompiled;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use super::exports::{Exports, Live};
 use super::imports::State;
 use super::kv::{self, Kv};
 use super::last_words;
-use super::limits::{self, Budget};
+use super::limits;
 use super::numbers::Numbers;
 use super::quarantine::Quarantine;
+use super::reuse::Shelves;
 
 /// The largest component file that is read.
 const MAX_FILE: u64 = 64 << 20;
@@ -76,6 +78,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// Bytes of linear memory.
     pub memory: usize,
+    /// Whether an instance serves one exchange after another.
+    pub reuse: bool,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
     /// Its own `config` table.
@@ -128,14 +132,24 @@ impl Refusal {
 /// What makes a component anew.
 const BUILD: &str = "build it with `pointsman plugin build DIR`";
 
-/// One version of one plugin, ready to be called.
-pub struct Plugin {
+/// One version of one plugin, as its instances know it.
+pub struct Version {
     pub(super) settings: Settings,
     digest: String,
     label: String,
-    info: lifecycle::Info,
     config: Vec<(String, String)>,
     document: String,
+    /// What is counted about it.
+    pub numbers: Numbers,
+    /// What it keeps, where it may: one store for all versions of a name.
+    pub kv: Option<Arc<Kv>>,
+}
+
+/// One version of one plugin, ready to be called.
+pub struct Plugin {
+    /// Apart, since instances that rest in `resting` hold it.
+    version: Arc<Version>,
+    info: lifecycle::Info,
     pub(super) engine: Engine,
     /// The component with its imports in place.
     pub(super) pre: InstancePre<State>,
@@ -143,15 +157,21 @@ pub struct Plugin {
     pub(super) exports: Exports,
     /// The guest may wait in a host function, so that the epoch alone does not end its call.
     pub(super) waits: bool,
-    /// What is counted about it.
-    pub numbers: Numbers,
     /// Where and for whom it is left alone, because it fails.
     pub quarantine: Quarantine,
-    /// What it keeps, where it may: one store for all versions of a name.
-    pub kv: Option<Arc<Kv>>,
+    /// Its instances between exchanges; none where each exchange gets a fresh one.
+    pub(super) resting: Option<Shelves>,
 }
 
-impl Plugin {
+impl Deref for Plugin {
+    type Target = Version;
+
+    fn deref(&self) -> &Version {
+        &self.version
+    }
+}
+
+impl Version {
     /// The plugin's name in the configuration.
     pub fn name(&self) -> &str {
         &self.settings.name
@@ -167,11 +187,6 @@ impl Plugin {
         &self.label
     }
 
-    /// What the component says of itself.
-    pub fn info(&self) -> &lifecycle::Info {
-        &self.info
-    }
-
     /// What its owner has written.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -184,20 +199,28 @@ impl Plugin {
     pub(super) fn config_document(&self) -> &str {
         &self.document
     }
+}
 
-    pub(super) fn state(self: &Arc<Self>) -> State {
-        State {
-            plugin: self.clone(),
-            around: None,
-            request: None,
-            answer: None,
-            partial: false,
-            limits: limits::of_store(self.settings.memory),
-            budget: Budget::of(self.settings.deadline),
-            log_lines: 0,
-            labels: Vec::new(),
-            random: None,
-            wasi: None,
+impl Plugin {
+    /// What the component says of itself.
+    pub fn info(&self) -> &lifecycle::Info {
+        &self.info
+    }
+
+    /// An instance that has seen no exchange. Start code runs here, so the clock does too.
+    pub(super) async fn instantiate(&self, patience: Duration) -> wasmtime::Result<Live> {
+        let mut store = wasmtime::Store::new(&self.engine, State::new(self.version.clone()));
+        limits::apply(&mut store);
+        limits::start(&mut store, patience);
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        self.numbers.instances.add(1);
+        Ok(Live::new(store, instance))
+    }
+
+    /// An instance that has done its work for an exchange, and is sound.
+    pub(super) fn give_back(&self, live: Live) {
+        if let Some(resting) = &self.resting {
+            resting.put(live);
         }
     }
 }
@@ -245,49 +268,52 @@ pub(super) fn load(
         .iter()
         .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
         .collect();
-    let mut plugin = Plugin {
+    let version = Version {
         label: format!("{}@{}", settings.name, &digest[..12]),
         digest,
-        info: lifecycle::Info { name: String::new(), version: String::new(), description: String::new() },
         config,
         document: serde_json::Value::Object(settings.config.clone()).to_string(),
+        numbers: Numbers::default(),
+        kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
+        settings: settings.clone(),
+    };
+    let mut plugin = Plugin {
+        version: Arc::new(version),
+        info: lifecycle::Info { name: String::new(), version: String::new(), description: String::new() },
         engine: engine.clone(),
         pre,
         exports,
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
-        numbers: Numbers::default(),
         quarantine: Quarantine::default(),
-        kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
-        settings: settings.clone(),
+        resting: settings.reuse.then(|| Shelves::new(engine.cores)),
     };
-    plugin = ask(engine, plugin)?;
+    plugin.info = ask(&plugin)?;
     engine.expects(settings.deadline);
     Ok(plugin)
 }
 
-/// `describe` and `check`, in an instance of their own.
-fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, Refusal> {
+/// `describe` and `check`, in an instance of their own; where instances are reused, the first of them.
+fn ask(plugin: &Plugin) -> Result<lifecycle::Info, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(|error| Refusal::component(format!("cannot be checked: {error}"), "try again"))?;
-    let plugin = Arc::new(plugin);
+    // A check may do more than a hook: it is not on anybody's way.
+    let patience = plugin.settings.deadline.max(Duration::from_millis(200));
     let asked = runtime.block_on(async {
         let indices = lifecycle::GuestIndices::new(&plugin.pre)?;
-        let _running = engine.running();
-        let mut store = wasmtime::Store::new(engine, plugin.state());
-        limits::apply(&mut store);
-        // A check may do more than a hook: it is not on anybody's way.
-        let patience = plugin.settings.deadline.max(Duration::from_millis(200));
-        limits::start(&mut store, patience);
+        let _running = plugin.engine.running();
         let answers = async {
-            let instance = plugin.pre.instantiate_async(&mut store).await?;
-            let guest = indices.load(&mut store, &instance)?;
-            let mut live = Live { store, instance };
+            let mut live = plugin.instantiate(patience).await?;
+            let guest = indices.load(&mut live.store, &live.instance)?;
             plugin.exports.check(&mut live)?;
             let info = guest.call_describe(&mut live.store).await?;
             let check = guest.call_check(&mut live.store).await;
-            Ok((info, check.map_err(|error| last_words::with(error, &live.store))?))
+            let check = check.map_err(|error| last_words::with(error, &live.store))?;
+            if check.is_ok() {
+                warm(plugin, live, &indices, patience).await?;
+            }
+            Ok((info, check))
         };
         tokio::time::timeout(patience * 2, answers)
             .await
@@ -304,11 +330,24 @@ fn ask(engine: &Engine, plugin: Plugin) -> Result<Plugin, Refusal> {
             Refusal::component(format!("failed its own check: {reason}"), MEND)
         }
     })?;
-    // The store is gone, so this is the only holder.
-    let mut plugin =
-        Arc::into_inner(plugin).ok_or_else(|| Refusal::component("is still in use by its own check", "try again"))?;
-    plugin.info = info;
-    Ok(plugin)
+    Ok(info)
+}
+
+/// One instance for each core that serves, so that nobody's first call waits for one. Each has been checked: what a guest sets up when it
+/// is first asked is there.
+async fn warm(plugin: &Plugin, first: Live, indices: &lifecycle::GuestIndices, patience: Duration) -> wasmtime::Result<()> {
+    let Some(resting) = &plugin.resting else { return Ok(()) };
+    resting.stock(first);
+    for _ in 1..resting.count() {
+        let mut live = plugin.instantiate(patience).await?;
+        let guest = indices.load(&mut live.store, &live.instance)?;
+        if guest.call_check(&mut live.store).await?.is_err() {
+            // It has said otherwise a moment ago, so what it says hangs on something else: the exchange will see.
+            break;
+        }
+        resting.stock(live);
+    }
+    Ok(())
 }
 
 /// The interfaces that were granted, and WASI for those that import it.

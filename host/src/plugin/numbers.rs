@@ -21,6 +21,8 @@ pub struct Numbers {
     pub skipped: Count,
     /// Calls that the request went on without: they failed, or were not made.
     pub fell_through: Count,
+    /// Instances that were made.
+    pub instances: Count,
     /// The most memory that one instance has had, in bytes.
     pub memory: Highest,
     /// Requests that it has refused.
@@ -128,7 +130,7 @@ impl Guest {
 
 /// A name that is not the host's own, and is none of those that a histogram makes of its own.
 fn is_instrument(name: &str) -> bool {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 14] = [
         "call_seconds",
         "failures_total",
         "quarantined",
@@ -138,6 +140,7 @@ fn is_instrument(name: &str) -> bool {
         "dropped_total",
         "load_problems",
         "fall_throughs_total",
+        "instances_total",
         "memory_bytes",
         "kv_bytes",
         "kv_entries",

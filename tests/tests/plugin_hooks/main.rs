@@ -8,5 +8,6 @@ mod imports;
 mod kv;
 mod panics;
 mod prompting;
+mod reuse;
 mod routing;
 mod session;

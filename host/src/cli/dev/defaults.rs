@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::providers::Found;
 use crate::config::toml_key;
-use crate::plugin::inspect;
+use crate::plugin::{build, inspect};
 
 const EXAMPLES: &str = r#"
 # Which label's examples is a question nearest to? `route-by-complexity` asks.
@@ -70,6 +70,9 @@ fn plugin(text: &mut String, folder: &Path) {
     );
     // Unoptimised, on a machine that also compiles, a call takes longer than the default deadline allows for.
     text.push_str("deadline = \"100ms\"\n");
+    if build::language(folder).is_some_and(|language| language != build::Language::Rust) {
+        text.push_str("memory = \"64MiB\"\nreuse = true\n");
+    }
     text.push_str(own.as_deref().unwrap_or_default().trim_end());
     text.push('\n');
 }
@@ -127,7 +130,7 @@ pub(super) fn greeting(listen: SocketAddr, admin: Option<SocketAddr>, file: &Pat
     let _ = writeln!(text, "The configuration: {}", file.display());
     match plugins.first() {
         Some(plugin) => {
-            let source = plugin.join("src/lib.rs");
+            let source = build::main_source(plugin).unwrap_or_else(|| plugin.clone());
             let _ = write!(text, "Edit {}: what you save takes effect as soon as it is built.", source.display());
         }
         None => text.push_str("There are no plugins here: `pointsman dev DIR` takes those in DIR/plugins."),

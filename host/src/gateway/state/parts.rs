@@ -105,6 +105,7 @@ fn settings(config: &Config) -> Vec<Settings> {
             fail: plugin.on_failure == config::OnFailure::Fail,
             deadline: plugin.deadline.get(),
             memory: plugin.memory.as_usize(),
+            reuse: plugin.reuse,
             kv: kv::Limits {
                 memory: plugin.kv.memory.as_usize(),
                 tenant_memory: plugin.kv.tenant_memory.as_usize(),

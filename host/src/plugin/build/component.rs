@@ -1,6 +1,6 @@
-//! From cargo's core module to a component's file.
+//! From what a toolchain has made to a component's file.
 //!
-//! What it does not do: it adds nothing to the module. The contract is already in it, written by the SDK, and only what the code
+//! What it does not do: it adds nothing to cargo's core module. The contract is already in it, written by the SDK, and only what the code
 //! calls becomes an import.
 //!
 //! **Invariant:** what is written has been validated, and has a hook.
@@ -20,11 +20,22 @@ pub(super) fn wrap(module: &Path) -> Result<Vec<u8>, String> {
     };
     let bytes =
         ComponentEncoder::default().validate(true).module(&core).and_then(|mut encoder| encoder.encode()).map_err(unfit)?;
-    let found = inspect::of(&bytes).map_err(|error| format!("the component cannot be read back: {error}"))?;
-    if found.hooks.is_empty() {
+    if read_back(&bytes)?.hooks.is_empty() {
         return Err("it exports no hook; write `pointsman_plugin::export!(TYPE: HOOK);` in its src/lib.rs".to_owned());
     }
     Ok(bytes)
+}
+
+/// A component that another tool has made.
+pub(super) fn checked(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    match read_back(&bytes)?.problems.first() {
+        Some(problem) => Err(format!("the component {problem}")),
+        None => Ok(bytes),
+    }
+}
+
+fn read_back(bytes: &[u8]) -> Result<inspect::Inspection, String> {
+    inspect::of(bytes).map_err(|error| format!("the component cannot be read back: {error}"))
 }
 
 /// Puts the component in its place; true if it is another one than was there.

@@ -62,9 +62,12 @@ fn folders() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, text).unwrap();
     };
-    write("plugins/b/Cargo.toml", "[dependencies]\npointsman-plugin = '0.1'");
-    write("plugins/a/Cargo.toml", "[dependencies]\nsdk = { package = 'pointsman-plugin', version = '0.1' }");
-    write("plugins/other/Cargo.toml", "[dependencies]\nserde = '1'");
+    write("plugins/b/Cargo.toml", "[package]\nname = 'b'\n[dependencies]\npointsman-plugin = '0.1'");
+    write(
+        "plugins/a/Cargo.toml",
+        "[package]\nname = 'a'\n[dependencies]\nsdk = { package = 'pointsman-plugin', version = '0.1' }",
+    );
+    write("plugins/other/Cargo.toml", "[package]\nname = 'other'\n[dependencies]\nserde = '1'");
     write("plugins/broken/Cargo.toml", "[");
     write("plugins/README.md", "");
     write("plugins/a/src/lib.rs", "");
@@ -75,7 +78,43 @@ fn folders() {
     assert_eq!(names(find(&dir.path().join("plugins/a"))), ["plugins/a"]);
     assert_eq!(names(find(&dir.path().join("plugins/other"))), [""; 0]);
     assert_eq!(names(sources(&dir.path().join("plugins/a"))), ["plugins/a/Cargo.toml", "plugins/a/src"]);
-    assert!(package_name(&dir.path().join("plugins/b")).unwrap_err().to_string().contains("has no `[package]`"));
-    assert!(package_name(&dir.path().join("plugins/none")).unwrap_err().to_string().contains("name the folder of a plugin"));
-    assert!(package_name(&dir.path().join("plugins/broken")).is_err());
+    let wrong = |folder: &str| Folder::open(&dir.path().join(folder)).err().unwrap().to_string();
+    assert!(wrong("plugins/none").ends_with("has no Cargo.toml, package.json or pyproject.toml; name the folder of a plugin"));
+    write("plugins/nameless/Cargo.toml", "[dependencies]\npointsman-plugin = '0.1'");
+    assert!(wrong("plugins/nameless").ends_with("Cargo.toml: has no `[package]` with a `name`; name the folder of one plugin"));
+    assert!(wrong("plugins/broken").contains("Cargo.toml: "));
+}
+
+#[test]
+fn folders_of_other_languages() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str, files: &[(&str, &str)]| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        files.iter().for_each(|(file, text)| std::fs::write(folder.join(file), text).unwrap());
+        let found = Folder::open(&folder).unwrap();
+        let sources =
+            sources(&folder).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>();
+        (found.name, found.is_plugin, found.is_for_dev, sources.join(" "))
+    };
+    let says = |name: &str, is_plugin, is_for_dev, sources: &str| (name.to_owned(), is_plugin, is_for_dev, sources.to_owned());
+    let js = r#"{ "name": "@acme/router", "dependencies": { "@pointsman/plugin": "0.1.0" } }"#;
+    assert_eq!(
+        open("a", &[("package.json", js), ("plugin.ts", ""), ("more.js", ""), ("notes.md", ""), ("tsconfig.json", "{}")]),
+        says("router", true, true, "package.json plugin.ts tsconfig.json more.js")
+    );
+    assert_eq!(
+        open("b", &[("package.json", r#"{ "name": "b", "pointsman": { "dev": false } }"#)]),
+        says("b", true, false, "package.json")
+    );
+    assert_eq!(open("c", &[("package.json", r#"{ "name": "web" }"#)]), says("web", false, true, "package.json"));
+    let python = "[project]\nname = 'r'\ndependencies = ['pointsman-plugin>=0.1']\n[tool.pointsman]\ndev = false";
+    assert_eq!(
+        open("d", &[("pyproject.toml", python), ("plugin.py", ""), ("words.py", "")]),
+        says("r", true, false, "pyproject.toml plugin.py words.py")
+    );
+    assert_eq!(
+        open("e", &[("pyproject.toml", "[project]\nname = 'r'\ndependencies = ['pointsman-plugin-other']")]),
+        says("r", false, true, "pyproject.toml")
+    );
 }
