@@ -10,6 +10,9 @@
 //! | `three hooks, one instance` | prompting, caching and routing of one component, as an exchange asks them |
 //! | `three plugins` | the same three hooks of the three worked plugins, an instance each, an embedding among them |
 //! | `… alone` | each of these by itself |
+//! | `route-by-task in …, fresh` | one policy in three languages, an embedding and a counter among what it asks; an instance for each exchange |
+//! | `route-by-task in …, reused` | the same where the owner wrote `reuse = true` |
+//! | `embedding` | what of that is the embedding's |
 //!
 //! The messages of a request are read once, before: that is the parser's time (`line.rs`), and no plugin's.
 //!
@@ -38,6 +41,7 @@ use pointsman::plugin::bindings::types::{Operation, PromptRef, RequestHead};
 use pointsman::plugin::build;
 use pointsman::plugin::engine::Engine;
 use pointsman::plugin::hooks::Session;
+use pointsman::plugin::imports::Surroundings;
 use pointsman::plugin::load::{Hook, Settings};
 use tokio::runtime::Runtime;
 
@@ -60,7 +64,13 @@ struct Bench {
     worked: Arc<PluginSet>,
     /// The worked plugins again, each in a set of its own.
     alone: [Arc<PluginSet>; 3],
+    /// The same policy in several languages, with whether its instances are reused.
+    languages: Vec<(&'static str, bool, Arc<PluginSet>)>,
 }
+
+/// The worked plugins that decide alike, and the languages that they are in.
+const LANGUAGES: [(&str, &str); 3] =
+    [("route-by-task", "Rust"), ("route-by-task-js", "TypeScript"), ("route-by-task-python", "Python")];
 
 impl Bench {
     fn new() -> Self {
@@ -69,7 +79,9 @@ impl Bench {
         let engine = Engine::new(1).expect("an engine");
         let policy = component("benches/guest");
         let set = |settings: &[Settings]| {
-            let (set, errors) = PluginSet::build(&engine, settings, None, None);
+            // Compiled once: an interpreter takes its time.
+            let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");
+            let (set, errors) = PluginSet::build(&engine, settings, Some(&compiled), None);
             assert!(errors.is_empty(), "{errors:?}");
             Arc::new(set)
         };
@@ -83,6 +95,16 @@ impl Bench {
             ("tenant-cache", Hook::Caching, &["config"], none),
             ("route-by-complexity", Hook::Routing, &["config", "upstreams", "embeddings"], complexity),
         ];
+        let tasks = serde_json::json!({
+            "examples": "complexity", "models": { "simple": "small", "complex": "large" }, "min_score": -1.0, "per_minute": 1_000_000_000,
+        });
+        let by_task = ["config", "upstreams", "embeddings", "kv"];
+        let mut languages = Vec::new();
+        for (name, language) in LANGUAGES {
+            let fresh = settings(name, &component(&format!("plugins/{name}")), &[Hook::Routing], &by_task, &tasks);
+            let reused = Settings { reuse: true, ..fresh.clone() };
+            languages.extend([(language, false, set(&[fresh])), (language, true, set(&[reused]))]);
+        }
         let worked = worked
             .map(|(name, hook, grants, config)| settings(name, &component(&format!("plugins/{name}")), &[hook], grants, &config));
         Self {
@@ -92,6 +114,7 @@ impl Bench {
             router: set(&[settings("policy", &policy, &[Hook::Routing], &grants, &limit)]),
             worked: set(&worked),
             alone: worked.map(|settings| set(&[settings])),
+            languages,
             runtime,
         }
     }
@@ -131,6 +154,22 @@ impl Bench {
                 assert_eq!([prompt.is_some(), key.is_some(), route.is_some()].iter().filter(|said| **said).count(), expected);
             });
         }
+        self.by_language(group, &short);
+    }
+
+    /// One policy in several languages. What its instances do not share with the others is the language.
+    fn by_language(&self, group: &mut BenchmarkGroup<'_, WallTime>, request: &Arc<ChatRequest>) {
+        for (language, reused, set) in &self.languages {
+            let name = format!("route-by-task in {language}, {}", if *reused { "reused" } else { "fresh" });
+            self.time(group, &name, async || {
+                let mut session = Session::new(set.clone(), self.around.clone(), head(Operation::Chat));
+                assert!(session.route(request).await.expect("no failure").is_some());
+            });
+        }
+        let text = request.last_user_text().expect("there is one");
+        self.time(group, "embedding", async || {
+            assert!(self.around.prompt_vector(text).await.is_ok());
+        });
     }
 
     /// `select` of a plugin with further hooks keeps the instance for them, and so for the next `select`.

@@ -28,6 +28,7 @@ pub mod front;
 pub mod guests;
 pub mod h2;
 pub mod host;
+pub mod installed;
 pub mod link;
 pub mod metrics;
 pub mod sse;
@@ -42,6 +43,7 @@ pub use deaf::{Deaf, Nobody};
 pub use door::Door;
 pub use front::Front;
 pub use host::{Host, Plugin, Running};
+pub use installed::installed;
 pub use link::FaultLink;
 pub use upstream::{Act, FakeUpstream, Fault, Gate, Place};
 

@@ -4,10 +4,12 @@
 //!
 //! **Invariant:** the cases are the same for all languages, word for word. Nothing is written into the tree.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pointsman::plugin::build;
-use tests::{FakeUpstream, Host, Plugin, Running};
+use serde_json::json;
+use tests::{Act, Answer, FakeUpstream, Host, Plugin, Running, installed};
 
 const SAME: [&str; 3] = ["route-by-task", "route-by-task-js", "route-by-task-python"];
 
@@ -32,7 +34,8 @@ fn plugin(name: &str, component: &[u8], config: &str) -> Plugin {
 
 const TASKS: &str = "[examples.task]\ncode = [\"Write a function in Python that sorts a list.\"]\n\
                      cooking = [\"A recipe for tomato soup.\"]\ntalk = [\"Good morning, how are you?\"]";
-const CONFIG: &str = r#"{ examples = "task", models = { code = "large", cooking = "small", talk = "nobody" }, min_score = 0.4, per_minute = 2 }"#;
+const CONFIG: &str =
+    r#"{ examples = "task", models = { code = "large", cooking = "small", talk = "nobody" }, min_score = 0.4, per_minute = 2 }"#;
 
 /// Whose request, for which model, what is asked; and which model answers, with which reason.
 const CASES: [(&str, &str, &str, &str, &str); 9] = [
@@ -82,5 +85,194 @@ fn one_policy_in_three_languages_decides_alike() {
             let said = refuses(config);
             assert!(said.contains(key), "{name} {config}: {said}");
         }
+    }
+}
+
+const ALL: &str = r#"deadline = "1s"
+reuse = true
+grant = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv"]
+config = { text = "t", number = 1.5, flag = true, list = ["a", "b"], table = { x = 1, y = 2 } }"#;
+
+/// What is asked with `x-say-route`, and what comes of it.
+const ASKED: [(&str, &str); 12] = [
+    ("clock", "true"),
+    ("config", "t 1.5 true a+b 7"),
+    ("entries", "x=1 y=2"),
+    ("embeddings", "cooking 1.00 true"),
+    ("kv", "v false true 1 -2 true false true"),
+    ("refused", "too-large"),
+    ("random", "true"),
+    ("upstreams", "small large 2000000 2000000"),
+    ("request", "user:soup, please 9 so none"),
+    ("head", "team app chat 9 none false"),
+    ("pass", ""),
+    ("plan", "as told"),
+];
+
+/// The words of `x-say-key` and `x-say-admit`, and where the answer comes from.
+const SHARED: [(&str, &str, &str); 8] = [
+    ("read-only", "", "miss"),
+    ("admitted", "no", "miss"),
+    ("read-only", "", "miss"),
+    ("admitted", "", "miss"),
+    ("key", "", "exact"),
+    ("read-only", "", "exact"),
+    ("refresh", "", "miss"),
+    ("bypass", "", "bypass"),
+];
+
+#[test]
+fn each_hook_and_each_import_of_the_sdks() {
+    for language in ["js", "python"] {
+        let fake = FakeUpstream::start();
+        let component = built(&Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(language));
+        let plugin = Plugin::new("every-hook", component).set(ALL);
+        let host = Host::new()
+            .upstream(&fake)
+            .section(TASKS)
+            .key("app", "team")
+            .prompt("greet", "v1", "Greet.")
+            .semantic()
+            .plugin(plugin);
+        let host = host.start();
+        let ask = |text: &str, says: &[(&str, &str)]| {
+            let ask = host.ask(text).model("auto").key("app").set("max_tokens", json!(9)).header("cache-control", "no-cache");
+            says.iter().fold(ask, |ask, (hook, what)| ask.header(&format!("x-say-{hook}"), what)).send()
+        };
+        let header = |answer: &Answer, name: &str| answer.header(name).unwrap_or_default().to_owned();
+
+        for (what, expect) in ASKED {
+            let answer = ask("soup, please", &[("route", what)]);
+            assert_eq!((answer.status, header(&answer, "x-pointsman-reason")), (200, expect.to_owned()), "{language} {what}");
+        }
+        assert_eq!((fake.last().header("x-sent"), &fake.last().json()["model"]), (Some("yes"), &json!("giant-1")), "{language}");
+        ask("hi", &[("route", "log")]);
+        ask("hi", &[("route", "metrics")]);
+        let metrics = host.metrics();
+        for (name, labels, value) in [("said", &["by=\"guest\""][..], 2.0), ("level", &[], 1.5), ("size_sum", &[], 3.0)] {
+            assert_eq!(metrics.sum(&format!("pointsman_plugin_{name}"), labels), value, "{language} {name}");
+        }
+
+        // What goes wrong in a plugin is told in words, and ends nothing but the call.
+        for what in ["bug", "unavailable", "host error", "whatever", "missing"] {
+            let answer = ask("hi", &[("route", what)]);
+            assert_eq!((answer.status, header(&answer, "x-pointsman-reason")), (200, String::new()), "{language} {what}");
+        }
+        let failures = |cause: &str| host.metrics().sum("pointsman_plugin_failures_total", &[&format!("cause=\"{cause}\"")]);
+        assert_eq!((failures("error"), failures("trap")), (5.0, 0.0), "{language}");
+
+        let refused = ask("hi", &[("route", "reject")]);
+        assert_eq!((refused.status, refused.code().as_str(), refused.header("retry-after")), (429, "slow_down", Some("2")));
+        let refused = ask("hi", &[("select", "reject")]);
+        assert_eq!((refused.status, refused.code().as_str()), (400, "no_prompt"), "{language}");
+        let labelled = ask("hi", &[("select", "choose"), ("route", "request")]);
+        assert!(header(&labelled, "x-pointsman-reason").ends_with(" maths"), "{language}");
+        assert_eq!(fake.last().json()["messages"][0]["content"], "Greet.", "{language}");
+        ask("hi", &[("select", "rewrite")]);
+        let up = fake.last().json();
+        assert_eq!((&up["messages"][1]["content"], &up["temperature"]), (&json!("And briefly."), &json!(0.5)), "{language}");
+
+        fake.when("tiny-1", Act::say("A short answer."));
+        for (after, model, asked) in
+            [("pass", "small", 1), ("fall back", "large", 2), ("again", "small", 2), ("escalate", "large", 2)]
+        {
+            let before = fake.count();
+            let answer = ask("hi", &[("route", "review"), ("after", after)]);
+            let told = (answer.status, header(&answer, "x-pointsman-model"), fake.count() - before);
+            assert_eq!(told, (200, model.to_owned(), asked), "{language} {after}");
+        }
+        let told = ask("hi", &[("route", "review"), ("after", "tell")]);
+        assert_eq!((told.status, told.json()["error"]["message"].as_str()), (422, Some("small 200 true A sh")), "{language}");
+
+        let share = |text: &str, says: &[(&str, &str)]| {
+            let ask = host.ask(text).key("app");
+            says.iter().fold(ask, |ask, (hook, what)| ask.header(&format!("x-say-{hook}"), what)).send().cache().to_owned()
+        };
+        for (index, (key, admit, expect)) in SHARED.into_iter().enumerate() {
+            let said = share(&format!("whatever {index}"), &[("key", key), ("admit", admit)]);
+            assert_eq!(said, expect, "{language} {index} {key} {admit}");
+        }
+        let (text, reworded) = ("How do I reset my password?", "how do i reset my password");
+        for (text, confirm, expect) in [(text, "", "miss"), (reworded, "", "semantic"), (reworded, "veto", "miss")] {
+            assert_eq!(share(text, &[("key", "near"), ("confirm", confirm)]), expect, "{language} {text} {confirm}");
+        }
+        assert_eq!(failures("trap") + failures("output"), 0.0, "{language}");
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Compares files with what they should be, or writes them where `UPDATE` is set.
+fn same(found: &Path, expect: &Path, ends: &str) {
+    let mut names = Vec::new();
+    for folder in [expect, found] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+            if entry.is_dir() && name != "__pycache__" && folder == expect {
+                same(&found.join(&name), &entry, ends);
+            } else if name.ends_with(ends) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    for name in names {
+        let (file, text) = (found.join(&name), std::fs::read_to_string(expect.join(&name)).ok());
+        if std::fs::read_to_string(&file).ok() == text {
+            continue;
+        }
+        assert!(std::env::var_os("UPDATE").is_some(), "{} is not what wit/ says; run this test with UPDATE=1", file.display());
+        std::fs::create_dir_all(found).unwrap();
+        text.map_or_else(|| std::fs::remove_file(&file), |text| std::fs::write(&file, text)).unwrap();
+    }
+}
+
+fn run(command: &mut Command) {
+    let ran = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = [ran.stdout, ran.stderr].concat();
+    assert!(ran.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&said));
+}
+
+/// The declarations in the tree are those that jco makes of the contract, and the SDK is of these types.
+#[test]
+fn types_of_the_javascript_sdk() {
+    let prepared = build::prepare(build::Language::JavaScript).unwrap();
+    let made = tempfile::tempdir().unwrap();
+    // The script finds the contract and jco beside itself.
+    let beside = |name: &str, target: PathBuf| std::os::unix::fs::symlink(target, made.path().join(name)).unwrap();
+    beside("node_modules", prepared.folder.join("node_modules"));
+    beside("contract", root().join("wit").canonicalize().unwrap());
+    std::fs::copy(root().join("sdk/js/toolchain/types.mjs"), made.path().join("types.mjs")).unwrap();
+    std::fs::create_dir(made.path().join("wit")).unwrap();
+    run(Command::new(&prepared.program).arg(made.path().join("types.mjs")).arg(made.path().join("wit/plugin.d.ts")));
+    same(&root().join("sdk/js/wit"), &made.path().join("wit"), ".d.ts");
+    let tsc = prepared.folder.join("node_modules/typescript/bin/tsc");
+    for folder in ["sdk/js", "plugins/route-by-task-js", "tests/guests/js"] {
+        run(Command::new(&prepared.program).arg(&tsc).arg("-p").arg(root().join(folder)));
+    }
+}
+
+/// The stubs in the tree are those that componentize-py makes of the contract, and the SDK is of these types.
+#[test]
+fn types_of_the_python_sdk() {
+    let prepared = build::prepare(build::Language::Python).unwrap();
+    let made = tempfile::tempdir().unwrap();
+    let bindings = ["--world", "policy-plugin", "--world-module", "pointsman_wit", "bindings"];
+    let program = prepared.program.with_file_name("componentize-py");
+    run(Command::new(program).arg("--wit-path").arg(root().join("wit")).args(bindings).arg(made.path()));
+    same(&root().join("sdk/python/pointsman_wit"), &made.path().join("pointsman_wit"), ".py");
+    let file = "componentize_py_types.py";
+    let read = |folder: &Path| std::fs::read_to_string(folder.join(file)).unwrap();
+    assert_eq!(read(&root().join("sdk/python")), read(made.path()));
+    let mypy = installed("python", "python/requirements.txt").join("bin/mypy");
+    for (folder, what) in
+        [("sdk/python", "pointsman_plugin"), ("plugins/route-by-task-python", "plugin.py"), ("tests/guests/python", "plugin.py")]
+    {
+        let sdk = root().join("sdk/python").canonicalize().unwrap();
+        let cache = made.path().join("mypy");
+        let mut mypy = Command::new(&mypy);
+        mypy.current_dir(root().join(folder)).env("MYPYPATH", sdk).args(["--strict", "--cache-dir"]).arg(cache);
+        run(mypy.args(["--config-file"]).arg(root().join("sdk/python/pyproject.toml").canonicalize().unwrap()).arg(what));
     }
 }

@@ -9,22 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use tests::{Act, Binary, FakeUpstream, Host, within};
+use tests::{Act, Binary, FakeUpstream, Host, installed, within};
 
 /// The longest that a script may take.
 const LIMIT: Duration = Duration::from_secs(90);
-
-/// Where `tests/run` has put what a lock file says, under the first sixteen digits of the lock's digest.
-fn installed(kind: &str, lock: &str) -> PathBuf {
-    let bytes = std::fs::read(folder().join(lock)).unwrap();
-    let digest: String = Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("there is a HOME")).join(".cache");
-    let base = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let at = base.join("pointsman/tests").join(format!("{kind}-{digest}"));
-    assert!(at.join("done").is_file(), "{} is not there; run `tests/run`, which installs it", at.display());
-    at
-}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk")

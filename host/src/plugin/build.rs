@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use folder::Folder;
 pub use folder::{Language, main_source};
-pub use scripts::to_install;
+pub use scripts::{Prepared, prepare, to_install};
 
 /// The target that plugins are compiled for: no WASI, so a component imports what the contract has and nothing else.
 const TARGET: &str = "wasm32-unknown-unknown";

@@ -16,6 +16,8 @@ use super::load::{CONTRACT, Hook};
 
 /// The largest file that is looked at, as for loading.
 const MAX_FILE: u64 = 64 << 20;
+/// A component of more bytes brings an interpreter: it is slow to begin, so its instances had better be reused.
+const INTERPRETER: u64 = 4 << 20;
 /// What is imported without a grant.
 const UNGRANTED: [&str; 2] = ["types", "request-data"];
 /// What can be granted, in the contract's order.
@@ -159,6 +161,10 @@ impl Inspection {
         entry.insert("component".to_owned(), self.file.display().to_string().into());
         entry.insert("hooks".to_owned(), list(&self.hooks));
         entry.insert("grant".to_owned(), list(&self.grants));
+        if self.size > INTERPRETER {
+            entry.insert("memory".to_owned(), "32MiB".into());
+            entry.insert("reuse".to_owned(), true.into());
+        }
         let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = toml::Table::from_iter([(name, toml::Value::Table(entry))]);
         toml::Table::from_iter([("plugins".to_owned(), toml::Value::Table(plugins))]).to_string()

@@ -86,10 +86,10 @@ async function world(imports, hooks) {
 }
 
 /** Where the folder has a tsconfig.json, its types have to fit. */
-async function check(dir, scratch) {
+async function check(dir, entry, scratch) {
   if (!(await exists(join(dir, "tsconfig.json")))) return;
   const paths = Object.fromEntries(Object.entries(SDK).map(([name, file]) => [name, [file]]));
-  const own = { extends: join(dir, "tsconfig.json"), compilerOptions: { noEmit: true, paths }, include: [join(dir, "**/*")], exclude: [join(dir, "node_modules")] };
+  const own = { extends: join(dir, "tsconfig.json"), compilerOptions: { noEmit: true, allowJs: true, paths }, files: [entry], include: [] };
   await writeFile(join(scratch, "tsconfig.json"), JSON.stringify(own));
   const tsc = join(HERE, "node_modules/typescript/bin/tsc");
   const ran = spawnSync(process.execPath, [tsc, "-p", join(scratch, "tsconfig.json"), "--pretty", "false"], { cwd: dir, encoding: "utf8" });
@@ -119,7 +119,7 @@ async function build(dir, file, cache) {
     const exported = (await bundle(dir, found.entry)).exports;
     const hooks = HOOKS.filter((hook) => exported.includes(hook));
     if (hooks.length === 0) throw new Wrong(`${found.entry} exports no hook; write \`export const routing = { … };\`, or prompting, or caching`);
-    await check(dir, scratch);
+    await check(dir, found.entry, scratch);
     const module = await bundle(dir, entry(found, hooks));
     const contract = await world(module.imports, hooks);
     const parts = [await readFile(join(HERE, "node_modules/.package-lock.json"), "utf8"), module.code, ...contract.flat()];

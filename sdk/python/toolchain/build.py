@@ -27,7 +27,7 @@ HOOKS = {"Routing": "routing", "Prompting": "prompting", "Caching": "caching"}
 IMPORTS = {"clock", "config", "embeddings", "http", "kv", "log", "metrics", "random", "upstreams"}
 SDK = "pointsman_plugin"
 #: Folders that hold no part of a plugin.
-NOT_SOURCES = {"__pycache__", "build", "dist", "node_modules", "tests", "venv"}
+NOT_SOURCES = {"__pycache__", "build", "dist", "node_modules", "tests", "vendor", "venv"}
 
 
 class Wrong(Exception):

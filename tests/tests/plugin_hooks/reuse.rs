@@ -7,7 +7,7 @@ use pointsman::plugin::engine::Engine;
 use pointsman::plugin::load::{Hook, Settings};
 use serde_json::{Value, json};
 use tests::host::Folder;
-use tests::{FakeUpstream, Host, Plugin, Running, eventually, guests};
+use tests::{Door, FakeUpstream, Host, Plugin, Running, eventually, guests};
 
 fn reused(plugin: Plugin) -> Plugin {
     plugin.hooks("\"routing\"").set("reuse = true\ndeadline = \"500ms\"")
@@ -22,7 +22,7 @@ fn one_core(fake: &FakeUpstream) -> Host {
     Host::new().upstream(fake).listen("threads = 1").key("a", "a").key("b", "b")
 }
 
-fn reason(host: &Running, key: &str, what: &Value) -> String {
+fn reason(host: &Door, key: &str, what: &Value) -> String {
     let answer = host.ask("hi").model("auto").key(key).puppet("route", what.clone()).puppet("ask", what.clone()).send();
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.header("x-pointsman-reason").unwrap_or_default().to_owned()
@@ -53,7 +53,8 @@ fn one_instance_serves_one_exchange_after_another() {
 #[test]
 fn what_the_host_knows_of_an_exchange_goes_with_it() {
     let fake = FakeUpstream::start();
-    let host = host(&fake, reused(Plugin::asker()));
+    // A process of its own, for it has a log.
+    let host = one_core(&fake).plugin(Plugin::asker().set("reuse = true")).spawn();
     // What is kept is the tenant's.
     assert_eq!(reason(&host, "a", &json!({ "set": { "key": "k", "value": "of a" } })), "()");
     assert_eq!(reason(&host, "b", &json!({ "get": "k" })), "None");
@@ -73,7 +74,8 @@ fn head_headers_and_labels_are_those_of_the_exchange() {
     let host = one_core(&fake).cache().plugin(Plugin::puppet().set("reuse = true\ndeadline = \"500ms\"")).start();
     let label = json!({ "label": [["topic", "maths"]] });
     let metadata = json!({ "tell": { "metadata": "topic" } });
-    let ask = |key: &str, route: &Value| host.ask("hi").header("cache-control", "no-cache").key(key).puppet("route", route.clone());
+    let ask =
+        |key: &str, route: &Value| host.ask("hi").header("cache-control", "no-cache").key(key).puppet("route", route.clone());
     let told = |answer: tests::Answer| answer.header("x-pointsman-reason").unwrap_or_default().to_owned();
     assert_eq!(told(ask("a", &metadata).puppet("select", label).send()), "Some(\"maths\")");
     assert_eq!(told(ask("b", &metadata).send()), "None");
@@ -110,7 +112,13 @@ fn reason_of_own(host: &Running) -> String {
 fn an_instance_serves_a_thousand_exchanges() {
     let fake = FakeUpstream::start();
     let host = host(&fake, reused(Plugin::puppet()));
-    let counts: Vec<u32> = (0..1_010).map(|_| reason_of_own(&host).parse().unwrap()).collect();
+    let request = host.ask("hi").key("a").puppet("route", calls()).bytes();
+    let mut connection = tests::Connection::open(host.address);
+    let mut count = || {
+        let answer = connection.exchange(&request).unwrap();
+        answer.header("x-pointsman-reason").unwrap().parse::<u32>().unwrap()
+    };
+    let counts: Vec<u32> = (0..1_010).map(|_| count()).collect();
     assert_eq!((counts[999], counts[1_000], counts[1_009]), (1_000, 1, 10));
 }
 

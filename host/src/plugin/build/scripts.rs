@@ -70,14 +70,35 @@ pub fn to_install(dir: &Path) -> Option<String> {
     (!is_whole(&folder)).then(|| format!("installing {what} into {} ({size}, once) …", folder.display()))
 }
 
+/// What builds plugins in a language, installed.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The program that runs its script: `node`, or the toolchain's own Python.
+    pub program: PathBuf,
+    /// Where the script lies, beside the SDK, the contract (`contract/`) and, for node, the packages of the toolchain.
+    pub folder: PathBuf,
+}
+
+/// Installs what plugins in a language take, where it is not there.
+///
+/// # Errors
+/// What was tried, and what to install.
+pub fn prepare(language: Language) -> Result<Prepared, BuildError> {
+    let wrong = |reason: String| BuildError::Toolchain { language: language.name(), reason };
+    let recipe = recipe(language).ok_or_else(|| wrong("cargo does that; install Rust from https://rustup.rs".to_owned()))?;
+    let cache = cache().ok_or_else(|| wrong("there is no folder to install into; set HOME or XDG_CACHE_HOME".to_owned()))?;
+    let program = recipe.ready(&cache).map_err(wrong)?;
+    Ok(Prepared { program, folder: recipe.sdk(&cache) })
+}
+
 /// The component of a folder.
 pub(super) fn make(dir: &Path, language: Language) -> Result<Vec<u8>, BuildError> {
     let wrong = |reason: String| BuildError::Toolchain { language: language.name(), reason };
-    let recipe = recipe(language).ok_or_else(|| wrong("cargo does that".to_owned()))?;
-    let cache = cache().ok_or_else(|| wrong("there is no folder to install into; set HOME or XDG_CACHE_HOME".to_owned()))?;
-    let program = recipe.ready(&cache).map_err(wrong)?;
-    let script = recipe.sdk(&cache).join(recipe.script);
-    let scratch = scratch(&cache).map_err(|error| wrong(format!("{}: {error}", cache.display())))?;
+    let Prepared { program, folder } = prepare(language)?;
+    // It was there a moment ago.
+    let cache = folder.parent().unwrap_or(Path::new("/"));
+    let script = folder.join(recipe(language).map_or("", |recipe| recipe.script));
+    let scratch = scratch(cache).map_err(|error| wrong(format!("{}: {error}", cache.display())))?;
     let ran = Command::new(&program)
         .arg(&script)
         .arg(dir)

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 /// How long a file stays that nobody uses.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How much all files together may take. A plugin in Rust takes some 60 KiB, one that brings a JavaScript engine some 30 MiB.
-const MAX_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 1 << 30;
 /// Nobody takes so long to write one file.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
