@@ -361,7 +361,7 @@ fn from_the_command_line() {
     assert!(done(&["shadow", "router", &file]).contains(&format!("  shadow       {}", short(LARGE))));
     assert_eq!(reason(&host.chat("hi")), Some(&*revision(0)));
     let told = eventually("the difference", || Some(done(&["list", "router"])).filter(|told| told.contains("1 differ")));
-    assert!(told.contains("1 route: plan small → plan large") && told.contains("served  Plan("), "{told}");
+    assert!(told.contains("1 route: plan small → plan large") && told.contains("served  Decision::Plan("), "{told}");
     assert!(done(&["canary", "router", "--share", "100%"]).contains("canary 100%"));
     assert_eq!(reason(&host.chat("hi")), Some(&*revision(LARGE)));
     assert!(done(&["promote", "router"]).contains("judged for another"));

@@ -50,12 +50,15 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         let (status, bytes) = runtime.block_on(send(&address, key.as_ref(), method, path, body))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| format!("{address} does not answer as an admin API does: {error}"));
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| format!("{address} does not answer as an admin API does: {error}"));
         }
         let said = String::from_utf8_lossy(&bytes).trim().to_owned();
         Err(match status {
             StatusCode::UNAUTHORIZED => {
-                format!("{address} wants the key of [admin]; set POINTSMAN_ADMIN_KEY, or name the node's configuration with --config")
+                format!(
+                    "{address} wants the key of [admin]; set POINTSMAN_ADMIN_KEY, or name the node's configuration with --config"
+                )
             }
             _ if said.is_empty() => format!("{address} answers {status}; is it a node's admin address?"),
             _ => said,
@@ -75,7 +78,10 @@ impl Node {
         };
         let loaded = config::load(file).map_err(|report| report.to_string().trim_end().to_owned())?;
         let Some(admin) = loaded.config.admin else {
-            return Err(format!("{} has no [admin], so its node cannot be asked; add one, or name the address with --admin", file.display()));
+            return Err(format!(
+                "{} has no [admin], so its node cannot be asked; add one, or name the address with --admin",
+                file.display()
+            ));
         };
         let from_file = || admin.key.as_ref().map(|key| key.resolve().map_err(|error| error.to_string())).transpose();
         let key = match from_environment {
@@ -94,7 +100,9 @@ async fn send(
     body: Option<&Value>,
 ) -> Result<(StatusCode, Bytes), String> {
     let nobody = |why: String| {
-        format!("no node answers at {address} ({why}); start one with `pointsman serve`, or name its admin address with --admin or --config")
+        format!(
+            "no node answers at {address} ({why}); start one with `pointsman serve`, or name its admin address with --admin or --config"
+        )
     };
     let stream = match tokio::time::timeout(CONNECTS, TcpStream::connect(address)).await {
         Ok(connected) => connected.map_err(|error| nobody(error.to_string()))?,

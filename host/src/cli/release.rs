@@ -39,7 +39,7 @@ pub(super) enum ReleaseCommand {
         name: String,
         /// Which version: a digest's first digits, or a component's file as the node finds it. Default: the one on trial
         #[arg(value_name = "VERSION")]
-        version: Option<String>,
+        which: Option<String>,
         #[command(flatten)]
         node: Node,
     },
@@ -53,7 +53,7 @@ pub(super) enum ReleaseCommand {
         name: String,
         /// Which version: a digest's first digits, or a component's file as the node finds it. Default: the one on trial
         #[arg(value_name = "VERSION")]
-        version: Option<String>,
+        which: Option<String>,
         /// The share, such as 5% or 0.05. Default: `release.share`
         #[arg(long, value_name = "SHARE", value_parser = share)]
         share: Option<f64>,
@@ -69,7 +69,7 @@ pub(super) enum ReleaseCommand {
         name: String,
         /// Which version: a digest's first digits, or a component's file as the node finds it. Default: the one on trial
         #[arg(value_name = "VERSION")]
-        version: Option<String>,
+        which: Option<String>,
         #[command(flatten)]
         node: Node,
     },
@@ -93,17 +93,21 @@ fn share(text: &str) -> Result<f64, String> {
         Some(percent) => number(percent).map(|percent| percent / 100.0),
         None => number(text),
     };
-    share.filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| "a share is above 0 and at most 1: write 5% or 0.05".to_owned())
+    share
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "a share is above 0 and at most 1: write 5% or 0.05".to_owned())
 }
 
 pub(super) fn run(command: ReleaseCommand, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let asked = match &command {
         ReleaseCommand::List { name, json: as_json, node } => list(node, name.as_deref(), *as_json, out),
-        ReleaseCommand::Shadow { name, version, node } => step(node, name, "shadow", json!({ "version": meant(version) }), out, err),
-        ReleaseCommand::Canary { name, version, share, node } => {
-            step(node, name, "canary", json!({ "version": meant(version), "share": share }), out, err)
+        ReleaseCommand::Shadow { name, which, node } => step(node, name, "shadow", json!({ "version": meant(which) }), out, err),
+        ReleaseCommand::Canary { name, which, share, node } => {
+            step(node, name, "canary", json!({ "version": meant(which), "share": share }), out, err)
         }
-        ReleaseCommand::Promote { name, version, node } => step(node, name, "promote", json!({ "version": meant(version) }), out, err),
+        ReleaseCommand::Promote { name, which, node } => {
+            step(node, name, "promote", json!({ "version": meant(which) }), out, err)
+        }
         ReleaseCommand::Rollback { name, reason, node } => step(node, name, "rollback", json!({ "reason": reason }), out, err),
     };
     match asked {
@@ -126,7 +130,8 @@ fn meant(version: &Option<String>) -> Option<String> {
 fn path_of(name: &str) -> String {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     // Names have no others; what is no name is no path of ours either.
-    let name: String = name.bytes().map(|byte| if safe(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") }).collect();
+    let name: String =
+        name.bytes().map(|byte| if safe(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") }).collect();
     format!("/api/plugins/{name}")
 }
 
@@ -144,7 +149,8 @@ fn list(node: &Node, name: Option<&str>, as_json: bool, out: &mut dyn Write) -> 
 fn step(node: &Node, name: &str, step: &str, body: Value, out: &mut dyn Write, err: &mut dyn Write) -> Done {
     let said = node.ask(Method::POST, &format!("{}/{step}", path_of(name)), Some(&body))?;
     if said["kept"] == false {
-        let _ = writeln!(err, "note: the node keeps no state, so this ends with its process; write `state` into its configuration");
+        let _ =
+            writeln!(err, "note: the node keeps no state, so this ends with its process; write `state` into its configuration");
     }
     Ok(show(&said, false, out))
 }
@@ -245,7 +251,9 @@ mod tests {
 
     #[test]
     fn shares() {
-        for (text, expect) in [("5%", Some(0.05)), ("0.05", Some(0.05)), ("100%", Some(1.0)), ("0", None), ("101%", None), ("a", None)] {
+        for (text, expect) in
+            [("5%", Some(0.05)), ("0.05", Some(0.05)), ("100%", Some(1.0)), ("0", None), ("101%", None), ("a", None)]
+        {
             assert_eq!(share(text).ok(), expect, "{text}");
         }
     }
