@@ -25,7 +25,8 @@ use super::last_words;
 use super::limits;
 use super::numbers::Numbers;
 use super::quarantine::Quarantine;
-use super::reuse::Shelves;
+use super::release::Rules;
+use super::reuse::Resting;
 
 /// The largest component file that is read.
 const MAX_FILE: u64 = 64 << 20;
@@ -82,11 +83,18 @@ pub struct Settings {
     pub reuse: bool,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
+    /// How its versions are released.
+    pub release: Rules,
     /// Its own `config` table.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Settings {
+    /// Does a version that was loaded under these go with those? How it is released changes nothing about it.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        Self { release: other.release.clone(), ..self.clone() } == *other
+    }
+
     /// Is it asked about this tenant's requests for this model?
     pub(super) fn is_for(&self, tenant: &str, model: &str) -> bool {
         let has = |list: &[String], name: &str| list.is_empty() || list.iter().any(|own| own == name);
@@ -160,7 +168,7 @@ pub struct Plugin {
     /// Where and for whom it is left alone, because it fails.
     pub quarantine: Quarantine,
     /// Its instances between exchanges; none where each exchange gets a fresh one.
-    pub(super) resting: Option<Shelves>,
+    pub(super) resting: Option<Resting>,
 }
 
 impl Deref for Plugin {
@@ -239,6 +247,11 @@ pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), Refusal> {
     Ok((bytes, digest))
 }
 
+/// The digest of what a component came as.
+pub(super) fn digest_of(bytes: &[u8]) -> Option<String> {
+    Some(hex(&Sha256::digest(bytes)))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -285,7 +298,7 @@ pub(super) fn load(
         exports,
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
         quarantine: Quarantine::default(),
-        resting: settings.reuse.then(|| Shelves::new(engine.cores)),
+        resting: settings.reuse.then(|| Resting::new(engine.cores)),
     };
     plugin.info = ask(&plugin)?;
     engine.expects(settings.deadline);

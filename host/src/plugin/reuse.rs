@@ -22,9 +22,9 @@ const RESTING: usize = 4;
 const EXCHANGES: u32 = 1_000;
 
 /// The resting instances of one version.
-pub(super) struct Shelves(Box<[Mutex<Vec<Live>>]>);
+pub(super) struct Resting(Box<[Mutex<Vec<Live>>]>);
 
-impl Shelves {
+impl Resting {
     /// A shelf for each core.
     pub(super) fn new(cores: usize) -> Self {
         Self((0..cores.max(1)).map(|_| Mutex::default()).collect())
