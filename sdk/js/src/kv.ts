@@ -46,7 +46,21 @@ export function remove(key: string): boolean {
 
 /** Adds to a counter, and gives what it is now. Where there is nothing it begins at 0, with this time; one that is there keeps its own. */
 export function increment(key: string, by = 1, ttlMs?: number): number {
-  return Number(kv.increment(key, BigInt(by), ttlMs));
+  return by < 0 ? decrement(key, by, ttlMs) : Number(kv.increment(key, BigInt(by), ttlMs));
+}
+
+/**
+ * The engine of componentize-js 0.23 takes 64 bits from no number below 0, and traps. So it gets the same bits as a number above: the
+ * bindings would make it one below 0 again with `BigInt.asIntN`, which stands aside for this call.
+ */
+function decrement(key: string, by: number, ttlMs?: number): number {
+  const asIntN = BigInt.asIntN;
+  BigInt.asIntN = BigInt.asUintN;
+  try {
+    return Number(kv.increment(key, BigInt.asUintN(64, BigInt(by)), ttlMs));
+  } finally {
+    BigInt.asIntN = asIntN;
+  }
 }
 
 /** Sets the value if what is there now is `expected`; `undefined`: if there is nothing. Was it? */

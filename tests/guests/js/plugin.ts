@@ -27,9 +27,6 @@ const ASK: Record<string, (request: Request) => unknown> = {
     const swapped = [kv.compareAndSet("k", "u", "v"), kv.compareAndSet("k", "ü", "v")];
     return [kv.text("k"), ...swapped, kv.increment("n"), kv.increment("n", -3), kv.remove("k"), kv.remove("k"), kv.text("k") === undefined].join(" ");
   },
-  cas: () => kv.compareAndSet("c", undefined, "v"),
-  add: () => kv.increment("n"),
-  less: () => kv.increment("n", -3),
   refused: () => {
     try {
       kv.set("", "v");
