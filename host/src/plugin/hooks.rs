@@ -147,8 +147,9 @@ impl Session {
 
     /// The same for whoever this is, where canaries hang on it.
     #[must_use]
-    pub fn of(self, whose: Whose) -> Self {
-        Self { whose, ..self }
+    pub fn of(mut self, whose: Whose) -> Self {
+        self.whose = whose;
+        self
     }
 
     /// The same, and nothing that the plugins do is seen: they keep things in a store of their own.
