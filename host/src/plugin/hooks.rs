@@ -95,6 +95,17 @@ pub struct Reviewed {
     pub whole: bool,
 }
 
+/// A call that failed in this exchange.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Where.
+    pub hook: Hook,
+    /// Of what kind.
+    pub cause: Cause,
+    /// What is known of it.
+    pub reason: String,
+}
+
 /// A failure of one call.
 struct Failed {
     cause: Cause,
@@ -127,12 +138,18 @@ pub struct Session {
     head: RequestHead,
     /// By the plugin's place in the set. A plugin that failed is not asked again in this exchange.
     live: Vec<(usize, Option<Live>)>,
+    failures: Vec<Failure>,
 }
 
 impl Session {
     /// A session over the plugins that were in force when the exchange began.
     pub fn new(set: Arc<PluginSet>, around: Arc<dyn Surroundings>, head: RequestHead) -> Self {
-        Self { set, around, head, live: Vec::new() }
+        Self { set, around, head, live: Vec::new(), failures: Vec::new() }
+    }
+
+    /// The calls that have failed so far.
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
     }
 
     /// After a prompt was chosen: later hooks see it in their `request-head`.
@@ -402,7 +419,9 @@ impl Session {
             "plugin failed: {:.512}",
             failed.reason
         );
-        fall_through(plugin, hook, failed.cause.name()).map(drop::<Option<()>>)
+        let cause = failed.cause;
+        self.failures.push(Failure { hook, cause, reason: failed.reason });
+        fall_through(plugin, hook, cause.name()).map(drop::<Option<()>>)
     }
 }
 

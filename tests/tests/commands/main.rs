@@ -4,3 +4,5 @@ mod check;
 mod codes;
 mod dev;
 mod files;
+mod new;
+mod tutorial;
