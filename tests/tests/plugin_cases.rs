@@ -96,7 +96,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
         (
             "g.toml",
             "[[case]]\nname = \"x\"\nhook = \"admit\"\nexpect = \"keep\"\n".to_owned(),
-            "case[0]: has no answer; add `answer =",
+            "case[0].given: has no answer; add `answer =",
         ),
         (
             "h.toml",
@@ -170,7 +170,7 @@ fn the_command() {
         "plan.reveiw: expected a field of the decision that is empty, got no such field",
         "",
     );
-    check("[[case]]\n", 2, "", "puppet.toml:1:1: case[0]: `name` is missing");
+    check("[[case]]\n", 2, "", "puppet.toml:1:1: case: `name` is missing; add `name = …`");
 
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

@@ -30,6 +30,11 @@ pub use file::CaseFile;
 /// Where people find what a file of cases may say.
 const REFERENCE: &str = "docs/plugin-cases.md";
 
+/// The JSON schema of a file of cases.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(CaseFile).to_value()
+}
+
 /// Why no case was run.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {

@@ -5,4 +5,3 @@ mod codes;
 mod dev;
 mod files;
 mod new;
-mod tutorial;

@@ -91,11 +91,12 @@ fn is_same(field: &str, expected: &Value, got: &Value) -> bool {
     }
 }
 
-/// Without what was not written.
+/// Without what is not there: what nobody has written, and tables of nothing.
 fn written(value: &Value) -> Value {
+    let is_there = |value: &Value| !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty());
     match value {
         Value::Object(object) => Value::Object(
-            object.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), written(value))).collect(),
+            object.iter().filter(|(_, value)| is_there(value)).map(|(key, value)| (key.clone(), written(value))).collect(),
         ),
         Value::Array(items) => Value::Array(items.iter().map(written).collect()),
         other => other.clone(),

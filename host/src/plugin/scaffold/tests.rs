@@ -32,7 +32,7 @@ fn a_plugin_brings_the_sdk_along() {
     let home = dir.path().join("by-length");
     let files = made(&home, Hook::Routing);
     for expect in
-        ["Cargo.toml", "README.md", ".gitignore", "src/lib.rs", "cases/routing.toml", "vendor/pointsman-plugin/src/lib.rs"]
+        ["Cargo.toml", "README.md", ".gitignore", "dev.toml", "src/lib.rs", "cases/routing.toml", "vendor/pointsman-plugin/src/lib.rs"]
     {
         assert!(files.iter().any(|file| file == expect) && home.join(expect).is_file(), "{expect} is not in {files:?}");
     }
