@@ -9,6 +9,7 @@ use std::process::Command;
 
 use pointsman::plugin::build;
 use serde_json::json;
+use tests::binary::run as run_binary;
 use tests::{Act, Answer, FakeUpstream, Host, Plugin, Running, installed};
 
 const SAME: [&str; 3] = ["route-by-task", "route-by-task-js", "route-by-task-python"];
@@ -85,6 +86,36 @@ fn one_policy_in_three_languages_decides_alike() {
             let said = refuses(config);
             assert!(said.contains(key), "{name} {config}: {said}");
         }
+    }
+}
+
+/// What `plugin new` writes builds and passes its cases at once, in every language and for every hook.
+#[test]
+fn a_new_plugin_passes_its_cases() {
+    let folder = tempfile::tempdir().unwrap();
+    for language in ["js", "python"] {
+        for hook in ["routing", "prompting", "caching"] {
+            let dir = folder.path().join(format!("{language}-{hook}")).display().to_string();
+            let (code, out, err) = run_binary(&["plugin", "new", &dir, "--lang", language, "--hook", hook]);
+            assert_eq!((code, err.as_str()), (0, ""), "{out}");
+            let (code, out, err) = run_binary(&["plugin", "test", &dir]);
+            assert!(code == 0 && out.contains("all as expected"), "{language} {hook}: {out}\n{err}");
+        }
+    }
+}
+
+/// The worked policy's own cases are the same for all, and all pass them.
+#[test]
+fn one_policy_in_three_languages_has_one_set_of_cases() {
+    let cases = |name: &str| root().join("plugins").join(name).join("cases/route-by-task.toml");
+    for name in SAME {
+        assert_eq!(std::fs::read(cases(name)).unwrap(), std::fs::read(cases(SAME[0])).unwrap(), "{name}");
+        let out = tempfile::tempdir().unwrap();
+        let component = out.path().join("built.wasm");
+        std::fs::write(&component, built(&root().join("plugins").join(name))).unwrap();
+        let (component, cases) = (component.display().to_string(), cases(name).display().to_string());
+        let (code, out, err) = run_binary(&["plugin", "test", &component, "--cases", &cases]);
+        assert!(code == 0 && out.contains("7 cases, all as expected"), "{name}: {out}\n{err}");
     }
 }
 

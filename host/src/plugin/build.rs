@@ -9,7 +9,6 @@
 //! or changes nothing leaves the file as it is, so that no host reloads for it.
 
 mod cargo;
-mod carried;
 mod component;
 mod folder;
 mod scripts;

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::carried::{self, CONTRACT};
 use super::{BuildError, Language};
+use crate::plugin::scaffold::below;
 
 /// A toolchain, an SDK or a component that nobody has used for so long is removed when the next one comes.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -27,12 +27,12 @@ const DONE: &str = "done";
 /// How a language's toolchain is had.
 struct Recipe {
     language: Language,
-    /// The folder's name in the cache.
+    /// The folder's name below `sdk/`, and in the cache.
     name: &'static str,
     /// The file that says what is installed.
     lock: &'static str,
     script: &'static str,
-    /// The SDK's folders, as the script finds them beside itself, are left out but for these.
+    /// What of the SDK the script finds beside itself.
     beside: &'static [&'static str],
 }
 
@@ -135,7 +135,7 @@ fn cache() -> Option<PathBuf> {
 
 impl Recipe {
     fn toolchain(&self, cache: &Path) -> PathBuf {
-        cache.join(format!("{}-{}", self.name, digest([carried::text(self.language, self.lock)])))
+        cache.join(format!("{}-{}", self.name, digest([self.text(self.lock)])))
     }
 
     fn sdk(&self, cache: &Path) -> PathBuf {
@@ -145,11 +145,19 @@ impl Recipe {
 
     /// What the script finds beside itself, and itself.
     fn files(&self) -> Vec<(String, &'static str)> {
-        let (sdk, toolchain) = carried::files(self.language);
-        let sdk = sdk.iter().filter(|(path, _)| self.beside.iter().any(|folder| path.starts_with(folder)));
-        let named = |(path, text): &(&'static str, &'static str)| ((*path).to_owned(), *text);
-        let contract = CONTRACT.iter().map(|(path, text)| (format!("contract/{path}"), *text));
-        sdk.chain(toolchain).map(named).chain(contract).collect()
+        let sdk = below(&format!("sdk/{}/", self.name)).into_iter();
+        let sdk = sdk.filter(|(path, _)| self.beside.iter().any(|folder| path.starts_with(folder)));
+        let contract = below("wit/").into_iter().map(|(path, text)| (format!("contract/{path}"), text));
+        sdk.chain(self.files_of_toolchain()).map(|(path, text)| (path.to_owned(), text)).chain(contract).collect()
+    }
+
+    fn files_of_toolchain(&self) -> Vec<(&'static str, &'static str)> {
+        below(&format!("sdk/{}/toolchain/", self.name))
+    }
+
+    /// The text of a file of the toolchain.
+    fn text(&self, name: &str) -> &'static str {
+        self.files_of_toolchain().into_iter().find(|(path, _)| *path == name).map_or("", |(_, text)| text)
     }
 
     /// Installs what is not there. The program that runs the script.
@@ -183,8 +191,7 @@ impl Recipe {
 
     /// From npm or PyPI, what the lock file says and nothing else.
     fn install(&self, folder: &Path) -> Result<(), String> {
-        let text = |name: &str| carried::text(self.language, name);
-        let write = |name: &str| fs::write(folder.join(name), text(name)).map_err(|error| error.to_string());
+        let write = |name: &str| fs::write(folder.join(name), self.text(name)).map_err(|error| error.to_string());
         write(self.lock)?;
         if self.language == Language::JavaScript {
             write("package.json")?;
