@@ -104,19 +104,11 @@ fn a_new_plugin_passes_its_cases() {
     }
 }
 
-/// The worked policy's own cases are the same for all, and all pass them.
+/// That each passes them is tested with those of the other worked plugins (`plugin_cases.rs`).
 #[test]
 fn one_policy_in_three_languages_has_one_set_of_cases() {
-    let cases = |name: &str| root().join("plugins").join(name).join("cases/route-by-task.toml");
-    for name in SAME {
-        assert_eq!(std::fs::read(cases(name)).unwrap(), std::fs::read(cases(SAME[0])).unwrap(), "{name}");
-        let out = tempfile::tempdir().unwrap();
-        let component = out.path().join("built.wasm");
-        std::fs::write(&component, built(&root().join("plugins").join(name))).unwrap();
-        let (component, cases) = (component.display().to_string(), cases(name).display().to_string());
-        let (code, out, err) = run_binary(&["plugin", "test", &component, "--cases", &cases]);
-        assert!(code == 0 && out.contains("7 cases, all as expected"), "{name}: {out}\n{err}");
-    }
+    let cases = |name: &str| std::fs::read(root().join("plugins").join(name).join("cases/route-by-task.toml")).unwrap();
+    assert!(SAME.iter().all(|name| cases(name) == cases(SAME[0])));
 }
 
 const ALL: &str = r#"deadline = "1s"

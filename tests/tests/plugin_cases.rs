@@ -16,7 +16,9 @@ fn here(path: &str) -> PathBuf {
 /// What came of all cases.
 fn tried(component: &Path, files: &[PathBuf]) -> Result<Vec<Tried>, CaseError> {
     let mut all = Vec::new();
-    cases::run(component, files, None, |tried| all.push(tried.clone())).map(|()| all)
+    // As `plugin test` does it: an interpreter is compiled once, and not for each case.
+    let compiled = pointsman::process::aot_folder();
+    cases::run(component, files, compiled.as_deref(), |tried| all.push(tried.clone())).map(|()| all)
 }
 
 fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
