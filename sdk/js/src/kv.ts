@@ -44,22 +44,22 @@ export function remove(key: string): boolean {
   return kv.delete(key);
 }
 
-/** Adds to a counter, and gives what it is now. Where there is nothing it begins at 0, with this time; one that is there keeps its own. */
+/**
+ * Adds to a counter, and gives what it is now. Where there is nothing it begins at 0, with this time; one that is there keeps its own.
+ *
+ * Going down, a counter gets this time anew; without one it stays. The engine of componentize-js 0.23 traps where a number below 0 is
+ * passed in 64 bits, so that is done with `compareAndSet`: one step all the same.
+ */
 export function increment(key: string, by = 1, ttlMs?: number): number {
   return by < 0 ? decrement(key, by, ttlMs) : Number(kv.increment(key, BigInt(by), ttlMs));
 }
 
-/**
- * The engine of componentize-js 0.23 takes 64 bits from no number below 0, and traps. So it gets the same bits as a number above: the
- * bindings would make it one below 0 again with `BigInt.asIntN`, which stands aside for this call.
- */
 function decrement(key: string, by: number, ttlMs?: number): number {
-  const asIntN = BigInt.asIntN;
-  BigInt.asIntN = BigInt.asUintN;
-  try {
-    return Number(kv.increment(key, BigInt.asUintN(64, BigInt(by)), ttlMs));
-  } finally {
-    BigInt.asIntN = asIntN;
+  for (;;) {
+    const was = kv.get(key);
+    const now = (was === undefined ? 0 : Number(new TextDecoder().decode(was))) + by;
+    if (!Number.isSafeInteger(now)) throw { payload: "not-a-number" };
+    if (kv.compareAndSet(key, was, encoded(String(now)), ttlMs)) return now;
   }
 }
 
