@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** exit codes: 0 done, 1 failed, 2 the input was wrong (arguments, configuration, a component).
 
+mod bundle;
 pub mod check;
 pub mod demo;
 pub mod dev;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use bundle::BundleCommand;
 use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
@@ -81,7 +83,7 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Build, inspect and release plugins
+    /// Build, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Make keys for clients
@@ -109,6 +111,8 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Bundle(BundleCommand),
     #[command(flatten)]
     Release(ReleaseCommand),
 }
@@ -147,6 +151,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }

@@ -18,6 +18,7 @@ mod json;
 pub mod load;
 mod locate;
 mod model;
+mod oci;
 mod policy;
 mod probe;
 mod provider;
@@ -44,6 +45,7 @@ pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
+pub use oci::{NoReference, OciReference, is_digest};
 pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
@@ -222,8 +224,15 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plugin {
-    /// The component's file, `.wasm`. When it changes the new one takes over.
+    /// The component's file, `.wasm`. When it changes the new one takes over. Or what an OCI registry has:
+    /// `oci://REGISTRY/REPOSITORY[:TAG]@sha256:DIGEST`, the manifest's digest; by a tag alone only where `digest` stands beside it.
     pub component: PathBuf,
+    /// The only component that is loaded, as `sha256:` and its digest. Absent: any.
+    pub digest: Option<String>,
+    /// Whose signatures are trusted, as `ed25519:` and the key that `pointsman plugin key new FILE` prints. A component that none of them has signed is
+    /// not loaded. Empty or absent: signatures are not looked at.
+    #[serde(default)]
+    pub trust: Vec<String>,
     /// What it decides. At least one, none twice.
     pub hooks: Vec<Hook>,
     /// The tenants about whose requests it is asked. Empty or absent: all.
@@ -254,6 +263,13 @@ pub struct Plugin {
     #[serde(default = "json::empty", deserialize_with = "json::from_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: serde_json::Value,
+}
+
+impl Plugin {
+    /// The component where it is a registry's. An error: it was meant to be.
+    pub fn oci(&self) -> Option<Result<OciReference, NoReference>> {
+        self.component.to_str().filter(|text| text.starts_with(oci::SCHEME)).map(str::parse)
+    }
 }
 
 /// What a plugin may keep in its `kv` store, in memory.

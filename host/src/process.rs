@@ -329,7 +329,7 @@ fn opens_to_all(config: &Config, listens: SocketAddr) -> Option<String> {
 fn watched(loaded: &Loaded, config: &Config) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     paths.extend(loaded.path.clone());
-    paths.extend(config.plugins.values().map(|plugin| plugin.component.clone()));
+    paths.extend(config.plugins.values().filter(|plugin| plugin.oci().is_none()).map(|plugin| plugin.component.clone()));
     paths.extend(config.prompts.iter().map(|prompts| prompts.path.clone()));
     paths.extend(
         config
