@@ -74,7 +74,8 @@ enum Command {
     ///
     /// Loads what `serve` loads: plugins (compiled, and asked for their own check), prompts, the embedder, certificates, and the
     /// keys that `env:` and `file:` refer to, which must be there as they must be for `serve`. Prints every error with file, line,
-    /// column, reason and remedy, and ends with exit code 2 if there is one. Listens nowhere and connects nowhere.
+    /// column, reason and remedy, and ends with exit code 2 if there is one. Listens nowhere, and connects
+    /// nowhere but to registries for components that were not pulled yet.
     Check {
         /// The configuration file
         #[arg(value_name = "FILE", required_unless_present = "schema")]

@@ -32,7 +32,8 @@ impl Registry {
             );
             let file = folder.path().join("config.yml");
             std::fs::write(&file, config).expect("a file can be written");
-            let child = Command::new("docker-registry").arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let child =
+                Command::new("docker-registry").arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             let mut child = child.expect("docker-registry is there: apt-get install docker-registry");
             let up = within(crate::SOON, || {
                 let is_over = child.try_wait().is_ok_and(|ended| ended.is_some());

@@ -74,14 +74,28 @@ fn only_what_is_signed_is_loaded() {
     write("cases/one.toml", b"a = 1");
     let bundle = |number: u32, key: &str| {
         write("router.wasm", &guests::router(number));
-        done(&["plugin", "bundle", &path("router.wasm"), "--key", &path(key), "--cases", &path("cases"), "--output", &path("out.wasm")]);
+        done(&[
+            "plugin",
+            "bundle",
+            &path("router.wasm"),
+            "--key",
+            &path(key),
+            "--cases",
+            &path("cases"),
+            "--output",
+            &path("out.wasm"),
+        ]);
         std::fs::read(path("out.wasm")).unwrap()
     };
     let first = bundle(0, "ours.pem");
     let about = done(&["plugin", "inspect", &path("out.wasm")]);
-    assert!(about.contains(&format!("signed    {ours}")) && about.contains("cases     one.toml") && about.contains("may have  none"), "{about}");
+    assert!(
+        about.contains(&format!("signed    {ours}")) && about.contains("cases     one.toml") && about.contains("may have  none"),
+        "{about}"
+    );
 
-    let plugin = Plugin::new("router", first.clone()).hooks("\"routing\"").set("deadline = \"500ms\"").set(&format!("trust = [{ours:?}]"));
+    let plugin =
+        Plugin::new("router", first.clone()).hooks("\"routing\"").set("deadline = \"500ms\"").set(&format!("trust = [{ours:?}]"));
     let host = Host::new().upstream(&fake).plugin(plugin).spawn();
     serves(&host, 0);
     host.folder.write("router.wasm", &guests::router(1));
@@ -138,20 +152,28 @@ fn components_come_from_a_registry() {
     // By a tag, where the component's own digest holds it.
     let third = guests::router(2);
     push(2, "latest");
-    host.folder.change(&section(&first, ""), &section(&registry.reference("team/router:latest"), &format!("digest = {:?}\n", digest(&third))));
+    host.folder.change(
+        &section(&first, ""),
+        &section(&registry.reference("team/router:latest"), &format!("digest = {:?}\n", digest(&third))),
+    );
     swapped(&host, 2);
     push(3, "latest");
     host.order("/api/reload");
     serves(&host, 2);
     // By a tag alone it is nobody's word.
     let open = registry.reference("team/router:latest");
+    let beside = folder.path().join("open.toml");
     let check = |text: &str| {
-        host.folder.write("open.toml", text.as_bytes());
-        let (code, _, report) = run_with(&["check", host.folder.path("open.toml").to_str().unwrap()], &[("XDG_CACHE_HOME", &cache)]);
+        std::fs::write(&beside, text).unwrap();
+        let (code, _, report) =
+            run_with(&["check", beside.to_str().unwrap()], &[("XDG_CACHE_HOME", &cache)]);
         (code, report)
     };
     let (code, report) = check(&section(&open, ""));
-    assert!(code == 2 && report.contains("plugins.router.component: whoever may push can let a tag stand for another"), "{report}");
+    assert!(
+        code == 2 && report.contains("plugins.router.component: whoever may push can let a tag stand for another"),
+        "{report}"
+    );
     let (code, report) = check(&section(&first, ""));
     assert_eq!(code, 0, "{report}");
     let nothing = registry.reference(&format!("team/router@sha256:{}", "0".repeat(64)));
