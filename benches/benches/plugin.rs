@@ -196,6 +196,7 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         memory: 16 << 20,
         kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
         source: Default::default(),
+        quarantine: Default::default(),
         release: Default::default(),
         config: config.as_object().cloned().unwrap_or_default(),
     }

@@ -27,6 +27,7 @@ pub mod reload;
 pub mod report;
 pub mod schema;
 pub mod secret;
+pub mod sheet;
 mod suggest;
 pub mod unit;
 mod validate;
@@ -256,6 +257,9 @@ pub struct Plugin {
     /// How much it may keep from one request to the next, where `kv` is granted.
     #[serde(default)]
     pub kv: Kept,
+    /// When it is left alone, because it fails.
+    #[serde(default)]
+    pub quarantine: Quarantine,
     /// How a new version comes into force.
     #[serde(default)]
     pub release: Release,
@@ -269,6 +273,23 @@ impl Plugin {
     /// The component where it is a registry's. An error: it was meant to be.
     pub fn oci(&self) -> Option<Result<OciReference, NoReference>> {
         self.component.to_str().filter(|text| text.starts_with(oci::SCHEME)).map(str::parse)
+    }
+}
+
+/// When a plugin is left alone: at the hook where it fails, and for the tenant whose requests it fails on. Its `on_failure` says what becomes
+/// of a request meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quarantine {
+    /// After so many failures in a row. Default 20.
+    pub after: u32,
+    /// For so long. Then it is on probation: the first call decides, and one failure sends it back. Default 10s.
+    pub lasts: Duration,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { after: 20, lasts: Duration::from_secs(10) }
     }
 }
 

@@ -165,8 +165,7 @@ fn components_come_from_a_registry() {
     let beside = folder.path().join("open.toml");
     let check = |text: &str| {
         std::fs::write(&beside, text).unwrap();
-        let (code, _, report) =
-            run_with(&["check", beside.to_str().unwrap()], &[("XDG_CACHE_HOME", &cache)]);
+        let (code, _, report) = run_with(&["check", beside.to_str().unwrap()], &[("XDG_CACHE_HOME", &cache)]);
         (code, report)
     };
     let (code, report) = check(&section(&open, ""));

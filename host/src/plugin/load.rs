@@ -25,7 +25,7 @@ use super::last_words;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
 use super::oci::{self, Kept};
-use super::quarantine::Quarantine;
+use super::quarantine::{self, Quarantine};
 use super::release::Rules;
 use crate::config::OciReference;
 
@@ -84,6 +84,8 @@ pub struct Settings {
     pub kv: kv::Limits,
     /// Where its component comes from, and what is asked of it.
     pub source: Source,
+    /// When it is left alone, because it fails.
+    pub quarantine: quarantine::Rules,
     /// How its versions are released.
     pub release: Rules,
     /// Its own `config` table.
@@ -318,7 +320,7 @@ pub(super) fn load(
         exports,
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
         numbers: Numbers::default(),
-        quarantine: Quarantine::default(),
+        quarantine: Quarantine::new(settings.quarantine),
         kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
         settings: settings.clone(),
     };

@@ -44,6 +44,8 @@ impl Check<'_> {
             self.binding(name, plugin);
             self.kept(name, plugin);
             self.release(name, plugin);
+            self.not_zero(&["plugins", name, "quarantine", "after"], plugin.quarantine.after == 0, "20");
+            self.not_zero(&["plugins", name, "quarantine", "lasts"], plugin.quarantine.lasts.is_zero(), "\"10s\"");
             self.origin(name, plugin);
             self.no_doubles(&path("grant"), &plugin.grant);
             if plugin.deadline < MIN_DEADLINE {

@@ -13,11 +13,10 @@ use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
 use crate::identity::Keys;
-use crate::plugin::PluginSet;
-use crate::plugin::kv;
 use crate::plugin::load::{Hook, LoadError, Settings, Source};
 use crate::plugin::release::judge::Limits;
 use crate::plugin::release::{OnChange, Rules, Sticky, WHOLE};
+use crate::plugin::{PluginSet, kv, quarantine};
 use crate::prompt::{Problem, Registry};
 
 /// What keeps a part from being made.
@@ -115,6 +114,7 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
                 tenant_entries: plugin.kv.tenant_entries,
             },
             source: source(plugin),
+            quarantine: quarantine::Rules { after: plugin.quarantine.after, lasts: plugin.quarantine.lasts.get() },
             release: rules(&plugin.release),
             config: plugin.config.as_object().cloned().unwrap_or_default(),
         })
