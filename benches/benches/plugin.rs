@@ -43,7 +43,6 @@ use pointsman::plugin::engine::Engine;
 use pointsman::plugin::hooks::Session;
 use pointsman::plugin::imports::Surroundings;
 use pointsman::plugin::load::{Hook, Settings};
-use pointsman::plugin::registry::Shelves;
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -82,8 +81,7 @@ impl Bench {
         let set = |settings: &[Settings]| {
             // Compiled once: an interpreter takes its time.
             let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");
-            let shelves = Shelves { aot: Some(&compiled), store: None };
-            let (set, errors) = PluginSet::build(&engine, settings, shelves, None);
+            let (set, errors) = PluginSet::build(&engine, settings, Some(&*compiled), None);
             assert!(errors.is_empty(), "{errors:?}");
             Arc::new(set)
         };
@@ -237,6 +235,8 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         memory: 16 << 20,
         reuse: false,
         kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
+        source: Default::default(),
+        quarantine: Default::default(),
         release: Default::default(),
         config: config.as_object().cloned().unwrap_or_default(),
     }

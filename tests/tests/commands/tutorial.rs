@@ -105,7 +105,9 @@ fn followed(language: &str, blocks_there: usize) {
                     format!("{}\n{text}}}\n", &source[..end])
                 });
             }
-            "text" | "toml" | "ts" | "python" if before.starts_with("A file `") => std::fs::write(reader.folder.join(named), &text).unwrap(),
+            "text" | "toml" | "ts" | "python" if before.starts_with("A file `") => {
+                std::fs::write(reader.folder.join(named), &text).unwrap()
+            }
             "text" if text.starts_with("ok ") || text.starts_with("FAIL ") => {
                 for line in text.lines() {
                     assert!(reader.seen.contains(line), "{line:?} is not in what was seen:\n{}", reader.seen);

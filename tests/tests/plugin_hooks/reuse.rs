@@ -5,7 +5,6 @@ use std::sync::Arc;
 use pointsman::plugin::PluginSet;
 use pointsman::plugin::engine::Engine;
 use pointsman::plugin::load::{Hook, Settings};
-use pointsman::plugin::registry::Shelves;
 use serde_json::{Value, json};
 use tests::host::Folder;
 use tests::{Door, FakeUpstream, Host, Plugin, Running, eventually, guests};
@@ -151,13 +150,15 @@ fn what_rests_goes_with_its_version() {
         memory: 16 << 20,
         reuse: true,
         kv: pointsman::plugin::kv::Limits { memory: 1 << 20, tenant_memory: 1 << 20, tenant_entries: 10 },
+        source: Default::default(),
+        quarantine: Default::default(),
         release: Default::default(),
         config: json!({ "limit": limit }).as_object().cloned().unwrap(),
     };
     let engine = Engine::new(3).unwrap();
     let alive = || engine.pooling_allocator_metrics().unwrap().component_instances();
     let build = |limit, previous: Option<&PluginSet>| {
-        let (set, errors) = PluginSet::build(&engine, &[settings(limit)], Shelves::default(), previous);
+        let (set, errors) = PluginSet::build(&engine, &[settings(limit)], None, previous);
         assert!(errors.is_empty(), "{errors:?}");
         Arc::new(set)
     };
