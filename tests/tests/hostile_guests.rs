@@ -25,7 +25,7 @@ fn plugin(guest: &Hostile) -> Plugin {
 fn plugin_at(guest: &Hostile, at: At) -> Plugin {
     let grants = guest.grants;
     let hook = match at {
-        At::Route | At::After => "routing",
+        At::Route | At::After | At::Chunk => "routing",
         At::Select => "prompting",
         At::Key | At::Confirm | At::Admit => "caching",
     };
@@ -66,7 +66,7 @@ fn seconds(host: &Door, hook: &str) -> f64 {
 #[test]
 fn each_does_as_little_harm_in_the_other_hooks() {
     let fake = FakeUpstream::start();
-    for at in [At::After, At::Select, At::Key, At::Confirm, At::Admit] {
+    for at in [At::After, At::Chunk, At::Select, At::Key, At::Confirm, At::Admit] {
         for guest in hostile::ALL.iter().filter(|guest| !guest.routes()) {
             let host = Host::new().upstream(&fake).semantic().plugin(plugin_at(guest, at)).start();
             let check = |text: &str, expect: &str| {
@@ -83,6 +83,11 @@ fn each_does_as_little_harm_in_the_other_hooks() {
             let vetoed = if guest.name == "endless-start" { "bypass" } else { "miss" };
             match at {
                 At::Route | At::After | At::Select => check("hi", "miss"),
+                // Whoever might have ended the answer has not seen it: it is for nobody else. One that cannot begin has not asked for it.
+                At::Chunk => {
+                    check("hi", "miss");
+                    check("hi", if guest.name == "endless-start" { "exact" } else { "miss" });
+                }
                 At::Key => (0..2).for_each(|_| check("hi", "bypass")),
                 // What may not be asked again is no answer to a question that is nearly the same.
                 At::Confirm => ["How do I bake bread?", "how do I bake bread"].iter().for_each(|text| check(text, vetoed)),

@@ -16,6 +16,7 @@ wasmtime::component::bindgen!({
     with: {
         "pointsman:plugin/request-data.request": crate::plugin::imports::RequestHandle,
         "pointsman:plugin/request-data.response": crate::plugin::imports::ResponseHandle,
+        "pointsman:plugin/request-data.chunk": crate::plugin::imports::ChunkHandle,
     },
 });
 

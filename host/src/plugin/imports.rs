@@ -24,9 +24,10 @@ use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::stream::part::Part;
 
 pub use super::bindings::embeddings::EmbedError;
-pub use super::bindings::upstreams::{Price, Upstream};
+pub use super::bindings::upstreams::{Circuit, Latency, Price, Status, Upstream};
 
 /// Stands for the exchange's request in the contract; the number in a guest's hand means nothing (see `bindings`).
 #[derive(Debug)]
@@ -34,6 +35,9 @@ pub struct RequestHandle;
 /// Stands for the exchange's answer.
 #[derive(Debug)]
 pub struct ResponseHandle;
+/// Stands for the part of the answer that is observed.
+#[derive(Debug)]
+pub struct ChunkHandle;
 
 /// What the gateway lends to the plugins of one exchange.
 pub trait Surroundings: Send + Sync {
@@ -51,6 +55,8 @@ pub trait Surroundings: Send + Sync {
     fn candidates(&self) -> Vec<Upstream>;
     /// One model by its configured name.
     fn model(&self, name: &str) -> Option<Upstream>;
+    /// How that model's provider fares.
+    fn status(&self, name: &str) -> Option<Status>;
     /// May a routing plugin choose this model for this request?
     fn may_choose(&self, model: &str) -> bool;
     /// What a label of that name was set to last in this exchange.
@@ -74,6 +80,7 @@ pub struct State {
     pub(super) answer: Option<Arc<Answer>>,
     /// More of the answer is to come.
     pub(super) partial: bool,
+    pub(super) part: Option<Arc<Part>>,
     pub(super) limits: Held,
     pub(super) budget: Budget,
     pub(super) log_lines: u8,

@@ -192,6 +192,7 @@ impl Plugin {
             request: None,
             answer: None,
             partial: false,
+            part: None,
             limits: limits::of_store(self.settings.memory),
             budget: Budget::of(self.settings.deadline),
             log_lines: 0,

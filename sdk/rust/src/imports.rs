@@ -80,7 +80,7 @@ pub mod random {
     pub use crate::bindings::host::pointsman::plugin::random::{bucket, u64};
 }
 
-/// The models that this node can send to, as they were when the exchange began. Grant: `upstreams`.
+/// The models that this node can send to, as they were when the exchange first asked. Grant: `upstreams`.
 ///
 /// ```no_run
 /// use pointsman_plugin::{Decision, Plan, upstreams};
@@ -95,5 +95,7 @@ pub mod random {
 /// ```
 pub mod upstreams {
     #[doc(inline)]
-    pub use crate::bindings::host::pointsman::plugin::upstreams::{Price, Upstream, candidates, estimate, get};
+    pub use crate::bindings::host::pointsman::plugin::upstreams::{
+        Circuit, Latency, Price, Status, Upstream, candidates, estimate, get, status_of,
+    };
 }

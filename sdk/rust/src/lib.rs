@@ -37,7 +37,7 @@
 //! # What to know
 //!
 //! - One instance serves one exchange up to the model's answer: what a `static` holds is gone with it, and no other exchange sees
-//!   it; what is to be kept goes into [`kv`]. [`Routing::after_attempt`] and [`Caching::admit`] come after an answer, each to an instance of its own.
+//!   it; what is to be kept goes into [`kv`]. [`Routing::after_attempt`], [`Routing::on_chunk`] and [`Caching::admit`] come with an answer, each call to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
 //!   `on_failure = "fail"`. The host's log has what it panicked with, and where.
 //! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
@@ -68,7 +68,7 @@ pub mod routing;
 
 #[doc(inline)]
 pub use bindings::host::pointsman::plugin::{
-    request_data::{Request, Response},
+    request_data::{Chunk, Request, Response},
     types::{Labels, Message, Operation, PluginError, PromptRef, Rejection, RequestHead, Role, Target},
 };
 #[doc(no_inline)]
@@ -78,9 +78,14 @@ pub use imports::{clock, embeddings, metrics, random, upstreams};
 #[doc(no_inline)]
 pub use prompting::{Edit, Outcome, PromptChoice, Prompting, Rewrite};
 #[doc(no_inline)]
-pub use routing::{Attempt, Decision, NextStep, Plan, Review, Routing};
+pub use routing::{Attempt, Batch, ChunkStep, Decision, Ending, NextStep, Observe, Observed, Plan, Review, Routing};
 
 /// The project's pages hold examples of plugins; here they are compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/cascades.md")]
 struct Cascades;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/observing.md")]
+struct Observing;

@@ -19,6 +19,10 @@ enum Ask {
     Observe { name: String, value: f64 },
     Candidates,
     Model(String),
+    /// All that is known of a provider, and whether it is the same when it is asked again.
+    Status(String),
+    /// Two readings of each clock are in their order.
+    Later,
     Estimate { model: String, prompt: u32, completion: u32 },
     Classify { examples: String, k: u32 },
     Similarity(String, String),
@@ -65,6 +69,16 @@ fn ask(what: Ask) -> String {
         }
         Ask::Candidates => upstreams::candidates().iter().map(|upstream| upstream.model.clone()).collect::<Vec<_>>().join(","),
         Ask::Model(name) => format!("{:?}", upstreams::get(&name)),
+        Ask::Status(name) => {
+            let status = upstreams::status_of(&name);
+            assert_eq!(format!("{status:?}"), format!("{:?}", upstreams::status_of(&name)));
+            format!("{status:?}")
+        }
+        Ask::Later => {
+            let (first, us) = (clock::now(), clock::elapsed_us());
+            let (second, later) = (clock::now(), clock::elapsed_us());
+            (first <= second && us <= later && us > 0).to_string()
+        }
         Ask::Estimate { model, prompt, completion } => format!("{:?}", upstreams::estimate(&model, prompt, completion)),
         Ask::Classify { examples, k } => match embeddings::classify(&examples, k) {
             Ok(found) => found.iter().map(|found| found.label.clone()).collect::<Vec<_>>().join(","),
@@ -145,6 +159,7 @@ impl routing::Guest for Asker {
             reason: ask(what),
             labels: vec![],
             review: None,
+            observe: None,
         }))
     }
 
@@ -155,6 +170,16 @@ impl routing::Guest for Asker {
         _: Option<&routing::Response>,
     ) -> Result<routing::NextStep, PluginError> {
         Ok(routing::NextStep::Accept)
+    }
+
+    fn on_chunk(
+        _: RequestHead,
+        _: &routing::Request,
+        _: routing::Batch,
+        _: &routing::Chunk,
+        _: Vec<u8>,
+    ) -> Result<routing::Observed, PluginError> {
+        Ok(routing::Observed { step: routing::ChunkStep::Enough, state: vec![] })
     }
 }
 
