@@ -132,7 +132,7 @@ impl Turns<'_> {
                 },
                 None => self.has_failed(turn, began).await?,
             };
-            if !goes_on || Instant::now() >= self.context.deadline.begins() || self.number >= MAX_ATTEMPTS {
+            if !goes_on || Instant::now() >= self.run.begins() || self.number >= MAX_ATTEMPTS {
                 break;
             }
         }
@@ -170,6 +170,7 @@ impl Turns<'_> {
             }
             let attempt = upstream::Attempt { body: turn.plain.unwrap_or_default(), ..turn.attempt };
             self.kept.get_or_insert(Kept { answered: Answered::plain(reply), attempt: attempt.clone(), cost: 0 });
+            self.run.has_another();
             self.left.push_front(Turn { attempt, plain: None, ..turn });
             return Ok(Err(true));
         }
@@ -213,6 +214,7 @@ impl Turns<'_> {
         }
         let answered = Answered { storable: false, ..answered };
         self.kept = Some(Kept { answered, attempt: turn.attempt.clone(), cost });
+        self.run.has_another();
         let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
         self.course.record.escalated.push(doubt.name());
         self.follow(step, turn).await;
@@ -242,7 +244,7 @@ impl Turns<'_> {
             Step::Again(pause) => {
                 let until = Instant::now() + pause;
                 // There is no time for it, and perhaps for another turn.
-                if until < self.context.deadline.begins() {
+                if until < self.run.begins() {
                     self.left.push_front(turn);
                     tokio::time::sleep_until(until).await;
                 }

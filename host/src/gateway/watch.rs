@@ -231,6 +231,9 @@ impl Watch {
     pub(super) fn goes_on(&mut self) {
         (self.tap, self.ended, self.carried, self.over) = (Tap::new(0), None, 0, false);
         self.carry.clear();
+        // What came behind a failure of the one before it.
+        self.released.clear();
+        self.batch = Gathered::default();
     }
 
     /// Looks at the beginning of a stream: its first batch, or what there is of it at `until`.

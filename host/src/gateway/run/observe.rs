@@ -40,7 +40,7 @@ impl Turns<'_> {
         let opening = match &mut reply.body {
             Body::Whole(body) if !reply.headers.contains_key(CONTENT_ENCODING) => watch.open_whole(body.clone()).await,
             Body::Stream(stream) if sse::is_readable(&reply.headers) => {
-                match watch.open(stream, &reply.endpoint, self.context.deadline.begins()).await {
+                match watch.open(stream, &reply.endpoint, self.run.begins()).await {
                     Ok(opening) => opening,
                     Err(error) => {
                         self.course.discard(&reply.model, tokens(&watch));
