@@ -20,6 +20,7 @@ mod exchange;
 mod fill;
 mod key;
 pub mod models;
+mod outbound;
 mod plan;
 pub mod pressure;
 mod prompt;

@@ -1,7 +1,7 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `kv` is what it keeps, `limits` ends what it may not do. `build` and `inspect` serve the command line.
+//! it asks, `kv` is what it keeps, `http` where it may send to, `limits` ends what it may not do. `build` and `inspect` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -12,6 +12,7 @@ pub mod build;
 pub mod engine;
 mod exports;
 pub mod hooks;
+pub mod http;
 pub mod imports;
 pub mod inspect;
 pub mod kv;

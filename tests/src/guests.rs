@@ -7,7 +7,9 @@
 //!
 //! **Invariant:** what is given back is made of the sources as they are now.
 
+pub mod fuzz;
 pub mod hostile;
+pub mod walls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use sha2::{Digest, Sha256};
 use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const NAMES: [&str; 3] = ["puppet", "asker", "router"];
+const NAMES: [&str; 4] = ["puppet", "asker", "router", "sender"];
 
 /// The guest that returns what the request's `x-puppet-HOOK` headers say. All hooks, no imports.
 pub fn puppet() -> Vec<u8> {
@@ -27,6 +29,11 @@ pub fn puppet() -> Vec<u8> {
 /// The guest that asks the host what `x-puppet-ask` says. All hooks, every import.
 pub fn asker() -> Vec<u8> {
     built("asker")
+}
+
+/// The guest that sends what `x-puppet-send` says. It imports `http`.
+pub fn sender() -> Vec<u8> {
+    built("sender")
 }
 
 /// The guest that routes to the model asked for, and gives `revision NNNNNNNN` as its reason. Another number is another

@@ -16,7 +16,8 @@ use super::models::Model;
 use super::state::State;
 use crate::embed::EmbedError;
 use crate::identity::Principal;
-use crate::plugin::imports::{self, Circuit, Latency, Price, Surroundings, Upstream};
+use crate::plugin::http::{Inbound, Outbound};
+use crate::plugin::imports::{self, Circuit, HttpError, Latency, Price, Surroundings, Upstream};
 use crate::record::Record;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::pool::{self, Pool};
@@ -46,6 +47,8 @@ pub struct Exchange {
     vector: Mutex<Option<(String, Vector)>>,
     /// The fleet as plugins see it, from the first time that one has looked.
     fleet: Fleet,
+    /// Outbound calls so far, by plugin.
+    calls: Mutex<Vec<(String, u32)>>,
 }
 
 /// What plugins were told of each pool, by its name. They are told the same again.
@@ -81,6 +84,7 @@ impl Exchange {
             labels: Mutex::default(),
             vector: Mutex::default(),
             fleet: Fleet::default(),
+            calls: Mutex::default(),
         }
     }
 
@@ -222,6 +226,27 @@ impl Surroundings for Exchange {
         Box::pin(async move {
             let Some(embedder) = &self.state.embedder else { return Err(imports::EmbedError::Unavailable) };
             embedder.embed(text).await.map_err(|error| for_guest(&error))
+        })
+    }
+
+    fn next_call(&self, plugin: &str) -> u32 {
+        let Ok(mut calls) = self.calls.lock() else { return u32::MAX };
+        match calls.iter_mut().find(|(name, _)| name == plugin) {
+            Some((_, count)) => {
+                *count = count.saturating_add(1);
+                *count
+            }
+            None => {
+                calls.push((plugin.to_owned(), 1));
+                1
+            }
+        }
+    }
+
+    fn fetch(&self, request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
+        Box::pin(async move {
+            let Some(lanes) = &self.state.outbound else { return Err(HttpError::Unavailable) };
+            lanes.send(&self.id, self.worker, request).await
         })
     }
 

@@ -10,6 +10,7 @@ wasmtime::component::bindgen!({
     world: "policy-plugin",
     imports: {
         "pointsman:plugin/embeddings": async | trappable,
+        "pointsman:plugin/http": async | trappable,
         default: trappable,
     },
     exports: { default: async },
@@ -20,5 +21,5 @@ wasmtime::component::bindgen!({
     },
 });
 
-pub use self::pointsman::plugin::{clock, config, embeddings, kv, log, metrics, random, request_data, types, upstreams};
+pub use self::pointsman::plugin::{clock, config, embeddings, http, kv, log, metrics, random, request_data, types, upstreams};
 pub use exports::pointsman::plugin::{caching, lifecycle, prompting, routing};

@@ -8,6 +8,7 @@
 
 mod embeddings;
 mod fleet;
+mod http;
 mod kv;
 mod request;
 mod small;
@@ -15,11 +16,12 @@ mod small;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use ::http::HeaderMap;
 use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::http::{Inbound, Outbound};
 use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
@@ -27,6 +29,7 @@ use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::stream::part::Part;
 
 pub use super::bindings::embeddings::EmbedError;
+pub use super::bindings::http::HttpError;
 pub use super::bindings::upstreams::{Circuit, Latency, Price, Status, Upstream};
 
 /// Stands for the exchange's request in the contract; the number in a guest's hand means nothing (see `bindings`).
@@ -67,6 +70,10 @@ pub trait Surroundings: Send + Sync {
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Vector of any text.
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
+    /// Which of the exchange's outbound calls of this plugin comes next, from 1.
+    fn next_call(&self, plugin: &str) -> u32;
+    /// Sends a request that has been looked at.
+    fn fetch(&self, request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>>;
     /// Nearest labels of an example set; `None` if there is no set of that name.
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
 }

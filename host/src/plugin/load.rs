@@ -18,6 +18,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use super::bindings::{self, lifecycle, types};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
+use super::http;
 use super::imports::State;
 use super::kv::{self, Kv};
 use super::last_words;
@@ -78,6 +79,8 @@ pub struct Settings {
     pub memory: usize,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
+    /// Where it may send to with `http`; none: nowhere.
+    pub http: Option<http::Limits>,
     /// Its own `config` table.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
@@ -149,6 +152,8 @@ pub struct Plugin {
     pub quarantine: Quarantine,
     /// What it keeps, where it may: one store for all versions of a name.
     pub kv: Option<Arc<Kv>>,
+    /// Its outbound calls that may be under way.
+    pub(super) places: http::Places,
 }
 
 impl Plugin {
@@ -255,10 +260,11 @@ pub(super) fn load(
         engine: engine.clone(),
         pre,
         exports,
-        waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
+        waits: imports("pointsman:plugin/embeddings@") || imports("pointsman:plugin/http@") || imports("wasi:"),
         numbers: Numbers::default(),
         quarantine: Quarantine::default(),
         kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
+        places: Arc::new(tokio::sync::Semaphore::new(settings.http.as_ref().map_or(0, |http| http.at_once))),
         settings: settings.clone(),
     };
     plugin = ask(engine, plugin)?;
@@ -328,6 +334,7 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
             "clock" => bindings::clock::add_to_linker::<_, Own>(&mut linker, |state| state),
             "random" => bindings::random::add_to_linker::<_, Own>(&mut linker, |state| state),
             "kv" => bindings::kv::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "http" => bindings::http::add_to_linker::<_, Own>(&mut linker, |state| state),
             _ => Ok(()),
         }
     };

@@ -34,6 +34,54 @@ pub mod embeddings {
     };
 }
 
+/// Requests to services that the owner allows (`[plugins.NAME.http] allow`). Grant: `http`.
+///
+/// The wait is part of the hook's deadline; the host's core goes on with others meanwhile.
+///
+/// ```no_run
+/// use pointsman_plugin::http::{self, HttpError, Request};
+///
+/// # fn f() {
+/// match http::send(&Request::post("https://guard.example/v1/check", "text").header("content-type", "text/plain")) {
+///     Ok(answer) => drop(answer.status == 200),
+///     // Too slow, or not there: go on without.
+///     Err(HttpError::Timeout | HttpError::Unreachable | HttpError::Busy) => {}
+///     Err(error) => panic!("{error}"),
+/// }
+/// # }
+/// ```
+pub mod http {
+    use std::time::Duration;
+
+    #[doc(inline)]
+    pub use crate::bindings::host::pointsman::plugin::http::{HttpError, Request, Response, send};
+    use crate::error::milliseconds;
+
+    impl Request {
+        /// Asks for what is there.
+        pub fn get(url: impl Into<String>) -> Self {
+            Self { method: "GET".into(), url: url.into(), headers: Vec::new(), body: Vec::new(), timeout_ms: None }
+        }
+
+        /// Sends a body.
+        pub fn post(url: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+            Self { method: "POST".into(), body: body.into(), ..Self::get(url) }
+        }
+
+        /// With one more header.
+        pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            self.headers.push((name.into(), value.into()));
+            self
+        }
+
+        /// No longer than this; the owner's bound holds as well.
+        pub fn within(mut self, time: Duration) -> Self {
+            self.timeout_ms = Some(milliseconds(time));
+            self
+        }
+    }
+}
+
 /// Numbers on the host's `/metrics`, as `pointsman_plugin_NAME{plugin=…}`. Grant: `metrics`.
 ///
 /// An instrument is declared by its first use: its name in lower case with `_`, and one kind for all of its series. At most 32

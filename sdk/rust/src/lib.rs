@@ -32,7 +32,7 @@
 //!
 //! The small [`RequestHead`] comes with each call. [`Request`] reads headers, messages and body, and costs what is read. All else
 //! needs its grant in the configuration: [`config`], [`mod@log`], [`metrics`], [`upstreams`], [`embeddings`], [`clock`],
-//! [`random`], [`kv`]. A component imports what its code calls, and nothing more.
+//! [`random`], [`kv`], [`http`]. A component imports what its code calls, and nothing more.
 //!
 //! # What to know
 //!
@@ -76,7 +76,7 @@ pub use bindings::host::pointsman::plugin::{
 #[doc(no_inline)]
 pub use caching::{Admission, CacheKey, Caching, Candidate, Directive, Scope, SemanticKey, Verdict};
 pub use error::Result;
-pub use imports::{clock, embeddings, metrics, random, upstreams};
+pub use imports::{clock, embeddings, http, metrics, random, upstreams};
 #[doc(no_inline)]
 pub use prompting::{Edit, Outcome, PromptChoice, Prompting, Rewrite};
 #[doc(no_inline)]

@@ -43,6 +43,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::embeddings::{EmbedError, Match};
+use crate::http::{self, HttpError};
 use crate::log::Level;
 use crate::upstreams::{Status, Upstream};
 use crate::{
@@ -132,6 +133,11 @@ impl Host {
     /// How a provider fares: what [`status_of`](crate::upstreams::status_of) says of its models; [`status`] makes one.
     pub fn status(self, provider: &str, status: Status) -> Self {
         self.with(|state| drop(state.statuses.insert(provider.to_owned(), status)))
+    }
+
+    /// What [`http::send`](crate::http::send) gives back for this URL.
+    pub fn service(self, url: &str, answer: core::result::Result<http::Response, HttpError>) -> Self {
+        self.with(|state| drop(state.services.insert(url.to_owned(), answer)))
     }
 
     /// What [`classify`](crate::embeddings::classify) says of the last user message by this example set: labels and how near they are,
@@ -299,6 +305,11 @@ impl Host {
     /// What a histogram has been given, over all calls.
     pub fn observed(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         self.state.borrow().observed.get(&state::series(name, labels)).cloned().unwrap_or_default()
+    }
+
+    /// The requests that were sent, over all calls.
+    pub fn sent(&self) -> Vec<http::Request> {
+        self.state.borrow().sent.clone()
     }
 
     /// What is kept for the tenant of now under a key.

@@ -16,11 +16,11 @@ pub struct Hostile {
     /// What it does.
     pub name: &'static str,
     /// Imports, as fields of the module.
-    imports: &'static str,
+    pub(super) imports: &'static str,
     /// Further fields of the module.
-    fields: &'static str,
+    pub(super) fields: &'static str,
     /// What the function does, before it gives its handles back and says that it has no opinion.
-    deed: &'static str,
+    pub(super) deed: &'static str,
     /// The grants that it needs, as in a TOML list.
     pub grants: &'static str,
     /// The cause under which its failure is counted.
@@ -48,7 +48,7 @@ pub enum At {
     Admit,
 }
 
-const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", deed: "", grants: "", cause: "", reason: "" };
+pub(super) const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", deed: "", grants: "", cause: "", reason: "" };
 const CLOCK: &str = r#"(import "pointsman:plugin/clock@0.1.0" "now" (func $now (result i64)))"#;
 const LOG: &str = r#"(import "pointsman:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
 const KV: &str = r#"(import "pointsman:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32 i32)))"#;
@@ -282,7 +282,7 @@ fn embed(module: &mut Vec<u8>) {
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let mut resolve = Resolve::default();
     resolve.push_dir(&wit).expect("wit/ can be read");
-    let package = resolve.push_str("hostile.wit", WORLD).expect("the world is sound");
+    let package = resolve.push_str("hostile.wit", &format!("{WORLD}{}", super::walls::WORLD)).expect("the world is sound");
     let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
     wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).expect("a module can be described");
 }
@@ -303,5 +303,11 @@ package wasi:clocks@0.2.0 {
 world guest {
     include pointsman:plugin/policy-plugin@0.1.0;
     import wasi:clocks/monotonic-clock@0.2.0;
+    import wasi:filesystem/preopens@0.2.0;
+    import wasi:cli/environment@0.2.0;
+    import wasi:sockets/instance-network@0.2.0;
+    import wasi:sockets/tcp@0.2.0;
+    import wasi:sockets/tcp-create-socket@0.2.0;
+    import wasi:sockets/ip-name-lookup@0.2.0;
 }
 ";

@@ -12,7 +12,7 @@ use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
 use crate::identity::Keys;
 use crate::plugin::PluginSet;
-use crate::plugin::kv;
+use crate::plugin::{http, kv};
 use crate::plugin::load::{Hook, LoadError, Settings};
 use crate::prompt::{Problem, Registry};
 
@@ -110,6 +110,15 @@ fn settings(config: &Config) -> Vec<Settings> {
                 tenant_memory: plugin.kv.tenant_memory.as_usize(),
                 tenant_entries: plugin.kv.tenant_entries,
             },
+            http: plugin.http.as_ref().map(|own| http::Limits {
+                // `validate` has read them.
+                allow: own.allow.iter().filter_map(|url| crate::config::allow::Allowed::parse(url).ok()).collect(),
+                timeout: own.timeout.get(),
+                request: own.request.as_usize(),
+                answer: own.answer.as_usize(),
+                calls: own.calls,
+                at_once: own.at_once,
+            }),
             config: plugin.config.as_object().cloned().unwrap_or_default(),
         })
         .collect()

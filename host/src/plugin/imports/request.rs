@@ -22,7 +22,7 @@ fn is_sensitive(name: &str) -> bool {
     name == AUTHORIZATION.as_str()
         || name == PROXY_AUTHORIZATION.as_str()
         || name == COOKIE.as_str()
-        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key")
+        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key" | "x-auth-token" | "x-amz-security-token")
 }
 
 impl State {

@@ -150,6 +150,21 @@ pub mod upstreams {
     }
 }
 
+pub mod http {
+    use super::exchange;
+    use crate::http::{HttpError, Request, Response};
+
+    /// What the test has put there for the URL; nothing is ever sent.
+    pub fn send(request: &Request) -> Result<Response, HttpError> {
+        exchange(|state| {
+            state.sent.push(request.clone());
+            let answer = state.services.get(&request.url).cloned();
+            answer.unwrap_or_else(|| Err(HttpError::Denied("the test has no answer for this URL".to_owned())))
+        })
+        .unwrap_or(Err(HttpError::Unavailable))
+    }
+}
+
 pub mod embeddings {
     use super::exchange;
     use crate::embeddings::{EmbedError, Match};

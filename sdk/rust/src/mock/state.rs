@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::store::Store;
 use super::{Answer, Line};
 use crate::embeddings::{EmbedError, Match};
+use crate::http::{HttpError, Request, Response};
 use crate::upstreams::{Status, Upstream};
 use crate::{Operation, RequestHead};
 
@@ -34,6 +35,9 @@ pub(super) struct State {
     pub(super) upstreams: Vec<Upstream>,
     /// By provider.
     pub(super) statuses: HashMap<String, Status>,
+    /// What comes from where, and what was sent.
+    pub(super) services: HashMap<String, Result<Response, HttpError>>,
+    pub(super) sent: Vec<Request>,
     /// Events of the batch that is observed.
     pub(super) part: Vec<Value>,
     pub(super) examples: HashMap<String, Vec<Match>>,
@@ -79,6 +83,8 @@ impl Default for State {
             config: Map::new(),
             upstreams: Vec::new(),
             statuses: HashMap::new(),
+            services: HashMap::new(),
+            sent: Vec::new(),
             part: Vec::new(),
             examples: HashMap::new(),
             vectors: HashMap::new(),
