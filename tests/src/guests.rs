@@ -66,6 +66,19 @@ fn built(name: &str) -> Vec<u8> {
     fs::read(&file).expect("the guest was built")
 }
 
+/// Writes components and modules that nobody has thought of into a folder, as `FIRST.wasm` and so on: `tests/smith`, built as the guests are.
+pub fn smith(folder: &Path, first: u64, count: u64) {
+    let own = std::env::current_exe().expect("a test has a file");
+    let target = own.ancestors().nth(3).expect("tests lie three folders deep").join("guests");
+    fs::create_dir_all(&target).expect("the target folder can be written");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["run", "--release", "--locked", "--quiet", "--manifest-path"]).arg(manifest_folder().join("smith/Cargo.toml"));
+    build.arg("--target-dir").arg(&target).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let output = build.arg("--").arg(folder).args([first.to_string(), count.to_string()]).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn build(target: &Path, folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

@@ -37,7 +37,9 @@ fn the_reference_is_what_the_contract_says() {
     let links = |names: &[&str]| names.iter().map(link).collect::<Vec<_>>().join(" · ");
     let _ = writeln!(page.text, "Hooks: {}. Always there: {}.", links(&HOOKS), links(&ALWAYS));
     let _ = writeln!(page.text, "By grant: {}.", links(&granted));
-    for (name, what) in HOOKS.iter().map(|name| (name, "exported by the plugin")).chain(ALWAYS.iter().map(|name| (name, "always there"))) {
+    for (name, what) in
+        HOOKS.iter().map(|name| (name, "exported by the plugin")).chain(ALWAYS.iter().map(|name| (name, "always there")))
+    {
         page.interface(&resolve.interfaces[interfaces[*name]], what);
     }
     for name in &granted {

@@ -80,7 +80,11 @@ fn guard() {
             let answer = if streamed { ask.streamed().send() } else { ask.send() };
             assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some(model)), "{small} {streamed}");
             let said = if streamed { sse::content(&answer.body) } else { answer.content() };
-            assert!(said == says && answer.text().contains(&format!("\"finish_reason\":{reason:?}")), "{small} {streamed}: {}", answer.text());
+            assert!(
+                said == says && answer.text().contains(&format!("\"finish_reason\":{reason:?}")),
+                "{small} {streamed}: {}",
+                answer.text()
+            );
         }
     }
     fake.when("tiny-1", Act::say(late));

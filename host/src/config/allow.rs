@@ -40,7 +40,10 @@ impl Allowed {
     /// Is this URL within it? In the parts that [`parts`] gives.
     pub fn has(&self, secure: bool, host: &str, port: u16, path: &str) -> bool {
         let rest = path.strip_prefix(&self.path);
-        self.secure == secure && self.host == host && self.port == port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.secure == secure
+            && self.host == host
+            && self.port == port
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -86,7 +89,16 @@ mod tests {
 
     #[test]
     fn what_an_owner_may_allow() {
-        for url in ["https://*.example", "https://user@guard.example", "https://guard.example/?x", "guard.example", "https://guard.example/../x", "ftp://x", "https://0x7f.1", ""] {
+        for url in [
+            "https://*.example",
+            "https://user@guard.example",
+            "https://guard.example/?x",
+            "guard.example",
+            "https://guard.example/../x",
+            "ftp://x",
+            "https://0x7f.1",
+            "",
+        ] {
             assert!(Allowed::parse(url).is_err(), "{url}");
         }
         assert_eq!(Allowed::parse("https://Guard.example"), Allowed::parse("https://guard.example:443/"));

@@ -169,7 +169,12 @@ pub(super) fn reason(ending: Ending) -> &'static str {
 
 impl Watch {
     /// None where nobody observes.
-    pub(super) fn new(course: &Course, request: &Arc<ChatRequest>, observers: &[Observer], model: &Arc<str>) -> Option<Box<Self>> {
+    pub(super) fn new(
+        course: &Course,
+        request: &Arc<ChatRequest>,
+        observers: &[Observer],
+        model: &Arc<str>,
+    ) -> Option<Box<Self>> {
         let session = course.session.as_ref().filter(|_| !observers.is_empty())?.beside();
         Some(Box::new(Self {
             panel: Some(Panel { session, request: request.clone(), observers: observers.to_vec(), unseen: false }),

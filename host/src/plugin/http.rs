@@ -143,7 +143,8 @@ impl Limits {
         }
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| denied("a header has no name that can be sent"))?;
-            let value = HeaderValue::from_str(value).map_err(|_| denied(format!("the value of `{name}` has control characters")))?;
+            let value =
+                HeaderValue::from_str(value).map_err(|_| denied(format!("the value of `{name}` has control characters")))?;
             if is_owned(&name) {
                 return Err(denied(format!("the header `{name}` is the host's to set")));
             }
@@ -258,7 +259,20 @@ mod tests {
             limits.check("POST", "https://guard.example/", &headers, Vec::new(), None).is_ok()
         };
         assert!(check("content-type", "application/json") && check("x-api-key", "k") && check("authorization", "Bearer k"));
-        for name in ["Host", "content-length", "transfer-encoding", "connection", "cookie", "proxy-authorization", "x-forwarded-for", "metadata-flavor", "x-aws-ec2-metadata-token", "upgrade", "a b", ""] {
+        for name in [
+            "Host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "cookie",
+            "proxy-authorization",
+            "x-forwarded-for",
+            "metadata-flavor",
+            "x-aws-ec2-metadata-token",
+            "upgrade",
+            "a b",
+            "",
+        ] {
             assert!(!check(name, "x"), "{name}");
         }
         assert!(!check("x", "a\r\ny: z") && !check("x", "\0"));
@@ -276,14 +290,53 @@ mod tests {
     #[test]
     fn addresses_that_a_name_may_stand_for() {
         let is = |text: &str| is_public(text.parse().unwrap());
-        for text in ["1.1.1.1", "8.8.8.8", "100.63.0.1", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "2002:0808:0808::1", "64:ff9b::808:808"] {
+        for text in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "2606:4700::1111",
+            "2002:0808:0808::1",
+            "64:ff9b::808:808",
+        ] {
             assert!(is(text), "{text}");
         }
         for text in [
-            "0.0.0.0", "10.1.2.3", "100.100.100.200", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.0.1", "192.168.1.1", "192.0.0.1",
-            "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "168.63.129.16", "::", "::1", "::ffff:127.0.0.1",
-            "::ffff:8.8.8.8", "::7f00:1", "fe80::1", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2001::1", "2002:7f00:1::", "2002:a9fe:a9fe::",
-            "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "3fff::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.100.100.200",
+            "127.0.0.1",
+            "127.255.255.254",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "168.63.129.16",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+            "::7f00:1",
+            "fe80::1",
+            "fec0::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
+            "100::1",
+            "3fff::1",
         ] {
             assert!(!is(text), "{text}");
         }

@@ -140,7 +140,9 @@ impl Connector {
                 let mut addresses = found.await?;
                 addresses.retain(|address| is_address || may(address.ip()));
                 match addresses.is_empty() {
-                    true => Err(io::Error::new(io::ErrorKind::PermissionDenied, "the name stands for no address that may be reached")),
+                    true => {
+                        Err(io::Error::new(io::ErrorKind::PermissionDenied, "the name stands for no address that may be reached"))
+                    }
                     false => Ok(addresses),
                 }
             })

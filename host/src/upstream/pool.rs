@@ -514,7 +514,8 @@ impl Pool {
             Standing::Closed | Standing::Probation => None,
         });
         let reports: Vec<_> = self.endpoints.iter().filter_map(|endpoint| endpoint.gauges.get(now)).collect();
-        let said = |of: fn(&gauges::Report) -> u32| (!reports.is_empty()).then(|| reports.iter().map(of).fold(0, u32::saturating_add));
+        let said =
+            |of: fn(&gauges::Report) -> u32| (!reports.is_empty()).then(|| reports.iter().map(of).fold(0, u32::saturating_add));
         let gate = self.gate.as_ref().map(|gate| gate.view());
         let most = self.settings.in_flight.map(|each| each.saturating_mul(self.endpoints.len() as u32));
         let [requests_left, tokens_left] = self.left(now);

@@ -113,7 +113,9 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_could_be_a_word() {
-        for (text, kept) in [("nothing", ""), ("a pass", "pass"), ("passphras", "passphras"), ("pro", "pro"), ("ééx", ""), ("", "")] {
+        for (text, kept) in
+            [("nothing", ""), ("a pass", "pass"), ("passphras", "passphras"), ("pro", "pro"), ("ééx", ""), ("", "")]
+        {
             assert_eq!(rest(&words(), text), kept, "{text}");
         }
     }

@@ -39,10 +39,10 @@ pub mod embeddings {
 /// The wait is part of the hook's deadline; the host's core goes on with others meanwhile.
 ///
 /// ```no_run
-/// use pointsman_plugin::http::{self, HttpError, Request};
+/// use pointsman_plugin::http::{HttpError, Request};
 ///
 /// # fn f() {
-/// match http::send(&Request::post("https://guard.example/v1/check", "text").header("content-type", "text/plain")) {
+/// match Request::post("https://guard.example/v1/check", "text").header("content-type", "text/plain").send() {
 ///     Ok(answer) => drop(answer.status == 200),
 ///     // Too slow, or not there: go on without.
 ///     Err(HttpError::Timeout | HttpError::Unreachable | HttpError::Busy) => {}
@@ -54,8 +54,23 @@ pub mod http {
     use std::time::Duration;
 
     #[doc(inline)]
-    pub use crate::bindings::host::pointsman::plugin::http::{HttpError, Request, Response, send};
+    pub use crate::bindings::host::pointsman::plugin::http::{HttpError, Response, send};
     use crate::error::milliseconds;
+
+    /// What is sent.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Request {
+        /// GET, HEAD, POST, PUT, PATCH or DELETE.
+        pub method: String,
+        /// Where to.
+        pub url: String,
+        /// Names and values.
+        pub headers: Vec<(String, String)>,
+        /// Its body.
+        pub body: Vec<u8>,
+        /// Time for all of it; none: what the owner allows.
+        pub timeout_ms: Option<u32>,
+    }
 
     impl Request {
         /// Asks for what is there.
@@ -78,6 +93,14 @@ pub mod http {
         pub fn within(mut self, time: Duration) -> Self {
             self.timeout_ms = Some(milliseconds(time));
             self
+        }
+
+        /// Sends it, and waits for all of the answer.
+        ///
+        /// # Errors
+        /// It may not be sent, or there is no whole answer that is small enough and in time.
+        pub fn send(&self) -> Result<Response, HttpError> {
+            send(&self.method, &self.url, &self.headers, &self.body, self.timeout_ms)
         }
     }
 }

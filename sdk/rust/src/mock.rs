@@ -47,8 +47,8 @@ use crate::http::{self, HttpError};
 use crate::log::Level;
 use crate::upstreams::{Status, Upstream};
 use crate::{
-    Admission, Attempt, Batch, Caching, Candidate, Decision, Directive, NextStep, Observed, Outcome, Prompting, Request, RequestHead, Result,
-    Role, Routing, Verdict,
+    Admission, Attempt, Batch, Caching, Candidate, Decision, Directive, NextStep, Observed, Outcome, Prompting, Request,
+    RequestHead, Result, Role, Routing, Verdict,
 };
 use state::State;
 
@@ -132,7 +132,7 @@ impl Host {
 
     /// How a provider fares: what [`status_of`](crate::upstreams::status_of) says of its models; [`status`] makes one.
     pub fn status(self, provider: &str, status: Status) -> Self {
-        self.with(|state| drop(state.statuses.insert(provider.to_owned(), status)))
+        self.with(|state| _ = state.statuses.insert(provider.to_owned(), status))
     }
 
     /// What [`http::send`](crate::http::send) gives back for this URL.

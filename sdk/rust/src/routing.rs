@@ -84,7 +84,14 @@ impl Plan {
     /// assert_eq!(plan.reason, "short");
     /// ```
     pub fn to(model: impl Into<String>) -> Self {
-        Self { targets: vec![target(model)], headers: Vec::new(), reason: String::new(), labels: Vec::new(), review: None, observe: None }
+        Self {
+            targets: vec![target(model)],
+            headers: Vec::new(),
+            reason: String::new(),
+            labels: Vec::new(),
+            review: None,
+            observe: None,
+        }
     }
 
     /// [`Routing::on_chunk`] is asked about the answer, after each so many events or after the time that `observe` says.

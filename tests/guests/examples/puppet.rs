@@ -99,15 +99,18 @@ impl routing::Guest for Puppet {
             Next::Accept => routing::NextStep::Accept,
             Next::FallBack => routing::NextStep::FallBack,
             Next::Again(ms) => routing::NextStep::Again(ms),
-            Next::Escalate(model) => {
-                routing::NextStep::Escalate(Target { model, timeout_ms: None, first_byte_timeout_ms: None })
-            }
+            Next::Escalate(model) => routing::NextStep::Escalate(Target { model, timeout_ms: None, first_byte_timeout_ms: None }),
             Next::Reject(refusal) => routing::NextStep::Reject(refusal.into()),
             Next::Tell => {
                 let seen = answer.map(|answer| (answer.text(64), answer.mean_logprob(), answer.is_whole()));
                 let calls = CALLS.load(Ordering::Relaxed);
                 let message = format!("{last:?} {seen:?} calls {calls}");
-                routing::NextStep::Reject(guests::types::Rejection { status: 422, code: "told".into(), message, retry_after_ms: None })
+                routing::NextStep::Reject(guests::types::Rejection {
+                    status: 422,
+                    code: "told".into(),
+                    message,
+                    retry_after_ms: None,
+                })
             }
             Next::Misdeed(misdeed) => return misdeed.commit(),
         })
@@ -128,8 +131,9 @@ impl routing::Guest for Puppet {
             Flow::Unless(_, order) => *order,
             order => order,
         };
-        // Everything that was said so far.
-        let state = [&state, chunk.text(1_024).as_bytes()].concat();
+        // What was said so far, but for its beginning where it is long.
+        let mut state = [&state, chunk.text(1_024).as_bytes()].concat();
+        state.drain(..state.len().saturating_sub(2_048));
         let step = match order {
             Flow::GoOn => routing::ChunkStep::GoOn,
             Flow::Enough => routing::ChunkStep::Enough,
@@ -149,7 +153,12 @@ impl routing::Guest for Puppet {
                 let (said, id) = (String::from_utf8_lossy(&state), chunk.json(0, "/id"));
                 let calls = CALLS.load(Ordering::Relaxed);
                 let message = format!("{part:?} {said:?} {id:?} {:?} calls {calls}", chunk.json(part.events, ""));
-                routing::ChunkStep::Reject(guests::types::Rejection { status: 422, code: "told".into(), message, retry_after_ms: None })
+                routing::ChunkStep::Reject(guests::types::Rejection {
+                    status: 422,
+                    code: "told".into(),
+                    message,
+                    retry_after_ms: None,
+                })
             }
             Flow::Misdeed(misdeed) => return misdeed.commit(),
         };

@@ -30,13 +30,7 @@ fn once() -> u32 {
 }
 
 fn send(request: &Send) -> String {
-    let sent = http::send(&http::Request {
-        method: request.method.clone(),
-        url: request.url.clone(),
-        headers: request.headers.clone(),
-        body: request.body.clone().into_bytes(),
-        timeout_ms: request.timeout,
-    });
+    let sent = http::send(&request.method, &request.url, &request.headers, request.body.as_bytes(), request.timeout);
     match sent {
         Ok(http::Response { status, headers, body }) => {
             let names: Vec<_> = headers.into_iter().map(|(name, _)| name).collect();
@@ -55,7 +49,14 @@ impl lifecycle::Guest for Sender {
 
     /// There is no exchange yet, and nobody to send for.
     fn check() -> Result<(), PluginError> {
-        let nowhere = Send { method: get(), url: "http://127.0.0.1/".into(), headers: vec![], body: String::new(), timeout: None, times: 1 };
+        let nowhere = Send {
+            method: get(),
+            url: "http://127.0.0.1/".into(),
+            headers: vec![],
+            body: String::new(),
+            timeout: None,
+            times: 1,
+        };
         assert_eq!(send(&nowhere), "HttpError::Unavailable");
         Ok(())
     }

@@ -23,7 +23,11 @@ pub fn grants() -> String {
         WorldItem::Interface { id, .. } => resolve.interfaces[*id].name.clone(),
         _ => None,
     });
-    names.filter(|name| !["types", "request-data"].contains(&name.as_str())).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    names
+        .filter(|name| !["types", "request-data"].contains(&name.as_str()))
+        .map(|name| format!("{name:?}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The functions that it calls, by their names in the contract.
@@ -35,17 +39,15 @@ pub fn functions() -> Vec<String> {
 pub fn component(at: At) -> Vec<u8> {
     let calls = calls();
     let (mut imports, mut cases) = (String::new(), String::new());
-    for (number, Call { interface, name, params, results }) in calls.iter().enumerate() {
-        let types = |types: &[&str], what: &str| types.iter().map(|ty| format!("({what} {ty})")).collect::<String>();
-        let _ = writeln!(
-            imports,
-            "(import \"{interface}\" \"{name}\" (func $call{number} {} {}))",
-            types(params, "param"),
-            types(results, "result")
-        );
+    for (number, call) in calls.iter().enumerate() {
+        imports.push_str(&call.import(number));
+        let Call { params, results, .. } = call;
         let arguments: String = params.iter().map(|ty| format!("(call $any_{ty})")).collect();
         let drops = "(drop)".repeat(results.len());
-        let _ = writeln!(cases, "(if (i32.eq (local.get $which) (i32.const {number})) (then {arguments} (call $call{number}) {drops} (return)))");
+        let _ = writeln!(
+            cases,
+            "(if (i32.eq (local.get $which) (i32.const {number})) (then {arguments} (call $call{number}) {drops} (return)))"
+        );
     }
     let fields = format!(
         "{RANDOM}\n(func $one (local $which i32)\n(local.set $which (i32.rem_u (i32.wrap_i64 (call $any_i64)) (i32.const {})))\n{cases})\n{}",
@@ -63,11 +65,86 @@ pub fn component(at: At) -> Vec<u8> {
     Hostile { name: "fuzz", imports: imports.leak(), fields: fields.leak(), deed: deed.leak(), ..NOTHING }.component(at)
 }
 
+/// What a guest of [`each`] does with one function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Calls it again and again.
+    Flood,
+    /// Calls it once, with texts and lists of 60 MiB.
+    Huge,
+}
+
+impl Deed {
+    /// The `max_tokens` of a request for which it does so with the function of this number.
+    pub fn order(self, function: usize) -> usize {
+        2 + 2 * function + usize::from(self == Self::Huge)
+    }
+}
+
+/// The functions that [`each`] can be told to call, and whether there is anything in their arguments that could be huge.
+pub fn calls_of_each() -> Vec<(String, bool)> {
+    reachable().into_iter().map(|call| (call.name.clone(), call.exact.contains(&WasmType::Length))).collect()
+}
+
+/// A guest that does what [`Deed::order`] says, and nothing where `max_tokens` is 1.
+pub fn each() -> Vec<u8> {
+    let (mut imports, mut cases) = (String::new(), String::new());
+    for (number, call) in reachable().iter().enumerate() {
+        imports.push_str(&call.import(number));
+        let drops = "(drop)".repeat(call.results.len());
+        let (flood, huge) = (call.arguments(4), call.arguments(62_914_560));
+        let (flooded, grown) = (Deed::Flood.order(number), Deed::Huge.order(number));
+        let _ = writeln!(
+            cases,
+            "(if (i32.eq (global.get $which) (i32.const {flooded})) (then (loop $again {flood} (call $call{number}) {drops} (br $again))))
+             (if (i32.eq (global.get $which) (i32.const {grown})) (then (drop (memory.grow (i32.const 1000))) {huge} (call $call{number}) {drops}))"
+        );
+    }
+    let fields = format!("(global $which (mut i32) (i32.const 0))\n{}", data());
+    let deed = format!("(global.set $which (i32.load offset=48 (local.get $arguments)))\n{cases}");
+    Hostile { name: "each", imports: imports.leak(), fields: fields.leak(), deed: deed.leak(), ..NOTHING }.component(At::Route)
+}
+
+/// Those that can be called in `route`: no answer is there.
+fn reachable() -> Vec<Call> {
+    calls().into_iter().filter(|call| !call.name.contains("]response.") && !call.name.contains("]chunk.")).collect()
+}
+
 struct Call {
     interface: String,
     name: String,
     params: Vec<&'static str>,
+    exact: Vec<WasmType>,
     results: Vec<&'static str>,
+    /// The last parameter is where the result goes.
+    retptr: bool,
+}
+
+impl Call {
+    fn import(&self, number: usize) -> String {
+        let Self { interface, name, params, results, .. } = self;
+        let types = |types: &[&str], what: &str| types.iter().map(|ty| format!("({what} {ty})")).collect::<String>();
+        format!(
+            "(import \"{interface}\" \"{name}\" (func $call{number} {} {}))\n",
+            types(params, "param"),
+            types(results, "result")
+        )
+    }
+
+    /// Arguments that are sound but for how long their texts and lists are.
+    fn arguments(&self, length: u32) -> String {
+        let last = self.params.len().saturating_sub(1);
+        let argument = |(place, ty): (usize, &WasmType)| match ty {
+            _ if self.retptr && place == last => "(i32.const 4000)".to_owned(),
+            WasmType::I32 if place == 0 && self.name.starts_with("[method]") => {
+                "(i32.load offset=104 (local.get $arguments))".to_owned()
+            }
+            WasmType::Pointer => "(i32.const 8192)".to_owned(),
+            WasmType::Length => format!("(i32.const {length})"),
+            _ => format!("({}.const 0)", wat_type(ty)),
+        };
+        self.exact.iter().enumerate().map(argument).collect()
+    }
 }
 
 fn contract() -> (Resolve, wit_parser::WorldId) {
@@ -89,7 +166,9 @@ fn calls() -> Vec<Call> {
                 interface: resolve.id_of(*id).expect("an interface has a name"),
                 name: function.name.clone(),
                 params: signature.params.iter().map(wat_type).collect(),
+                retptr: signature.retptr,
                 results: signature.results.iter().map(wat_type).collect(),
+                exact: signature.params,
             });
         }
     }

@@ -64,8 +64,14 @@ impl Wall {
     pub fn component(&self, control: bool) -> Vec<u8> {
         let got = if control { "(i32.eqz)" } else { "" };
         let fields = format!("(func $got (result i32) {} {got})", self.got);
-        Hostile { name: self.name, imports: self.imports, fields: fields.leak(), deed: "(if (call $got) (then unreachable))", ..NOTHING }
-            .component(At::Route)
+        Hostile {
+            name: self.name,
+            imports: self.imports,
+            fields: fields.leak(),
+            deed: "(if (call $got) (then unreachable))",
+            ..NOTHING
+        }
+        .component(At::Route)
     }
 }
 

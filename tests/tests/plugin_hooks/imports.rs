@@ -50,11 +50,18 @@ fn upstreams() {
 #[test]
 fn the_status_of_a_provider() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).provider("in_flight = 9\nretries = 0\nbreaker = { failures = 2 }").plugin(Plugin::asker()).start();
+    let host = Host::new()
+        .upstream(&fake)
+        .provider("in_flight = 9\nretries = 0\nbreaker = { failures = 2 }")
+        .plugin(Plugin::asker())
+        .start();
     let status = |model: &str| ask(&host, "hi", json!({ "status": model }));
     let is = |said: &str, parts: &[&str]| parts.iter().for_each(|part| assert!(said.contains(part), "{part} is not in {said}"));
     assert_eq!(status("none"), "None");
-    is(&status("small"), &["Circuit::Closed", "available: 1", "endpoints: 1", "limit: Some(9)", "requests-left: None", "memory: None"]);
+    is(
+        &status("small"),
+        &["Circuit::Closed", "available: 1", "endpoints: 1", "limit: Some(9)", "requests-left: None", "memory: None"],
+    );
     fake.next(Act::answer().header("x-ratelimit-remaining-requests", "41").header("x-ratelimit-reset-requests", "60"));
     assert_eq!(host.chat("hi").status, 200);
     is(&status("large"), &["requests-left: Some(4", "in-flight: 0", "waiting: 0"]);
@@ -62,7 +69,17 @@ fn the_status_of_a_provider() {
     is(&status("small"), &["whole: Some(", "p95-ms: ", "first-byte: None"]);
     fake.when("giant-1", Act::refuse(500, "broken"));
     (0..3).for_each(|_| drop(host.ask("hi").model("large").send()));
-    is(&host.ask("hi").model("large").puppet("ask", json!({ "status": "large" })).send().header("x-pointsman-reason").unwrap_or_default().to_owned(), &["Circuit::Open", "available: 0", "retry-after-ms: Some("]);
+    is(
+        &host
+            .ask("hi")
+            .model("large")
+            .puppet("ask", json!({ "status": "large" }))
+            .send()
+            .header("x-pointsman-reason")
+            .unwrap_or_default()
+            .to_owned(),
+        &["Circuit::Open", "available: 0", "retry-after-ms: Some("],
+    );
 }
 
 #[test]

@@ -44,7 +44,13 @@ fn a_secret() {
     assert_eq!(fake.last().header("authorization"), Some(&*format!("Bearer {PROVIDER}")), "it is in use");
     // Nor by what a guest sees of the request itself.
     let host = Host::new().upstream(&fake).key("a", "a").plugin(Plugin::puppet().set("deadline = \"500ms\"")).start();
-    for sight in [json!("head"), json!("header-names"), json!({ "json": "" }), json!({ "header": "authorization" }), json!({ "metadata": "authorization" })] {
+    for sight in [
+        json!("head"),
+        json!("header-names"),
+        json!({ "json": "" }),
+        json!({ "header": "authorization" }),
+        json!({ "metadata": "authorization" }),
+    ] {
         let answer = host.ask("hi").key("a").puppet("route", json!({ "tell": sight })).send();
         let told = answer.header("x-pointsman-reason").unwrap_or_default();
         assert!(answer.status == 200 && !told.contains(&host.keys["a"]), "{sight}: {told}");
@@ -59,7 +65,17 @@ fn what_another_tenant_has_kept() {
     let set = json!({ "set": { "key": "secret", "value": "of a", "ttl": null } });
     assert_eq!(told(&host, "a", set), "()");
     assert_eq!(told(&host, "a", json!({ "get": "secret" })), "Some(\"of a\")");
-    for key in ["secret", "a/secret", "../a/secret", "a\0secret", "a:secret", "\0a\0secret", "asker/a/secret", "tenant=a;secret", "secret\0"] {
+    for key in [
+        "secret",
+        "a/secret",
+        "../a/secret",
+        "a\0secret",
+        "a:secret",
+        "\0a\0secret",
+        "asker/a/secret",
+        "tenant=a;secret",
+        "secret\0",
+    ] {
         assert_eq!(told(&host, "b", json!({ "get": key })), "None", "{key:?}");
         assert_eq!(told(&host, "b", json!({ "delete": key })), "false", "{key:?}");
     }
@@ -74,7 +90,16 @@ fn what_another_tenant_has_kept() {
 fn a_header_that_carries_credentials() {
     let fake = FakeUpstream::start();
     let host = Host::new().upstream(&fake).plugin(Plugin::puppet().set("deadline = \"500ms\"")).start();
-    let names = ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "x-amz-security-token"];
+    let names = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "x-auth-token",
+        "x-amz-security-token",
+    ];
     let ask = |sight: Value| {
         let ask = host.ask("hi").header("x-plain", "seen").puppet("route", json!({ "tell": sight }));
         let answer = names.iter().fold(ask, |ask, name| ask.header(name, "canary-credential")).send();

@@ -121,7 +121,11 @@ impl Check<'_> {
         for (index, url) in http.allow.iter().enumerate() {
             if let Err(why) = Allowed::parse(url) {
                 let place = format!("[{index}]");
-                self.error(&["plugins", name, "http", "allow", &place], format!("{url:?} {why}"), "write it as \"https://host[:port][/path]\"");
+                self.error(
+                    &["plugins", name, "http", "allow", &place],
+                    format!("{url:?} {why}"),
+                    "write it as \"https://host[:port][/path]\"",
+                );
             }
         }
         if http.allow.is_empty() {

@@ -151,7 +151,9 @@ mod tests {
     use super::*;
 
     fn chunk(index: u32, text: &str) -> String {
-        format!("data: {{\"id\":\"a\",\"model\":\"m\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":{text:?}}}}}]}}\n\n")
+        format!(
+            "data: {{\"id\":\"a\",\"model\":\"m\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":{text:?}}}}}]}}\n\n"
+        )
     }
 
     fn part(text: &str) -> Part {
@@ -184,7 +186,10 @@ mod tests {
         let closing = envelope.closing("content_filter", "guard", 2);
         let closed = Part::of_stream(vec![closing]);
         let read = |pointer: &str| closed.pointer(0, pointer).unwrap_or_default();
-        assert_eq!((read("/id"), read("/model"), read("/choices/1/finish_reason")), ("\"a\"".into(), "\"m\"".into(), "\"content_filter\"".into()));
+        assert_eq!(
+            (read("/id"), read("/model"), read("/choices/1/finish_reason")),
+            ("\"a\"".into(), "\"m\"".into(), "\"content_filter\"".into())
+        );
         assert_eq!(read("/x_pointsman/stopped_by"), "\"guard\"");
     }
 }

@@ -12,8 +12,8 @@ use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
 use crate::identity::Keys;
 use crate::plugin::PluginSet;
-use crate::plugin::{http, kv};
 use crate::plugin::load::{Hook, LoadError, Settings};
+use crate::plugin::{http, kv};
 use crate::prompt::{Problem, Registry};
 
 /// What keeps a part from being made.
@@ -112,7 +112,7 @@ fn settings(config: &Config) -> Vec<Settings> {
             },
             http: plugin.http.as_ref().map(|own| http::Limits {
                 // `validate` has read them.
-                allow: own.allow.iter().filter_map(|url| crate::config::allow::Allowed::parse(url).ok()).collect(),
+                allow: own.allow.iter().filter_map(|url| config::allow::Allowed::parse(url).ok()).collect(),
                 timeout: own.timeout.get(),
                 request: own.request.as_usize(),
                 answer: own.answer.as_usize(),

@@ -6,16 +6,22 @@
 use wasmtime::Result;
 
 use super::{HttpError, State};
-use crate::plugin::bindings::http::{Host, Request, Response};
+use crate::plugin::bindings::http::{Host, Response};
 use crate::plugin::http::Inbound;
 
 impl State {
-    async fn sent(&self, request: Request) -> Result<Response, HttpError> {
+    async fn sent(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+        timeout_ms: Option<u32>,
+    ) -> Result<Response, HttpError> {
         let (Some(limits), Some(around)) = (&self.plugin.settings().http, &self.around) else {
             return Err(HttpError::Unavailable);
         };
-        let Request { method, url, headers, body, timeout_ms } = request;
-        let outbound = limits.check(&method, &url, &headers, body, timeout_ms)?;
+        let outbound = limits.check(method, url, headers, body, timeout_ms)?;
         if around.next_call(self.plugin.name()) > limits.calls {
             return Err(HttpError::Busy);
         }
@@ -26,7 +32,14 @@ impl State {
 }
 
 impl Host for State {
-    async fn send(&mut self, request: Request) -> Result<Result<Response, HttpError>> {
-        Ok(self.sent(request).await)
+    async fn send(
+        &mut self,
+        method: String,
+        url: String,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+        timeout_ms: Option<u32>,
+    ) -> Result<Result<Response, HttpError>> {
+        Ok(self.sent(&method, &url, &headers, body, timeout_ms).await)
     }
 }

@@ -252,8 +252,8 @@ pub mod pointsman {
         }
         /// Lazy access to the bulk of an exchange. The handles are valid during the call that they are passed to.
         ///
-        /// Header names are lower-case. `authorization`, `proxy-authorization`, `cookie`, `x-api-key` and `api-key` are never
-        /// visible.
+        /// Header names are lower-case. `authorization`, `proxy-authorization`, `cookie`, `x-api-key`, `api-key`, `x-goog-api-key`, `x-auth-token` and
+        /// `x-amz-security-token` are never visible.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod request_data {
             #[used]
@@ -384,6 +384,9 @@ pub mod pointsman {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn header(&self, name: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::header(name);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -450,6 +453,9 @@ pub mod pointsman {
                 /// several headers in one crossing, in the order asked for
                 #[allow(async_fn_in_trait)]
                 pub fn headers(&self, names: &[&str]) -> _rt::Vec<Option<_rt::String>> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::headers(names);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -555,6 +561,9 @@ pub mod pointsman {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn header_names(&self) -> _rt::Vec<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::header_names();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -620,6 +629,9 @@ pub mod pointsman {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn message_count(&self) -> u32 {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::message_count();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
@@ -643,6 +655,9 @@ pub mod pointsman {
                 /// one message: its role and its text parts
                 #[allow(async_fn_in_trait)]
                 pub fn message(&self, index: u32) -> Option<Message> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::message(index);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -709,6 +724,11 @@ pub mod pointsman {
                 /// the last user message's text, cut at `max-bytes` on a character boundary; empty if there is none
                 #[allow(async_fn_in_trait)]
                 pub fn last_user_text(&self, max_bytes: u32) -> _rt::String {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::last_user_text(
+                        max_bytes,
+                    );
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -755,6 +775,9 @@ pub mod pointsman {
                 /// the value at an RFC 6901 pointer into the request's body, as JSON text
                 #[allow(async_fn_in_trait)]
                 pub fn json(&self, pointer: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::json(pointer);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -821,6 +844,9 @@ pub mod pointsman {
                 /// what earlier plugins of this exchange left as labels: the newest value of that name
                 #[allow(async_fn_in_trait)]
                 pub fn metadata(&self, key: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::metadata(key);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -889,6 +915,12 @@ pub mod pointsman {
                 /// A call that fails leaves none.
                 #[allow(async_fn_in_trait)]
                 pub fn label(&self, name: &str, value: &str) -> () {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::label(
+                        name,
+                        value,
+                    );
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         let vec0 = name;
                         let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -935,6 +967,9 @@ pub mod pointsman {
                 /// the first choice's text, cut at `max-bytes` on a character boundary
                 #[allow(async_fn_in_trait)]
                 pub fn text(&self, max_bytes: u32) -> _rt::String {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::text(max_bytes);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -981,6 +1016,9 @@ pub mod pointsman {
                 /// the value at an RFC 6901 pointer into the answer (of a stream: the answer put together), as JSON text
                 #[allow(async_fn_in_trait)]
                 pub fn json(&self, pointer: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::json(pointer);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1047,6 +1085,9 @@ pub mod pointsman {
                 /// the mean log-probability of the first choice's tokens; none where the model did not say
                 #[allow(async_fn_in_trait)]
                 pub fn mean_logprob(&self) -> Option<f32> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::mean_logprob();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[repr(align(4))]
                         struct RetArea([::core::mem::MaybeUninit<u8>; 8]);
@@ -1088,6 +1129,9 @@ pub mod pointsman {
                 /// nothing of it is still to come
                 #[allow(async_fn_in_trait)]
                 pub fn is_whole(&self) -> bool {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::is_whole();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
@@ -1111,6 +1155,9 @@ pub mod pointsman {
                 /// what the first choice says in it, cut at `max-bytes` on a character boundary
                 #[allow(async_fn_in_trait)]
                 pub fn text(&self, max_bytes: u32) -> _rt::String {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::chunk::text(max_bytes);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1157,6 +1204,12 @@ pub mod pointsman {
                 /// the value at an RFC 6901 pointer into one of its events, counted from 0, as JSON text
                 #[allow(async_fn_in_trait)]
                 pub fn json(&self, event: u32, pointer: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::chunk::json(
+                        event,
+                        pointer,
+                    );
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1249,6 +1302,9 @@ pub mod pointsman {
             /// one top-level value: strings as they are, everything else as JSON text
             #[allow(async_fn_in_trait)]
             pub fn get(key: &str) -> Option<_rt::String> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::config::get(key);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1306,6 +1362,9 @@ pub mod pointsman {
             /// the whole table as JSON text
             #[allow(async_fn_in_trait)]
             pub fn document() -> _rt::String {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::config::document();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1391,6 +1450,9 @@ pub mod pointsman {
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
             pub fn enabled(level: Level) -> bool {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::log::enabled(level);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/log@0.1.0")]
@@ -1413,6 +1475,9 @@ pub mod pointsman {
                 message: &str,
                 fields: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::log::log(level, message, fields);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = message;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1497,6 +1562,9 @@ pub mod pointsman {
                 delta: u64,
                 labels: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::metrics::increment(name, delta, labels);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = name;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1570,6 +1638,9 @@ pub mod pointsman {
                 value: f64,
                 labels: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::metrics::gauge(name, value, labels);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = name;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1644,6 +1715,9 @@ pub mod pointsman {
                 value: f64,
                 labels: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::metrics::observe(name, value, labels);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = name;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1881,6 +1955,9 @@ pub mod pointsman {
             /// the models that may answer this request, in the configuration's order
             #[allow(async_fn_in_trait)]
             pub fn candidates() -> _rt::Vec<Upstream> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::candidates();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2003,6 +2080,9 @@ pub mod pointsman {
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
             pub fn get(model: &str) -> Option<Upstream> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::get(model);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea(
@@ -2126,6 +2206,9 @@ pub mod pointsman {
             /// models of one provider have one status
             #[allow(async_fn_in_trait)]
             pub fn status_of(model: &str) -> Option<Status> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::status_of(model);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 128]);
@@ -2296,6 +2379,13 @@ pub mod pointsman {
                 prompt_tokens: u32,
                 completion_tokens: u32,
             ) -> Option<MicrosUsd> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::estimate(
+                    model,
+                    prompt_tokens,
+                    completion_tokens,
+                );
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
@@ -2406,6 +2496,9 @@ pub mod pointsman {
                 examples: &str,
                 k: u32,
             ) -> Result<_rt::Vec<Match>, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::classify(examples, k);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2510,6 +2603,9 @@ pub mod pointsman {
             /// cosine of two texts
             #[allow(async_fn_in_trait)]
             pub fn similarity(a: &str, b: &str) -> Result<f32, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::similarity(a, b);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(4))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 8]);
@@ -2577,6 +2673,9 @@ pub mod pointsman {
             /// the vector of the last user message, unit length
             #[allow(async_fn_in_trait)]
             pub fn prompt_embedding() -> Result<_rt::Vec<f32>, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::prompt_embedding();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2644,6 +2743,9 @@ pub mod pointsman {
             /// the vector of any text, unit length
             #[allow(async_fn_in_trait)]
             pub fn embed(text: &str) -> Result<_rt::Vec<f32>, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::embed(text);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2723,6 +2825,9 @@ pub mod pointsman {
             /// when the exchange began, and the time since then
             #[allow(async_fn_in_trait)]
             pub fn now() -> TimestampMs {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::clock::now();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/clock@0.1.0")]
@@ -2742,6 +2847,9 @@ pub mod pointsman {
             /// microseconds since the exchange began, from a clock that nobody sets
             #[allow(async_fn_in_trait)]
             pub fn elapsed_us() -> u64 {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::clock::elapsed_us();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/clock@0.1.0")]
@@ -2768,6 +2876,9 @@ pub mod pointsman {
             /// from a generator seeded with the exchange's id
             #[allow(async_fn_in_trait)]
             pub fn u64() -> u64 {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::random::u64();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/random@0.1.0")]
@@ -2787,6 +2898,9 @@ pub mod pointsman {
             /// 0 to buckets - 1, always the same for a salt and key, on every node and after every restart: a sticky split
             #[allow(async_fn_in_trait)]
             pub fn bucket(salt: &str, key: &str, buckets: u32) -> u32 {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::random::bucket(salt, key, buckets);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = salt;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -2926,6 +3040,9 @@ pub mod pointsman {
             /// The value under a key; none where there is nothing, or nothing any more. A counter is its decimal digits, such as `-12`.
             #[allow(async_fn_in_trait)]
             pub fn get(key: &str) -> Result<Option<_rt::Vec<u8>>, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::get(key);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -3004,6 +3121,9 @@ pub mod pointsman {
                 value: &[u8],
                 ttl_ms: Option<u32>,
             ) -> Result<(), KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::set(key, value, ttl_ms);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(1))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
@@ -3076,6 +3196,9 @@ pub mod pointsman {
             /// Takes a value away. Was there one?
             #[allow(async_fn_in_trait)]
             pub fn delete(key: &str) -> Result<bool, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::delete(key);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(1))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
@@ -3126,6 +3249,9 @@ pub mod pointsman {
                 delta: i64,
                 ttl_ms: Option<u32>,
             ) -> Result<i64, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::increment(key, delta, ttl_ms);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
@@ -3200,6 +3326,14 @@ pub mod pointsman {
                 value: &[u8],
                 ttl_ms: Option<u32>,
             ) -> Result<bool, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::compare_and_set(
+                    key,
+                    expected,
+                    value,
+                    ttl_ms,
+                );
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(1))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
@@ -3287,6 +3421,325 @@ pub mod pointsman {
                         _ => _rt::invalid_enum_discriminant(),
                     };
                     result10
+                }
+            }
+        }
+        /// Requests to services of the owner's: a classifier, a directory, a price list.
+        ///
+        /// The owner writes where a plugin may send to: `[plugins.NAME.http] allow`, a list of `https://host[:port][/path]`. What is not plainly within one
+        /// of them is denied. A name must stand for a public address; one that is private, link-local, loopback or a cloud's own is reached only
+        /// where `allow` has that very address in the place of a name. Redirects are not followed, nothing is unpacked, and no credentials are added; headers
+        /// that belong to the connection or say where a request comes from (`host`, `connection`, `content-length`, `cookie`, `x-forwarded-…`, `proxy-…`,
+        /// those of metadata services) are denied.
+        ///
+        /// The guest waits, and the core goes on with others. The wait is part of the hook's deadline: a plugin that sends needs a longer one. In
+        /// `lifecycle.check` each call is `unavailable`.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod http {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            #[derive(Clone, PartialEq)]
+            pub struct Response {
+                pub status: u16,
+                /// names in lower case; cookies are left out
+                pub headers: _rt::Vec<(_rt::String, _rt::String)>,
+                pub body: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for Response {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Response")
+                        .field("status", &self.status)
+                        .field("headers", &self.headers)
+                        .field("body", &self.body)
+                        .finish()
+                }
+            }
+            #[derive(Clone, PartialEq)]
+            pub enum HttpError {
+                /// it may not be sent, and why
+                Denied(_rt::String),
+                /// the plugin's calls of this exchange are used up, or as many are under way as may be
+                Busy,
+                /// no whole answer in time
+                Timeout,
+                /// the request's body, or the answer, is larger than the owner allows
+                TooLarge,
+                /// no connection, no address that may be reached, or the answer broke off; which, the log says
+                Unreachable,
+                /// there is no exchange, or nothing is allowed
+                Unavailable,
+            }
+            impl ::core::fmt::Debug for HttpError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        HttpError::Denied(e) => {
+                            f.debug_tuple("HttpError::Denied").field(e).finish()
+                        }
+                        HttpError::Busy => f.debug_tuple("HttpError::Busy").finish(),
+                        HttpError::Timeout => {
+                            f.debug_tuple("HttpError::Timeout").finish()
+                        }
+                        HttpError::TooLarge => {
+                            f.debug_tuple("HttpError::TooLarge").finish()
+                        }
+                        HttpError::Unreachable => {
+                            f.debug_tuple("HttpError::Unreachable").finish()
+                        }
+                        HttpError::Unavailable => {
+                            f.debug_tuple("HttpError::Unavailable").finish()
+                        }
+                    }
+                }
+            }
+            impl ::core::fmt::Display for HttpError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    write!(f, "{:?}", self)
+                }
+            }
+            impl ::core::error::Error for HttpError {}
+            #[allow(unused_unsafe, clippy::all)]
+            /// Sends a request and waits for all of its answer. The method is GET, HEAD, POST, PUT, PATCH or DELETE; without a `timeout-ms`, or with one
+            /// that is longer than the owner allows, it is what the owner allows.
+            #[allow(async_fn_in_trait)]
+            pub fn send(
+                method: &str,
+                url: &str,
+                headers: &[(_rt::String, _rt::String)],
+                body: &[u8],
+                timeout_ms: Option<u32>,
+            ) -> Result<Response, HttpError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::http::send(
+                    method,
+                    url,
+                    headers,
+                    body,
+                    timeout_ms,
+                );
+                #[cfg(target_arch = "wasm32")]
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 6 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 6
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = method;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = url;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec5 = &headers;
+                    let len5 = vec5.len();
+                    let layout5 = _rt::alloc::Layout::from_size_align(
+                            vec5.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result5, _cleanup5) = wit_bindgen::rt::Cleanup::new(layout5);
+                    for (i, e) in vec5.into_iter().enumerate() {
+                        let base = result5
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t2_0, t2_1) = e;
+                            let vec3 = t2_0;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            let vec4 = t2_1;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr4.cast_mut();
+                        }
+                    }
+                    let vec6 = body;
+                    let ptr6 = vec6.as_ptr().cast::<u8>();
+                    let len6 = vec6.len();
+                    let (result7_0, result7_1) = match timeout_ms {
+                        Some(e) => (1i32, _rt::as_i32(e)),
+                        None => (0i32, 0i32),
+                    };
+                    let ptr8 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/http@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send"]
+                        fn wit_import9(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result5,
+                        len5,
+                        ptr6.cast_mut(),
+                        len6,
+                        result7_0,
+                        result7_1,
+                        ptr8,
+                    );
+                    let l10 = i32::from(*ptr8.add(0).cast::<u8>());
+                    let result29 = match l10 {
+                        0 => {
+                            let e = {
+                                let l11 = i32::from(
+                                    *ptr8.add(::core::mem::size_of::<*const u8>()).cast::<u16>(),
+                                );
+                                let l12 = *ptr8
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l13 = *ptr8
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base20 = l12;
+                                let len20 = l13;
+                                let mut result20 = _rt::Vec::with_capacity(len20);
+                                for i in 0..len20 {
+                                    let base = base20
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e20 = {
+                                        let l14 = *base.add(0).cast::<*mut u8>();
+                                        let l15 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len16 = l15;
+                                        let bytes16 = _rt::Vec::from_raw_parts(
+                                            l14.cast(),
+                                            len16,
+                                            len16,
+                                        );
+                                        let l17 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l18 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len19 = l18;
+                                        let bytes19 = _rt::Vec::from_raw_parts(
+                                            l17.cast(),
+                                            len19,
+                                            len19,
+                                        );
+                                        (_rt::string_lift(bytes16), _rt::string_lift(bytes19))
+                                    };
+                                    result20.push(e20);
+                                }
+                                _rt::cabi_dealloc(
+                                    base20,
+                                    len20 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l21 = *ptr8
+                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l22 = *ptr8
+                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len23 = l22;
+                                Response {
+                                    status: l11 as u16,
+                                    headers: result20,
+                                    body: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(_rt::Vec::from_raw_parts(l21.cast(), len23, len23)),
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l24 = i32::from(
+                                    *ptr8.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                let v28 = match l24 {
+                                    0 => {
+                                        let e28 = {
+                                            let l25 = *ptr8
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l26 = *ptr8
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len27 = l26;
+                                            let bytes27 = _rt::Vec::from_raw_parts(
+                                                l25.cast(),
+                                                len27,
+                                                len27,
+                                            );
+                                            _rt::string_lift(bytes27)
+                                        };
+                                        HttpError::Denied(e28)
+                                    }
+                                    1 => HttpError::Busy,
+                                    2 => HttpError::Timeout,
+                                    3 => HttpError::TooLarge,
+                                    4 => HttpError::Unreachable,
+                                    n => {
+                                        debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                        HttpError::Unavailable
+                                    }
+                                };
+                                v28
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result29
                 }
             }
         }
@@ -3512,9 +3965,9 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3306] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xcf\x18\x01A\x02\x01\
-A\x18\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3541] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xba\x1a\x01A\x02\x01\
+A\x1a\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
 nt\x04tool\x04\0\x04role\x03\0\x09\x01ks\x01r\x02\x04names\x07version\x0b\x04\0\x0a\
@@ -3582,10 +4035,15 @@ keys\x05value\x02\x06ttl-ms\x06\0\x07\x04\0\x03set\x01\x08\x01j\x01\x7f\x01\x01\
 @\x01\x03keys\0\x09\x04\0\x06delete\x01\x0a\x01j\x01x\x01\x01\x01@\x03\x03keys\x05\
 deltax\x06ttl-ms\x06\0\x0b\x04\0\x09increment\x01\x0c\x01@\x04\x03keys\x08expect\
 ed\x03\x05value\x02\x06ttl-ms\x06\0\x09\x04\0\x0fcompare-and-set\x01\x0d\x03\0\x19\
-pointsman:plugin/kv@0.1.0\x05\x0d\x04\02pointsman:sdk/host-with-all-of-its-expor\
-ts-removed\x04\0\x0b*\x01\0$host-with-all-of-its-exports-removed\x03\0\0\0G\x09p\
-roducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\
-\x060.60.0";
+pointsman:plugin/kv@0.1.0\x05\x0d\x01B\x0b\x01o\x02ss\x01p\0\x01p}\x01r\x03\x06s\
+tatus{\x07headers\x01\x04body\x02\x04\0\x08response\x03\0\x03\x01q\x06\x06denied\
+\x01s\0\x04busy\0\0\x07timeout\0\0\x09too-large\0\0\x0bunreachable\0\0\x0bunavai\
+lable\0\0\x04\0\x0ahttp-error\x03\0\x05\x01ky\x01j\x01\x04\x01\x06\x01@\x05\x06m\
+ethods\x03urls\x07headers\x01\x04body\x02\x0atimeout-ms\x07\0\x08\x04\0\x04send\x01\
+\x09\x03\0\x1bpointsman:plugin/http@0.1.0\x05\x0e\x04\02pointsman:sdk/host-with-\
+all-of-its-exports-removed\x04\0\x0b*\x01\0$host-with-all-of-its-exports-removed\
+\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
+wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

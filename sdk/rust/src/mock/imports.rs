@@ -155,10 +155,17 @@ pub mod http {
     use crate::http::{HttpError, Request, Response};
 
     /// What the test has put there for the URL; nothing is ever sent.
-    pub fn send(request: &Request) -> Result<Response, HttpError> {
+    pub fn send(
+        method: &str,
+        url: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+        timeout_ms: Option<u32>,
+    ) -> Result<Response, HttpError> {
         exchange(|state| {
-            state.sent.push(request.clone());
-            let answer = state.services.get(&request.url).cloned();
+            let (method, url, body) = (method.to_owned(), url.to_owned(), body.to_vec());
+            let answer = state.services.get(&url).cloned();
+            state.sent.push(Request { method, url, headers: headers.to_vec(), body, timeout_ms });
             answer.unwrap_or_else(|| Err(HttpError::Denied("the test has no answer for this URL".to_owned())))
         })
         .unwrap_or(Err(HttpError::Unavailable))

@@ -66,7 +66,16 @@ pub fn status() -> Status {
 /// The first batch of an answer of that model, of which nothing has gone to the client, and more is to come. Its events are counted by
 /// [`Host::on_chunk`](super::Host::on_chunk).
 pub fn batch(model: &str) -> Batch {
-    Batch { index: 0, events: 0, before: 0, model: model.to_owned(), elapsed_ms: 100, committed: false, last: false, missed: false }
+    Batch {
+        index: 0,
+        events: 0,
+        before: 0,
+        model: model.to_owned(),
+        elapsed_ms: 100,
+        committed: false,
+        last: false,
+        missed: false,
+    }
 }
 
 /// A near hit: the answer to another text, ten seconds old when the clock has not been moved, of the model `small`, at a similarity of 0.95.
