@@ -9,7 +9,9 @@ pub mod demo;
 pub mod dev;
 pub mod key;
 mod log;
+mod node;
 pub mod plugin;
+mod release;
 pub mod serve;
 
 use std::ffi::OsString;
@@ -18,6 +20,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
 pub const WRONG_INPUT: u8 = 2;
@@ -77,7 +81,7 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Build and inspect plugins
+    /// Build, inspect and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Make keys for clients
@@ -105,6 +109,8 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Release(ReleaseCommand),
 }
 
 #[derive(Subcommand)]
@@ -141,6 +147,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }
 }

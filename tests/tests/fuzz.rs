@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use pointsman::plugin::registry::Shelves;
 use serde_json::json;
 use tests::guests::hostile::{self, At};
 use tests::guests::{self, fuzz};
@@ -87,6 +88,7 @@ fn the_loader_with_any_component() {
         memory: 1 << 20,
         kv: pointsman::plugin::kv::Limits { memory: 1 << 20, tenant_memory: 1 << 20, tenant_entries: 10 },
         http: None,
+        release: Default::default(),
         config: serde_json::Map::new(),
     };
     let real = [guests::router(1), guests::puppet(), hostile::meek()];
@@ -110,7 +112,7 @@ fn the_loader_with_any_component() {
         std::fs::write(&file, &bytes).unwrap();
         let began = Instant::now();
         let hooks = [pointsman::plugin::load::Hook::Routing];
-        let (set, errors) = pointsman::plugin::PluginSet::build(&engine, &[settings(&hooks)], None, None);
+        let (set, errors) = pointsman::plugin::PluginSet::build(&engine, &[settings(&hooks)], Shelves::default(), None);
         assert_eq!(set.all().len() + errors.len(), 1, "seed {seed}");
         let crashed = errors.iter().any(|error| error.to_string().contains("crashed the compiler"));
         assert!(!crashed, "seed {seed}: {errors:?}");

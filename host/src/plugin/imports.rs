@@ -13,6 +13,8 @@ mod kv;
 mod request;
 mod small;
 
+pub(super) use small::bucket;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::HeaderMap;
@@ -22,6 +24,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::http::{Inbound, Outbound};
+use super::kv::Kv;
 use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
@@ -59,23 +62,39 @@ pub trait Surroundings: Send + Sync {
     /// One model by its configured name.
     fn model(&self, name: &str) -> Option<Upstream>;
     /// How that model's provider fares.
-    fn status(&self, name: &str) -> Option<Status>;
+    fn status(&self, _name: &str) -> Option<Status> {
+        None
+    }
     /// May a routing plugin choose this model for this request?
     fn may_choose(&self, model: &str) -> bool;
     /// What a label of that name was set to last in this exchange.
     fn label(&self, name: &str) -> Option<String>;
     /// Labels that a call of a plugin has left.
     fn leave(&self, labels: Vec<(String, String)>);
+    /// All labels so far.
+    fn labels(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
     /// Vector of the last user message, computed once per exchange.
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Vector of any text.
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Which of the exchange's outbound calls of this plugin comes next, from 1.
-    fn next_call(&self, plugin: &str) -> u32;
+    fn next_call(&self, _plugin: &str) -> u32 {
+        1
+    }
     /// Sends a request that has been looked at.
-    fn fetch(&self, request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>>;
+    fn fetch(&self, _request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
+        Box::pin(async { Err(HttpError::Unavailable) })
+    }
     /// Nearest labels of an example set; `None` if there is no set of that name.
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
+}
+
+/// The store of a version whose doings are not to be seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aside {
+    pub(super) kv: Option<Arc<Kv>>,
 }
 
 /// A store's data: one plugin's view of one exchange.
@@ -94,6 +113,8 @@ pub struct State {
     /// What the call that is under way has left; it counts when the call has succeeded.
     pub(super) labels: Vec<(String, String)>,
     pub(super) random: Option<u64>,
+    /// Nothing that it does is to be seen: a shadow's, with what it keeps where it may.
+    pub(super) aside: Option<Aside>,
     /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
     /// store's data `Sync`, which a future that lends it out must be.
     pub(super) wasi: Option<Box<Mutex<(WasiCtx, ResourceTable)>>>,

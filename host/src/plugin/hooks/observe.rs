@@ -44,12 +44,18 @@ pub struct Observer {
     pub pause: Duration,
     /// What it gave back last.
     state: Vec<u8>,
+    how: Observe,
 }
 
 impl Observer {
     pub(super) fn new(by: Arc<Plugin>, how: Observe) -> Self {
         let pause = Duration::from_millis(u64::from(how.ms.unwrap_or(MS)));
-        Self { by, events: how.events.unwrap_or(EVENTS), pause, state: Vec::new() }
+        Self { by, events: how.events.unwrap_or(EVENTS), pause, state: Vec::new(), how }
+    }
+
+    /// What it has said.
+    pub fn how(&self) -> Observe {
+        self.how
     }
 }
 
@@ -92,7 +98,8 @@ impl Session {
     #[must_use]
     pub fn beside(&self) -> Self {
         let live = self.live.iter().filter(|(_, live)| live.is_none()).map(|(place, _)| (*place, None)).collect();
-        Self { set: self.set.clone(), around: self.around.clone(), head: self.head.clone(), live }
+        let (set, around, head) = (self.set.clone(), self.around.clone(), self.head.clone());
+        Self { live, aside: self.aside.clone(), ..Self::new(set, around, head).of(self.whose.clone()) }
     }
 
     /// May the client have the beginning of an answer? Nothing has gone to it.
@@ -135,17 +142,23 @@ impl Session {
         batch: Batch,
         part: &Arc<Part>,
     ) -> Result<Option<ChunkStep>, Error> {
-        let Some(index) = self.set.place(&observer.by) else { return Ok(None) };
-        let began = Instant::now();
-        let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { return Ok(None) };
-        live.store.data_mut().part = Some(part.clone());
-        let asked = async { Ok::<_, Failed>(plugin.exports.on_chunk(&mut live, &self.head, &batch, &observer.state).await??) };
-        let observed = patiently(&plugin, asked).await.and_then(|observed| self.checked_step(observed, &batch));
-        let observed = self.leave(index, &plugin, Hook::Routing, live, false, began, observed)?;
-        Ok(observed.map(|Observed { step, state }| {
-            observer.state = state;
-            step
-        }))
+        for index in self.ways(&observer.by) {
+            let began = Instant::now();
+            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
+            if !Arc::ptr_eq(&plugin, &observer.by) {
+                // What a canary has kept is nothing to the version that serves.
+                (observer.by, observer.state) = (plugin.clone(), Vec::new());
+            }
+            live.store.data_mut().part = Some(part.clone());
+            let asked =
+                async { Ok::<_, Failed>(plugin.exports.on_chunk(&mut live, &self.head, &batch, &observer.state).await??) };
+            let observed = patiently(&plugin, asked).await.and_then(|observed| self.checked_step(observed, &batch));
+            if let Some(Observed { step, state }) = self.leave(index, &plugin, Hook::Routing, live, false, began, observed)? {
+                observer.state = state;
+                return Ok(Some(step));
+            }
+        }
+        Ok(None)
     }
 
     fn checked_step(&self, observed: Observed, batch: &Batch) -> Result<Observed, Failed> {
