@@ -175,7 +175,7 @@ impl Watch {
         observers: &[Observer],
         model: &Arc<str>,
     ) -> Option<Box<Self>> {
-        let session = course.session.as_ref().filter(|_| !observers.is_empty())?.beside();
+        let session = course.session.as_ref().filter(|_| !observers.is_empty())?.apart();
         Some(Box::new(Self {
             panel: Some(Panel { session, request: request.clone(), observers: observers.to_vec(), unseen: false }),
             asking: None,

@@ -41,9 +41,7 @@ pub fn component(at: At) -> Vec<u8> {
     let (mut imports, mut cases) = (String::new(), String::new());
     for (number, call) in calls.iter().enumerate() {
         imports.push_str(&call.import(number));
-        let Call { params, results, .. } = call;
-        let arguments: String = params.iter().map(|ty| format!("(call $any_{ty})")).collect();
-        let drops = "(drop)".repeat(results.len());
+        let (arguments, drops) = (call.any(), "(drop)".repeat(call.results.len()));
         let _ = writeln!(
             cases,
             "(if (i32.eq (local.get $which) (i32.const {number})) (then {arguments} (call $call{number}) {drops} (return)))"
@@ -56,7 +54,9 @@ pub fn component(at: At) -> Vec<u8> {
     );
     let deed = format!(
         "(global.set $seed (i64.add (i64.mul (i64.extend_i32_u (i32.load offset=48 (local.get $arguments))) (i64.const 0x2545F4914F6CDD1D)) (i64.const 1)))
+         (global.set $request (i32.load offset=104 (local.get $arguments)))
          (global.set $left (i32.rem_u (i32.wrap_i64 (call $any_i64)) (i32.const {CALLS})))
+         (if (i32.and (i32.wrap_i64 (call $any_i64)) (i32.const 1)) (then (global.set $left (i32.const 1))))
          (loop $again
            (call $one)
            (global.set $left (i32.sub (global.get $left) (i32.const 1)))
@@ -131,6 +131,19 @@ impl Call {
         )
     }
 
+    /// Any arguments; of their kind mostly, or hardly a call would get beyond them.
+    fn any(&self) -> String {
+        let last = self.params.len().saturating_sub(1);
+        let argument = |(place, ty): (usize, &WasmType)| match ty {
+            _ if self.retptr && place == last => "(call $any_place)".to_owned(),
+            WasmType::I32 if place == 0 && self.name.starts_with("[method]") => "(call $any_handle)".to_owned(),
+            WasmType::Pointer => "(call $any_place)".to_owned(),
+            WasmType::Length => "(call $any_length)".to_owned(),
+            _ => format!("(call $any_{})", wat_type(ty)),
+        };
+        self.exact.iter().enumerate().map(argument).collect()
+    }
+
     /// Arguments that are sound but for how long their texts and lists are.
     fn arguments(&self, length: u32) -> String {
         let last = self.params.len().saturating_sub(1);
@@ -139,7 +152,8 @@ impl Call {
             WasmType::I32 if place == 0 && self.name.starts_with("[method]") => {
                 "(i32.load offset=104 (local.get $arguments))".to_owned()
             }
-            WasmType::Pointer => "(i32.const 8192)".to_owned(),
+            // Lists of texts lie there, and what lies there is text as well.
+            WasmType::Pointer => "(i32.const 24576)".to_owned(),
             WasmType::Length => format!("(i32.const {length})"),
             _ => format!("({}.const 0)", wat_type(ty)),
         };
@@ -203,6 +217,13 @@ const RANDOM: &str = "
   (if (i32.lt_u (local.get $kind) (i32.const 14)) (then (return (i32.add (i32.const 24576) (i32.and (local.get $value) (i32.const 0x3ff8))))))
   (if (i32.lt_u (local.get $kind) (i32.const 15)) (then (return (i32.and (local.get $value) (i32.const 0x3ffff)))))
   (local.get $value))
+(global $request (mut i32) (i32.const 0))
+(func $seldom (result i32) (i32.eqz (i32.and (i32.wrap_i64 (call $any_i64)) (i32.const 15))))
+(func $any_handle (result i32) (if (result i32) (call $seldom) (then (call $any_i32)) (else (global.get $request))))
+(func $any_length (result i32)
+  (if (result i32) (call $seldom) (then (call $any_i32)) (else (i32.and (i32.wrap_i64 (call $any_i64)) (i32.const 31)))))
+(func $any_place (result i32)
+  (if (result i32) (call $seldom) (then (call $any_i32)) (else (i32.add (i32.const 24576) (i32.and (i32.wrap_i64 (call $any_i64)) (i32.const 0x3ff8))))))
 (func $any_f32 (result f32) (f32.reinterpret_i32 (i32.wrap_i64 (call $any_i64))))
 (func $any_f64 (result f64) (f64.reinterpret_i64 (call $any_i64)))";
 

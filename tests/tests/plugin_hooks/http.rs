@@ -135,7 +135,7 @@ fn time_and_size_and_number_are_bounded() {
     assert_eq!(send(&limits, to(&service, "/v1/check")), "HttpError::TooLarge", "however it comes");
     service.next(Act::body("text/plain", [""]).header("x-long", &"x".repeat(20_000)));
     assert_eq!(send(&limits, to(&service, "/v1/check")), "HttpError::TooLarge");
-    for silent in [Act::silent(), Act::body("text/plain", ["x"]).pace(Duration::from_millis(100)).times(1_000)] {
+    for silent in [Act::silent(), Act::body("text/plain", vec!["x"; 1_000]).pace(Duration::from_millis(100))] {
         service.next(silent);
         assert_eq!(send(&limits, to(&service, "/v1/check")), "HttpError::Timeout");
     }

@@ -124,7 +124,7 @@ impl Check<'_> {
                 let place = format!("[{index}]");
                 self.error(
                     &["plugins", name, "http", "allow", &place],
-                    format!("{url:?} {why}"),
+                    format!("this {why}"),
                     "write it as \"https://host[:port][/path]\"",
                 );
             }

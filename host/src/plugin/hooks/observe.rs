@@ -96,7 +96,7 @@ pub enum First {
 impl Session {
     /// A session that asks the same plugins about the same exchange, for a part of it that goes its own way.
     #[must_use]
-    pub fn beside(&self) -> Self {
+    pub fn apart(&self) -> Self {
         let live = self.live.iter().filter(|(_, live)| live.is_none()).map(|(place, _)| (*place, None)).collect();
         let (set, around, head) = (self.set.clone(), self.around.clone(), self.head.clone());
         Self { live, aside: self.aside.clone(), ..Self::new(set, around, head).of(self.whose.clone()) }
