@@ -1,7 +1,8 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `kv` is what it keeps, `http` where it may send to, `limits` ends what it may not do. `build` and `inspect` serve the command line.
+//! it asks, `kv` is what it keeps, `http` where it may send to, `limits` ends what it may not do. `build`, `cases`, `inspect` and `scaffold` serve
+//! the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -9,6 +10,7 @@
 
 pub mod bindings;
 pub mod build;
+pub mod cases;
 pub mod engine;
 mod exports;
 pub mod hooks;
@@ -23,6 +25,7 @@ pub mod numbers;
 pub mod quarantine;
 pub mod registry;
 pub mod release;
+pub mod scaffold;
 
 pub use load::Plugin;
 pub use registry::PluginSet;

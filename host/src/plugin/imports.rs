@@ -16,6 +16,7 @@ mod small;
 pub(super) use small::bucket;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ::http::HeaderMap;
 use futures_util::future::BoxFuture;
@@ -57,6 +58,10 @@ pub trait Surroundings: Send + Sync {
     fn received_at(&self) -> u64;
     /// The same moment on the monotonic clock.
     fn started(&self) -> Instant;
+    /// How long ago that is.
+    fn elapsed(&self) -> Duration {
+        self.started().elapsed()
+    }
     /// The models that may answer this request, in the configuration's order.
     fn candidates(&self) -> Vec<Upstream>;
     /// One model by its configured name.

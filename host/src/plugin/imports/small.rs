@@ -96,11 +96,11 @@ impl metrics::Host for State {
 
 impl clock::Host for State {
     fn now(&mut self) -> Result<u64> {
-        Ok(self.around.as_ref().map_or(0, |around| around.received_at() + around.started().elapsed().as_millis() as u64))
+        Ok(self.around.as_ref().map_or(0, |around| around.received_at() + around.elapsed().as_millis() as u64))
     }
 
     fn elapsed_us(&mut self) -> Result<u64> {
-        Ok(self.around.as_ref().map_or(0, |around| around.started().elapsed().as_micros() as u64))
+        Ok(self.around.as_ref().map_or(0, |around| around.elapsed().as_micros() as u64))
     }
 }
 
