@@ -211,12 +211,11 @@ fn no_import_can_be_flooded_or_overfed() {
     let functions = fuzz::calls_of_each();
     assert!(functions.len() > 25, "{functions:?}");
     for (number, (name, has_length)) in functions.iter().enumerate() {
-        let deeds = [(Deed::Flood, "deadline"), (Deed::Huge, "trap")];
-        for (deed, cause) in deeds.into_iter().filter(|(deed, _)| *deed == Deed::Flood || *has_length) {
-            let count =
-                || host.metrics().sum("pointsman_plugin_failures_total", &["plugin=\"each@", &format!("cause={cause:?}")]);
+        for deed in [Deed::Flood, Deed::Huge].into_iter().filter(|deed| *deed == Deed::Flood || *has_length) {
+            let count = || host.metrics().sum("pointsman_plugin_failures_total", &["plugin=\"each@"]);
             let (failed, took) = (count(), seconds(&host, "routing"));
             ask(deed.order(number));
+            // Its deadline ends it, or its own memory: what a function gives back lies there.
             assert_eq!(count() - failed, 1.0, "{name}, {deed:?}: {}", host.api("/api/plugins"));
             // A busy machine may keep everybody waiting: a second is no loop without an end.
             assert!(seconds(&host, "routing") - took < 1.0, "{name}, {deed:?}");
