@@ -139,7 +139,7 @@ fn time_and_size_and_number_are_bounded() {
         service.next(silent);
         assert_eq!(send(&limits, to(&service, "/v1/check")), "HttpError::Timeout");
     }
-    service.next(Act::answer().cut_at(3));
+    service.next(Act::body("text/plain", ["a whole answer"]).cut_at(3));
     assert_eq!(send(&limits, to(&service, "/v1/check")), "HttpError::Unreachable");
     service.always(Act::body("text/plain", ["fine"]));
     let mut twice = to(&service, "/v1/check");
