@@ -15,8 +15,10 @@ use serde_json::json;
 use tests::guests::{self, fuzz};
 use tests::{FakeUpstream, Host, Plugin, Running, sse};
 
+type Make = fn() -> Vec<u8>;
+
 /// The name of a component, and what makes it.
-const ALL: [(&str, fn() -> Vec<u8>); 3] = [("router", || guests::router(1)), ("puppet", guests::puppet), ("each", fuzz::each)];
+const ALL: [(&str, Make); 3] = [("router", || guests::router(1)), ("puppet", guests::puppet), ("each", fuzz::each)];
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/components/0.1.0/{name}.wasm"))
