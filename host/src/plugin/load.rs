@@ -20,6 +20,7 @@ use super::bindings::{self, lifecycle, types};
 use super::bundle::{self, PublicKey};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
+use super::http;
 use super::imports::State;
 use super::kv::{self, Kv};
 use super::last_words;
@@ -86,6 +87,8 @@ pub struct Settings {
     pub reuse: bool,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
+    /// Where it may send to with `http`; none: nowhere.
+    pub http: Option<http::Limits>,
     /// Where its component comes from, and what is asked of it.
     pub source: Source,
     /// When it is left alone, because it fails.
@@ -182,6 +185,8 @@ pub struct Version {
     pub numbers: Numbers,
     /// What it keeps, where it may: one store for all versions of a name.
     pub kv: Option<Arc<Kv>>,
+    /// Its outbound calls that may be under way.
+    pub(super) places: http::Places,
 }
 
 /// One version of one plugin, ready to be called.
@@ -338,6 +343,7 @@ pub(super) fn load(
         document: serde_json::Value::Object(settings.config.clone()).to_string(),
         numbers: Numbers::default(),
         kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
+        places: Arc::new(tokio::sync::Semaphore::new(settings.http.as_ref().map_or(0, |http| http.at_once))),
         settings: settings.clone(),
     };
     let mut plugin = Plugin {
@@ -346,7 +352,7 @@ pub(super) fn load(
         engine: engine.clone(),
         pre,
         exports,
-        waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
+        waits: imports("pointsman:plugin/embeddings@") || imports("pointsman:plugin/http@") || imports("wasi:"),
         quarantine: Quarantine::new(settings.quarantine),
         resting: settings.reuse.then(|| Resting::new(engine.cores)),
     };
@@ -429,6 +435,7 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
             "clock" => bindings::clock::add_to_linker::<_, Own>(&mut linker, |state| state),
             "random" => bindings::random::add_to_linker::<_, Own>(&mut linker, |state| state),
             "kv" => bindings::kv::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "http" => bindings::http::add_to_linker::<_, Own>(&mut linker, |state| state),
             _ => Ok(()),
         }
     };

@@ -41,11 +41,14 @@ export class Rejection implements RawRejection {
 
 /** What the host's functions answer when they cannot, in words. */
 const SAID: Record<string, Raw> = {
-  busy: { tag: "unavailable", val: "the embedder is busy" },
+  busy: { tag: "unavailable", val: "what the plugin asked for is busy" },
   empty: { tag: "unavailable", val: "there is nothing to embed" },
+  denied: { tag: "internal", val: "the owner does not allow that request" },
+  timeout: { tag: "unavailable", val: "a service has not answered in time" },
+  unreachable: { tag: "unavailable", val: "a service is not reached" },
   quota: { tag: "unavailable", val: "there is no room in kv" },
   unavailable: { tag: "unavailable", val: "what the plugin asked for is not there" },
-  "too-large": { tag: "internal", val: "a key or value is too large for kv" },
+  "too-large": { tag: "internal", val: "what was passed or asked for is too large" },
   "not-a-number": { tag: "internal", val: "what is kept there is no number" },
 };
 

@@ -8,7 +8,7 @@ import type { Info } from "pointsman:plugin/lifecycle@0.1.0";
 import { admission, type Caching, directive } from "./caching.ts";
 import { failure } from "./errors.ts";
 import { outcome, type Prompting } from "./prompting.ts";
-import { decision, nextStep, type Routing } from "./routing.ts";
+import { decision, nextStep, observed, type Routing } from "./routing.ts";
 
 /** Runs a hook. */
 function told<T>(ask: () => T): T {
@@ -29,6 +29,7 @@ type Arguments<T extends (...all: never[]) => unknown> = Parameters<T>;
 export const routing = (hook: Routing) => ({
   route: (...ask: Arguments<Routing["route"]>) => told(() => decision(hook.route(...ask))),
   afterAttempt: (...ask: Arguments<NonNullable<Routing["afterAttempt"]>>) => told(() => nextStep(hook.afterAttempt?.(...ask), ask[2])),
+  onChunk: (...ask: Arguments<NonNullable<Routing["onChunk"]>>) => told(() => observed(hook.onChunk?.(...ask))),
 });
 
 export const prompting = (hook: Prompting) => ({

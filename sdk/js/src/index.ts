@@ -20,16 +20,17 @@
 /// <reference path="../wit/plugin.d.ts" />
 
 export type { Labels, Message, Operation, PromptRef, RequestHead, Role, Target } from "pointsman:plugin/types@0.1.0";
-export type { Request, Response } from "pointsman:plugin/request-data@0.1.0";
+export type { Chunk, Request, Response } from "pointsman:plugin/request-data@0.1.0";
 export { type Answer, type Caching, CacheKey, Directive, type Candidate, type Scope, type SemanticKey, type Verdict } from "./caching.ts";
 export { PluginError, Rejection } from "./errors.ts";
 export { type Edit, PromptChoice, type Prompting, Rewrite } from "./prompting.ts";
 export { jsonAt, messages } from "./request.ts";
-export { type Attempt, type Failure, NextStep, Plan, type Review, type Routing } from "./routing.ts";
+export { type Attempt, type Batch, ChunkStep, type Ending, type Failure, NextStep, Observe, Plan, type Review, type Routing } from "./routing.ts";
 
 export * as clock from "./clock.ts";
 export * as config from "./config.ts";
 export * as embeddings from "./embeddings.ts";
+export * as http from "./http.ts";
 export * as kv from "./kv.ts";
 export * as log from "./log.ts";
 export * as metrics from "./metrics.ts";

@@ -1,10 +1,12 @@
 /** The hook `routing`: which model answers. */
-import type { Attempt, Decision, NextStep as Raw, Plan as RawPlan, Review } from "pointsman:plugin/routing@0.1.0";
-import type { Request, Response } from "pointsman:plugin/request-data@0.1.0";
+import type {
+  Attempt, Batch, ChunkStep as RawStep, Decision, Ending, NextStep as Raw, Observe as RawObserve, Observed, Plan as RawPlan, Review,
+} from "pointsman:plugin/routing@0.1.0";
+import type { Chunk, Request, Response } from "pointsman:plugin/request-data@0.1.0";
 import type { RequestHead, Target } from "pointsman:plugin/types@0.1.0";
 import { Rejection } from "./errors.ts";
 
-export type { Attempt, Failure, Review } from "pointsman:plugin/routing@0.1.0";
+export type { Attempt, Batch, Ending, Failure, Review } from "pointsman:plugin/routing@0.1.0";
 
 /** A plugin that chooses models. */
 export interface Routing {
@@ -14,12 +16,25 @@ export interface Routing {
    */
   check?(): void;
   /** Which models are to be tried for this request, in which order. Nothing: no opinion. */
-  route(head: RequestHead, request: Request): Plan | Rejection | undefined | void;
+  route(head: RequestHead, request: Request): Plan | Observe | Rejection | undefined | void;
   /**
    * What follows an attempt of a plan that wants to be asked (`Plan.reviewed`, `Plan.watched`): `answer` is the answer, or what of a
    * stream has come; none if the attempt has failed. Without it an answer is accepted, and a failure followed by the next target.
    */
   afterAttempt?(head: RequestHead, request: Request, last: Attempt, answer: Response | undefined): NextStep | Rejection;
+  /**
+   * May the client have this part of an answer? Asked batch after batch about answers that the plugin wants to observe (`Plan.observed`,
+   * `Observe`). `state` is what it gave back last (`ChunkStep.keeping`); what an instance keeps itself another one may not find.
+   */
+  onChunk?(head: RequestHead, request: Request, part: Batch, chunk: Chunk, state: Uint8Array): ChunkStep | Observed | Rejection;
+}
+
+/** No opinion about the model: whoever answers, `Routing.onChunk` is asked after each so many events, or so many milliseconds. */
+export class Observe implements RawObserve {
+  constructor(
+    readonly events?: number,
+    readonly ms?: number,
+  ) {}
 }
 
 /** Models in the order in which they are tried. They have the names of the configuration's `[models]`. */
@@ -29,6 +44,7 @@ export class Plan implements RawPlan {
   readonly labels: [string, string][] = [];
   reason = "";
   review?: Review;
+  observe?: RawObserve;
 
   private constructor(model: string) {
     this.targets = [{ model }];
@@ -96,6 +112,12 @@ export class Plan implements RawPlan {
     return this;
   }
 
+  /** `Routing.onChunk` is asked about the answer, after each so many events, or so many milliseconds. */
+  observed(events?: number, ms?: number): this {
+    this.observe = { events, ms };
+    return this;
+  }
+
   private last(): Target {
     return this.targets[this.targets.length - 1] as Target;
   }
@@ -114,9 +136,25 @@ export const NextStep = {
   escalateTo: (model: string): NextStep => ({ tag: "escalate", val: { model } }),
 };
 
+/** What becomes of a batch. */
+export type ChunkStep = RawStep;
+export const ChunkStep = {
+  /** The client gets it; the plugin is asked about the next one. */
+  goOn: { tag: "go-on" } as ChunkStep,
+  /** The client gets it and all that follows; the plugin is not asked again. */
+  enough: { tag: "enough" } as ChunkStep,
+  /** The client gets none of it: the answer ends before it. */
+  stop: (ending: Ending = "content-filter"): ChunkStep => ({ tag: "stop", val: ending }),
+  /** This model answers in its place. Only where nothing has gone to the client. */
+  escalateTo: (model: string): ChunkStep => ({ tag: "escalate", val: { model } }),
+  /** The same, and what the plugin wants to find at its next batch of this answer: at most 4,096 bytes. */
+  keeping: (step: ChunkStep, state: Uint8Array): Observed => ({ step, state }),
+};
+
 /** From what a plugin returns to what the contract has. */
 export function decision(said: ReturnType<Routing["route"]>): Decision {
   if (said === undefined) return { tag: "pass" };
+  if (said instanceof Observe) return { tag: "observe", val: said };
   return said instanceof Rejection ? { tag: "reject", val: said } : { tag: "plan", val: said };
 }
 
@@ -124,4 +162,12 @@ export function decision(said: ReturnType<Routing["route"]>): Decision {
 export function nextStep(said: NextStep | Rejection | undefined, last: Attempt): Raw {
   if (said instanceof Rejection) return { tag: "reject", val: said };
   return said ?? (last.failure === undefined ? NextStep.accept : NextStep.fallBack);
+}
+
+/** As `decision`. */
+export function observed(said: ChunkStep | Observed | Rejection | undefined): Observed {
+  const state = new Uint8Array();
+  if (said instanceof Rejection) return { step: { tag: "reject", val: said }, state };
+  if (said === undefined) return { step: ChunkStep.enough, state };
+  return "step" in said ? said : { step: said, state };
 }

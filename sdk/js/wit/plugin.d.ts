@@ -138,9 +138,12 @@ declare module 'pointsman:plugin/caching@0.1.0' {
 }
 
 declare module 'pointsman:plugin/clock@0.1.0' {
+  /**
+   * when the exchange began, and the time since then
+   */
   export function now(): TimestampMs;
   /**
-   * microseconds since the exchange began
+   * microseconds since the exchange began, from a clock that nobody sets
    */
   export function elapsedUs(): bigint;
   export type TimestampMs = import('pointsman:plugin/types@0.1.0').TimestampMs;
@@ -198,6 +201,60 @@ declare module 'pointsman:plugin/embeddings@0.1.0' {
     label: string,
     score: number,
   }
+}
+
+declare module 'pointsman:plugin/http@0.1.0' {
+  /**
+   * Sends a request and waits for all of its answer. The method is GET, HEAD, POST, PUT, PATCH or DELETE; without a `timeout-ms`, or with one
+   * that is longer than the owner allows, it is what the owner allows.
+   */
+  export function send(method: string, url: string, headers: Array<[string, string]>, body: Uint8Array, timeoutMs: number | undefined): Response;
+  export interface Response {
+    status: number,
+    /**
+     * names in lower case; cookies are left out
+     */
+    headers: Array<[string, string]>,
+    body: Uint8Array,
+  }
+  export type HttpError =
+    | {
+      /**
+       * it may not be sent, and why
+       */
+      tag: 'denied',
+      val: string,
+    }
+    | {
+      /**
+       * the plugin's calls of this exchange are used up, or as many are under way as may be
+       */
+      tag: 'busy',
+    }
+    | {
+      /**
+       * no whole answer in time
+       */
+      tag: 'timeout',
+    }
+    | {
+      /**
+       * the request's body, or the answer, is larger than the owner allows
+       */
+      tag: 'too-large',
+    }
+    | {
+      /**
+       * no connection, no address that may be reached, or the answer broke off; which, the log says
+       */
+      tag: 'unreachable',
+    }
+    | {
+      /**
+       * there is no exchange, or nothing is allowed
+       */
+      tag: 'unavailable',
+    };
 }
 
 declare module 'pointsman:plugin/kv@0.1.0' {
@@ -386,6 +443,22 @@ declare module 'pointsman:plugin/random@0.1.0' {
 declare module 'pointsman:plugin/request-data@0.1.0' {
   export type Message = import('pointsman:plugin/types@0.1.0').Message;
 
+  export class Chunk implements Disposable {
+    /**
+     * This type does not have a public constructor.
+     */
+    private constructor();
+    /**
+    * what the first choice says in it, cut at `max-bytes` on a character boundary
+    */
+    text(maxBytes: number): string;
+    /**
+    * the value at an RFC 6901 pointer into one of its events, counted from 0, as JSON text
+    */
+    json(event: number, pointer: string): string | undefined;
+    [Symbol.dispose](): void;
+  }
+
   export class Request implements Disposable {
     /**
      * This type does not have a public constructor.
@@ -455,6 +528,13 @@ declare module 'pointsman:plugin/routing@0.1.0' {
    * waits for a model. `resp` is the answer, or the beginning of a stream; none for a failure. An exchange has at most 16 attempts.
    */
   export function afterAttempt(head: RequestHead, req: Request, last: Attempt, resp: Response | undefined): NextStep;
+  /**
+   * May the client have this part of the answer? Asked batch after batch, as `observe` says, each in an instance of its own: no instance
+   * waits for a model. `state` is what the plugin gave back last; empty at first, and for each answer anew. An answer that is not
+   * streamed is one batch with one event, which is all of it; one out of the cache has been seen when it was made. A plugin that fails is
+   * not asked again, and the answer goes on without it, unless its owner wrote `on_failure = "fail"`; it is not kept for others.
+   */
+  export function onChunk(head: RequestHead, req: Request, part: Batch, data: Chunk, state: Uint8Array): Observed;
   export type RequestHead = import('pointsman:plugin/types@0.1.0').RequestHead;
   export type Target = import('pointsman:plugin/types@0.1.0').Target;
   export type Rejection = import('pointsman:plugin/types@0.1.0').Rejection;
@@ -463,6 +543,7 @@ declare module 'pointsman:plugin/routing@0.1.0' {
   export type MicrosUsd = import('pointsman:plugin/types@0.1.0').MicrosUsd;
   export type Request = import('pointsman:plugin/request-data@0.1.0').Request;
   export type Response = import('pointsman:plugin/request-data@0.1.0').Response;
+  export type Chunk = import('pointsman:plugin/request-data@0.1.0').Chunk;
   /**
    * What `after-attempt` is to be asked about. Failures always are.
    */
@@ -480,6 +561,21 @@ declare module 'pointsman:plugin/routing@0.1.0' {
      * none: 64
      */
     tokens?: number,
+  }
+  /**
+   * When `on-chunk` is asked: an answer comes in batches, and what the plugin has not seen the client has not got. A batch is over with so
+   * many events, or after so much time, or with the answer; it has more events where more came at once. So an event waits no longer than
+   * `ms` and the deadline of each plugin that observes the answer.
+   */
+  export interface Observe {
+    /**
+     * events of a batch, about one a token; 1 to 4096; none: 32
+     */
+    events?: number,
+    /**
+     * milliseconds from a batch's first event to its end; 1 to 10000; none: 200
+     */
+    ms?: number,
   }
   export interface Plan {
     /**
@@ -499,6 +595,10 @@ declare module 'pointsman:plugin/routing@0.1.0' {
      * none: `after-attempt` is not asked, and what fails is followed by the next target
      */
     review?: Review,
+    /**
+     * none: `on-chunk` is not asked
+     */
+    observe?: Observe,
   }
   export type Decision =
     | {
@@ -514,6 +614,13 @@ declare module 'pointsman:plugin/routing@0.1.0' {
     | {
       tag: 'reject',
       val: Rejection,
+    }
+    | {
+      /**
+       * no opinion about the model: the next plugin chooses, or the host. Whoever answers, `on-chunk` is asked
+       */
+      tag: 'observe',
+      val: Observe,
     };
   /**
    * Why an attempt has no answer.
@@ -590,6 +697,95 @@ declare module 'pointsman:plugin/routing@0.1.0' {
       tag: 'reject',
       val: Rejection,
     };
+  /**
+   * Where in an answer a batch stands.
+   */
+  export interface Batch {
+    /**
+     * 0 for the first of this answer
+     */
+    index: number,
+    /**
+     * events in it, and those before it
+     */
+    events: number,
+    before: number,
+    /**
+     * the model that answers
+     */
+    model: string,
+    /**
+     * milliseconds since the exchange began
+     */
+    elapsedMs: number,
+    /**
+     * something of the answer has gone to the client: no other model can answer in its place
+     */
+    committed: boolean,
+    /**
+     * nothing of the answer is still to come; such a batch may be empty
+     */
+    last: boolean,
+    /**
+     * Something in it could not be read: an event of more than 1 MiB, or one that is no chunk of an answer. An answer that is compressed or in
+     * another form is one batch of that kind; where it is ended, the client gets an error.
+     */
+    missed: boolean,
+  }
+  /**
+   * The `finish_reason` of an answer that a plugin ends.
+   * # Variants
+   *
+   * ## `"content-filter"`
+   *
+   * `content_filter`
+   * ## `"length"`
+   *
+   * `length`
+   */
+  export type Ending = 'content-filter' | 'length';
+  export type ChunkStep =
+    | {
+      /**
+       * the client gets the batch; the plugin is asked about the next one
+       */
+      tag: 'go-on',
+    }
+    | {
+      /**
+       * the client gets the batch and all that follows; the plugin is not asked again
+       */
+      tag: 'enough',
+    }
+    | {
+      /**
+       * The client gets none of the batch: the answer ends before it, with this reason. The model is left.
+       */
+      tag: 'stop',
+      val: Ending,
+    }
+    | {
+      /**
+       * This target answers in its place, before those that are left. Only where nothing has gone to the client. Nobody gets what was
+       * there: where no other model answers, the client gets an error.
+       */
+      tag: 'escalate',
+      val: Target,
+    }
+    | {
+      /**
+       * The client gets none of the batch, but this refusal; where it has the beginning of an answer, as an event with `error`.
+       */
+      tag: 'reject',
+      val: Rejection,
+    };
+  export interface Observed {
+    step: ChunkStep,
+    /**
+     * what the plugin wants to find at its next batch of this answer; at most 4096 bytes
+     */
+    state: Uint8Array,
+  }
 }
 
 declare module 'pointsman:plugin/types@0.1.0' {
@@ -735,6 +931,10 @@ declare module 'pointsman:plugin/upstreams@0.1.0' {
   export function candidates(): Array<Upstream>;
   export function get(model: string): Upstream | undefined;
   /**
+   * models of one provider have one status
+   */
+  export function statusOf(model: string): Status | undefined;
+  /**
    * what a call would cost; none where the model has no price
    */
   export function estimate(model: string, promptTokens: number, completionTokens: number): MicrosUsd | undefined;
@@ -772,5 +972,68 @@ declare module 'pointsman:plugin/upstreams@0.1.0' {
      * time to the first byte in milliseconds (exponentially weighted); none before the first answer
      */
     firstByteMs?: number,
+  }
+  /**
+   * Do a model's endpoints take requests?
+   * # Variants
+   *
+   * ## `"closed"`
+   *
+   * at least one does
+   * ## `"probation"`
+   *
+   * none does but for one request that decides
+   * ## `"open"`
+   *
+   * none does: they are left alone after failures
+   */
+  export type Circuit = 'closed' | 'probation' | 'open';
+  /**
+   * How long answers have taken of late: half of them no longer than the first, 95 of 100 no longer than the second.
+   */
+  export interface Latency {
+    p50Ms: number,
+    p95Ms: number,
+  }
+  /**
+   * How a model's provider fares, as far as this node knows. What nobody has said is none.
+   */
+  export interface Status {
+    circuit: Circuit,
+    /**
+     * endpoints that take requests, of those that there are
+     */
+    available: number,
+    endpoints: number,
+    /**
+     * where none does: until the first may be asked again
+     */
+    retryAfterMs?: number,
+    /**
+     * requests that this node has running there, that wait here for their turn, and that may run at a time
+     */
+    inFlight: number,
+    waiting: number,
+    limit?: number,
+    /**
+     * as the servers say of themselves: requests that they answer and that wait there, whoever sent them, and the use of the KV memory of the
+     * fullest, 0 to 1
+     */
+    running?: number,
+    queued?: number,
+    memory?: number,
+    /**
+     * of streamed answers, to the first byte of the body
+     */
+    firstByte?: Latency,
+    /**
+     * of answers that are not streamed, to their end
+     */
+    whole?: Latency,
+    /**
+     * what is left of the provider's rate limits, as its answers say; of several keys the sum
+     */
+    requestsLeft?: bigint,
+    tokensLeft?: bigint,
   }
 }

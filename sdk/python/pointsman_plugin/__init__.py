@@ -16,29 +16,29 @@ What it does not do: there is no clock, no chance, no network and no file in a p
 
 from typing import TYPE_CHECKING, Any
 
-from pointsman_wit.imports.request_data import Request, Response
+from pointsman_wit.imports.request_data import Chunk, Request, Response
 from pointsman_wit.imports.types import Message, Operation, PromptRef, RequestHead, Role, Target
 
 from .caching import CacheKey, Caching, Directive, Scope, SemanticKey, Verdict
 from .errors import PluginError, Rejection
 from .prompting import Edit, PromptChoice, Prompting, Rewrite
 from .request import json_at, messages
-from .routing import NextStep, Plan, Review, Routing
+from .routing import ChunkStep, NextStep, Observe, Plan, Review, Routing
 
 if TYPE_CHECKING:
     # What a hook is told, which is there where the component has the hook.
     from pointsman_wit.exports.caching import Candidate
-    from pointsman_wit.exports.routing import Attempt, Failure
+    from pointsman_wit.exports.routing import Attempt, Batch, Failure
 
-    from . import clock, config, embeddings, kv, log, metrics, random, upstreams
+    from . import clock, config, embeddings, http, kv, log, metrics, random, upstreams
 
-_HOOKS = {"Attempt": "routing", "Failure": "routing", "Candidate": "caching"}
-_IMPORTS = ("clock", "config", "embeddings", "kv", "log", "metrics", "random", "upstreams")
+_HOOKS = {"Attempt": "routing", "Batch": "routing", "Failure": "routing", "Candidate": "caching"}
+_IMPORTS = ("clock", "config", "embeddings", "http", "kv", "log", "metrics", "random", "upstreams")
 
 __all__ = [
-    "Attempt", "CacheKey", "Caching", "Candidate", "Directive", "Edit", "Failure", "Message", "NextStep", "Operation", "Plan",
+    "Attempt", "Batch", "CacheKey", "Caching", "Candidate", "Chunk", "ChunkStep", "Directive", "Edit", "Failure", "Message", "NextStep", "Observe", "Operation", "Plan",
     "PluginError", "PromptChoice", "PromptRef", "Prompting", "Rejection", "Request", "RequestHead", "Response", "Review", "Rewrite",
-    "Role", "Routing", "Scope", "SemanticKey", "Target", "Verdict", "clock", "config", "embeddings", "json_at", "kv", "log", "messages",
+    "Role", "Routing", "Scope", "SemanticKey", "Target", "Verdict", "clock", "config", "embeddings", "http", "json_at", "kv", "log", "messages",
     "metrics", "random", "upstreams",
 ]  # fmt: skip
 

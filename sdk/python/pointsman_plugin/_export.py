@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from .caching import CacheKey, Caching, Directive, Scope, Verdict
 from .errors import Rejection, failure
 from .prompting import PromptChoice, Prompting, Rewrite
-from .routing import NextStep, Plan, Routing
+from .routing import ChunkStep, NextStep, Observe, Plan, Routing
 
 _T = TypeVar("_T")
 #: The longest time that the contract can say: the host takes the shorter of this and the key's.
@@ -51,13 +51,18 @@ def routing(hook: Routing) -> type:
     """The hook `routing`."""
     raw = _hook("routing")
 
-    def decision(said: Plan | Rejection | None) -> Any:
+    def observe(said: Observe | None) -> Any:
+        return said and raw.Observe(said.events, said.ms)
+
+    def decision(said: Plan | Observe | Rejection | None) -> Any:
         if said is None:
             return raw.Decision_Pass()
         if isinstance(said, Rejection):
             return raw.Decision_Reject(said)
+        if isinstance(said, Observe):
+            return raw.Decision_Observe(observe(said))
         review = said.review and raw.Review(said.review.answers, said.review.logprobs, said.review.tokens)
-        return raw.Decision_Plan(raw.Plan(said.targets, said.headers, said.reason, said.labels, review))
+        return raw.Decision_Plan(raw.Plan(said.targets, said.headers, said.reason, said.labels, review, observe(said.observe)))
 
     def next_step(said: NextStep | Rejection) -> Any:
         if isinstance(said, Rejection):
@@ -68,12 +73,26 @@ def routing(hook: Routing) -> type:
             return raw.NextStep_Escalate(Plan.to(said.model).targets[0])
         return raw.NextStep_Accept() if said.kind == "accept" else raw.NextStep_FallBack()
 
+    def observed(said: ChunkStep | Rejection) -> Any:
+        if isinstance(said, Rejection):
+            return raw.Observed(raw.ChunkStep_Reject(said), b"")
+        if said.kind == "stop":
+            step = raw.ChunkStep_Stop(raw.Ending.LENGTH if said.value == "length" else raw.Ending.CONTENT_FILTER)
+        elif said.kind == "escalate":
+            step = raw.ChunkStep_Escalate(Plan.to(said.value).targets[0])
+        else:
+            step = raw.ChunkStep_GoOn() if said.kind == "go-on" else raw.ChunkStep_Enough()
+        return raw.Observed(step, said.state)
+
     class Raw:
         def route(self, head: Any, request: Any) -> Any:
             return _told(lambda: decision(hook.route(head, request)))
 
         def after_attempt(self, head: Any, request: Any, last: Any, answer: Any) -> Any:
             return _told(lambda: next_step(hook.after_attempt(head, request, last, answer)))
+
+        def on_chunk(self, head: Any, request: Any, part: Any, chunk: Any, state: bytes) -> Any:
+            return _told(lambda: observed(hook.on_chunk(head, request, part, chunk, state)))
 
     return Raw
 

@@ -36,11 +36,14 @@ class Rejection(types.Rejection):
 
 
 _SAID = {
-    "busy": ("unavailable", "the embedder is busy"),
+    "busy": ("unavailable", "what the plugin asked for is busy"),
     "empty": ("unavailable", "there is nothing to embed"),
+    "denied": ("internal", "the owner does not allow that request"),
+    "timeout": ("unavailable", "a service has not answered in time"),
+    "unreachable": ("unavailable", "a service is not reached"),
     "quota": ("unavailable", "there is no room in kv"),
     "unavailable": ("unavailable", "what the plugin asked for is not there"),
-    "too-large": ("internal", "a key or value is too large for kv"),
+    "too-large": ("internal", "what was passed or asked for is too large"),
     "not-a-number": ("internal", "what is kept there is no number"),
 }
 

@@ -10,8 +10,8 @@ from pointsman_wit.imports.types import RequestHead, Target
 from .errors import Rejection
 
 if TYPE_CHECKING:
-    from pointsman_wit.exports.routing import Attempt
-    from pointsman_wit.imports.request_data import Request, Response
+    from pointsman_wit.exports.routing import Attempt, Batch
+    from pointsman_wit.imports.request_data import Chunk, Request, Response
 
 
 class Routing:
@@ -21,7 +21,7 @@ class Routing:
         """Is the configuration one to work with? Asked once, before this version takes traffic; what it raises keeps the one before it
         in place and is shown to whoever wrote the configuration."""
 
-    def route(self, head: RequestHead, request: Request) -> Plan | Rejection | None:
+    def route(self, head: RequestHead, request: Request) -> Plan | Observe | Rejection | None:
         """Which models are to be tried for this request, in which order. None: no opinion."""
         raise NotImplementedError
 
@@ -32,6 +32,22 @@ class Routing:
         a stream has come; none if the attempt has failed. Without code of its own an answer is accepted, and a failure is followed by
         the next target."""
         return NextStep.accept() if last.failure is None else NextStep.fall_back()
+
+    def on_chunk(
+        self, head: RequestHead, request: Request, part: Batch, chunk: Chunk, state: bytes
+    ) -> ChunkStep | Rejection:
+        """May the client have this part of an answer? Asked batch after batch about answers that the plugin wants to observe
+        (`Plan.observed`, `Observe`). `state` is what it gave back last (`ChunkStep.keeping`); what an instance keeps itself another one
+        may not find."""
+        return ChunkStep.enough()
+
+
+@dataclass(frozen=True)
+class Observe:
+    """No opinion about the model: whoever answers, `on_chunk` is asked after each so many events, or so many milliseconds."""
+
+    events: int | None = None
+    ms: int | None = None
 
 
 @dataclass
@@ -52,6 +68,7 @@ class Plan:
     reason: str = ""
     labels: list[tuple[str, str]] = field(default_factory=list)
     review: Review | None = None
+    observe: Observe | None = None
 
     @staticmethod
     def to(model: str) -> Plan:
@@ -106,6 +123,12 @@ class Plan:
         return self
 
 
+    def observed(self, events: int | None = None, ms: int | None = None) -> Plan:
+        """`Routing.on_chunk` is asked about the answer, after each so many events, or so many milliseconds."""
+        self.observe = Observe(events, ms)
+        return self
+
+
 @dataclass(frozen=True)
 class NextStep:
     """What follows an attempt."""
@@ -133,3 +156,36 @@ class NextStep:
     def escalate_to(model: str) -> NextStep:
         """This model is asked next."""
         return NextStep("escalate", model=model)
+
+
+@dataclass(frozen=True)
+class ChunkStep:
+    """What becomes of a batch."""
+
+    kind: str
+    value: str = ""
+    state: bytes = b""
+
+    @staticmethod
+    def go_on() -> ChunkStep:
+        """The client gets it; the plugin is asked about the next one."""
+        return ChunkStep("go-on")
+
+    @staticmethod
+    def enough() -> ChunkStep:
+        """The client gets it and all that follows; the plugin is not asked again."""
+        return ChunkStep("enough")
+
+    @staticmethod
+    def stop(ending: str = "content-filter") -> ChunkStep:
+        """The client gets none of it: the answer ends before it, with `content-filter` or `length`."""
+        return ChunkStep("stop", ending)
+
+    @staticmethod
+    def escalate_to(model: str) -> ChunkStep:
+        """This model answers in its place. Only where nothing has gone to the client."""
+        return ChunkStep("escalate", model)
+
+    def keeping(self, state: bytes) -> ChunkStep:
+        """The same, and what the plugin wants to find at its next batch of this answer: at most 4,096 bytes."""
+        return ChunkStep(self.kind, self.value, state)

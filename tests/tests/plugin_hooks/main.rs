@@ -4,6 +4,7 @@
 mod caching;
 mod chains;
 mod grants;
+mod http;
 mod imports;
 mod kv;
 mod panics;
@@ -11,3 +12,4 @@ mod prompting;
 mod reuse;
 mod routing;
 mod session;
+mod walls;

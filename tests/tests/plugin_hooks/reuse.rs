@@ -150,6 +150,7 @@ fn what_rests_goes_with_its_version() {
         memory: 16 << 20,
         reuse: true,
         kv: pointsman::plugin::kv::Limits { memory: 1 << 20, tenant_memory: 1 << 20, tenant_entries: 10 },
+        http: None,
         source: Default::default(),
         quarantine: Default::default(),
         release: Default::default(),

@@ -51,6 +51,18 @@ class Routing(Protocol):
         """
         raise NotImplementedError
 
+    @abstractmethod
+    def on_chunk(self, head: types.RequestHead, req: request_data.Request, part: routing.Batch, data: request_data.Chunk, state: bytes) -> routing.Observed:
+        """
+        May the client have this part of the answer? Asked batch after batch, as `observe` says, each in an instance of its own: no instance
+        waits for a model. `state` is what the plugin gave back last; empty at first, and for each answer anew. An answer that is not
+        streamed is one batch with one event, which is all of it; one out of the cache has been seen when it was made. A plugin that fails is
+        not asked again, and the answer goes on without it, unless its owner wrote `on_failure = "fail"`; it is not kept for others.
+        
+        Raises: `componentize_py_types.Err(pointsman_wit.imports.types.PluginError)`
+        """
+        raise NotImplementedError
+
 
 class Prompting(Protocol):
 

@@ -23,12 +23,23 @@ class Review:
     tokens: Optional[int]
 
 @dataclass
+class Observe:
+    """
+    When `on-chunk` is asked: an answer comes in batches, and what the plugin has not seen the client has not got. A batch is over with so
+    many events, or after so much time, or with the answer; it has more events where more came at once. So an event waits no longer than
+    `ms` and the deadline of each plugin that observes the answer.
+    """
+    events: Optional[int]
+    ms: Optional[int]
+
+@dataclass
 class Plan:
     targets: List[types.Target]
     headers: List[Tuple[str, str]]
     reason: str
     labels: List[Tuple[str, str]]
     review: Optional[Review]
+    observe: Optional[Observe]
 
 
 @dataclass
@@ -46,7 +57,12 @@ class Decision_Reject:
     value: types.Rejection
 
 
-Decision = Union[Decision_Pass, Decision_Plan, Decision_Reject]
+@dataclass
+class Decision_Observe:
+    value: Observe
+
+
+Decision = Union[Decision_Pass, Decision_Plan, Decision_Reject, Decision_Observe]
 
 
 @dataclass
@@ -99,4 +115,59 @@ class NextStep_Reject:
 
 NextStep = Union[NextStep_Accept, NextStep_FallBack, NextStep_Again, NextStep_Escalate, NextStep_Reject]
 
+
+@dataclass
+class Batch:
+    """
+    Where in an answer a batch stands.
+    """
+    index: int
+    events: int
+    before: int
+    model: str
+    elapsed_ms: int
+    committed: bool
+    last: bool
+    missed: bool
+
+class Ending(Enum):
+    """
+    The `finish_reason` of an answer that a plugin ends.
+    """
+    CONTENT_FILTER = 0
+    LENGTH = 1
+
+
+@dataclass
+class ChunkStep_GoOn:
+    pass
+
+
+@dataclass
+class ChunkStep_Enough:
+    pass
+
+
+@dataclass
+class ChunkStep_Stop:
+    value: Ending
+
+
+@dataclass
+class ChunkStep_Escalate:
+    value: types.Target
+
+
+@dataclass
+class ChunkStep_Reject:
+    value: types.Rejection
+
+
+ChunkStep = Union[ChunkStep_GoOn, ChunkStep_Enough, ChunkStep_Stop, ChunkStep_Escalate, ChunkStep_Reject]
+
+
+@dataclass
+class Observed:
+    step: ChunkStep
+    state: bytes
 

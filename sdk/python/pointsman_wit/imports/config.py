@@ -4,9 +4,9 @@
 What a plugin may import. Deny by default: `grant` in the configuration lists the interfaces that one plugin gets,
 and a component that imports another one is refused when it is loaded.
 
-Whatever a hook learns here is fixed for the exchange (one configuration, one view of the fleet, one clock reading
-per call order, seeded randomness), so that a recorded exchange can be decided again, bit for bit. What `kv` answers hangs
-on other exchanges; it is a call's result and nothing besides, so a record of the results is enough there.
+Whatever a hook learns here is fixed for the exchange (one configuration, one view of the fleet, seeded randomness), so that a recorded
+exchange can be decided again, bit for bit. What `clock`, `kv` and `http` answer hangs on more than the exchange; it is a call's result
+and nothing besides, so a record of the results in their order is enough there.
 The plugin's own `config` table.
 """
 from typing import TypeVar, Generic, Union, Optional, Protocol, Tuple, List, Any, Self, Callable

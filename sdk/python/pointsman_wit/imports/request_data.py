@@ -3,8 +3,8 @@
 """
 Lazy access to the bulk of an exchange. The handles are valid during the call that they are passed to.
 
-Header names are lower-case. `authorization`, `proxy-authorization`, `cookie`, `x-api-key` and `api-key` are never
-visible.
+Header names are lower-case. `authorization`, `proxy-authorization`, `cookie`, `x-api-key`, `api-key`, `x-goog-api-key`, `x-auth-token` and
+`x-amz-security-token` are never visible.
 """
 from typing import TypeVar, Generic, Union, Optional, Protocol, Tuple, List, Any, Self, Callable
 from types import TracebackType
@@ -90,6 +90,32 @@ class Response:
     def is_whole(self) -> bool:
         """
         nothing of it is still to come
+        """
+        raise NotImplementedError
+    def __enter__(self) -> Self:
+        """Returns self"""
+        return self
+                                
+    def __exit__(self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None) -> bool | None:
+        """
+        Release this resource.
+        """
+        raise NotImplementedError
+
+
+class Chunk:
+    """
+    Part of an answer, in `on-chunk`.
+    """
+    
+    def text(self, max_bytes: int) -> str:
+        """
+        what the first choice says in it, cut at `max-bytes` on a character boundary
+        """
+        raise NotImplementedError
+    def json(self, event: int, pointer: str) -> Optional[str]:
+        """
+        the value at an RFC 6901 pointer into one of its events, counted from 0, as JSON text
         """
         raise NotImplementedError
     def __enter__(self) -> Self:
