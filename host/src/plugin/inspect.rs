@@ -193,7 +193,7 @@ impl Inspection {
         if self.grants.iter().any(|grant| grant == "http") {
             // Where it may send to is the owner's to say.
             let allow = toml::Table::from_iter([("allow".to_owned(), list(&["https://HOST/PATH".to_owned()]))]);
-            entry.insert("http".to_owned(), allow.into());
+            entry.insert("http".to_owned(), toml::Value::Table(allow));
         }
         let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = toml::Table::from_iter([(name, toml::Value::Table(entry))]);
