@@ -191,12 +191,13 @@ impl Host {
     /// The configuration, as it will be written.
     fn text(&self) -> String {
         let Self { top, listen, admin, log, endpoints, provider, sections, .. } = self;
+        let admin_address = if admin.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
         // At the beginning of a line: `max_connections_per_address` ends like it.
         let address = if listen.lines().any(|line| line.starts_with("address =")) { "" } else { "address = \"127.0.0.1:0\"" };
         let drain = if listen.contains("drain =") { "" } else { "drain = \"1s\"" };
         let threads = if listen.contains("threads =") { "" } else { "threads = 2" };
         let mut text = format!(
-            "{top}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n"
+            "{top}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\n{admin_address}\n{admin}\n[log]\n{log}\n"
         );
         if !endpoints.is_empty() {
             text.push_str(&format!(
