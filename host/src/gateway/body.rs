@@ -23,6 +23,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::continuation::{Asked, Continuation, GoesOn};
 use super::course::Course;
 use super::fill::Fill;
+use super::watch::{Next, Verdict, Watch, reason};
 use crate::dialect;
 use crate::dialect::logprobs;
 use crate::dialect::sse::{MAX_EVENT, Rewrite};
@@ -79,6 +80,8 @@ pub(super) struct Stream {
     asked: Option<(Asked, Broke)>,
     /// Wakes it when the process ends.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Plugins that see it before the client does.
+    watch: Option<Box<Watch>>,
     over: bool,
 }
 
@@ -106,6 +109,7 @@ impl Stream {
             continuation,
             asked: None,
             cut: None,
+            watch: None,
             over: false,
         }
     }
@@ -149,6 +153,12 @@ impl Stream {
         self.broke_for_good(course, Broke { error, own: Vec::new() });
     }
 
+    /// Under observation.
+    pub(super) fn watched(mut self, watch: Option<Box<Watch>>) -> Self {
+        self.watch = watch;
+        self
+    }
+
     fn poll_data(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         loop {
             if let Some(filling) = &mut self.filling {
@@ -167,7 +177,19 @@ impl Stream {
             if self.over {
                 return Poll::Ready(None);
             }
-            match ready!(self.upstream.poll_piece(context)) {
+            let next = match &mut self.watch {
+                None => ready!(self.upstream.poll_piece(context)),
+                Some(watch) => match ready!(watch.poll(&mut self.upstream, context)) {
+                    Next::Piece(piece) => Some(Ok(piece)),
+                    Next::Broke(error) => Some(Err(error)),
+                    Next::End => None,
+                    Next::Over(verdict) => {
+                        self.stopped(course, verdict);
+                        continue;
+                    }
+                },
+            };
+            match next {
                 Some(Ok(piece)) => {
                     let piece = match &mut self.rewrite {
                         Some(rewrite) => rewrite.feed(&piece),
@@ -251,6 +273,10 @@ impl Stream {
 
     /// The answer is whole: the cache gets it before the client gets its last event.
     fn store(&mut self) {
+        if self.watch.as_ref().is_some_and(|watch| !watch.has_seen()) {
+            // Whoever has failed at it might have ended it.
+            self.fill = None;
+        }
         if let (Some(fill), Some(copy)) = (self.fill.take(), self.tap.as_mut().and_then(Tap::take_copy)) {
             self.filling = Some(Box::pin(fill.stream(copy)));
         }
@@ -313,12 +339,35 @@ impl Stream {
                     course.overtaken(&model, prompt + completion);
                 }
                 self.ready.extend(tap.said().map(Said::seam));
+                if let Some(watch) = &mut self.watch {
+                    watch.goes_on();
+                }
                 (self.upstream, self.endpoint, self.over) = (body, endpoint, false);
                 self.rewrite = Some(Rewrite::new(said::without_role));
                 // Two halves are no answer that others should get.
                 self.fill = None;
             }
             _ => self.broke_for_good(course, broke),
+        }
+    }
+
+    /// Those who observe it let no more of it pass. What the client has are whole events.
+    fn stopped(&mut self, course: &mut Course, verdict: Verdict) {
+        let Some(watch) = self.watch.take() else { return };
+        self.over = true;
+        self.fill = None;
+        self.upstream.leave();
+        self.held.clear();
+        course.left_at(watch.prompt(), watch.so_far());
+        match verdict {
+            Verdict::Stopped { by, ending } => {
+                self.ready.push_back(watch.closing(&by, ending));
+                course.stopped(&by, reason(ending));
+            }
+            Verdict::Failed(error) => {
+                self.ready.push_back(dialect::error::event(error.status().as_u16(), error.message(), Some(error.code())));
+                note(course, &error);
+            }
         }
     }
 
