@@ -87,6 +87,7 @@ fn the_loader_with_any_component() {
         fail: false,
         deadline: Duration::from_millis(20),
         memory: 1 << 20,
+        reuse: false,
         kv: pointsman::plugin::kv::Limits { memory: 1 << 20, tenant_memory: 1 << 20, tenant_entries: 10 },
         http: None,
         source: Default::default(),

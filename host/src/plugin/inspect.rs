@@ -22,7 +22,7 @@ const INTERPRETER: u64 = 4 << 20;
 /// What is imported without a grant.
 const UNGRANTED: [&str; 2] = ["types", "request-data"];
 /// What can be granted, in the contract's order.
-const GRANTS: [&str; 8] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv"];
+const GRANTS: [&str; 9] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv", "http"];
 
 /// The facts about a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -195,6 +195,11 @@ impl Inspection {
         if self.size > INTERPRETER {
             entry.insert("memory".to_owned(), "32MiB".into());
             entry.insert("reuse".to_owned(), true.into());
+        }
+        if self.grants.iter().any(|grant| grant == "http") {
+            // Where it may send to is the owner's to say.
+            let allow = toml::Table::from_iter([("allow".to_owned(), list(&["https://HOST/PATH".to_owned()]))]);
+            entry.insert("http".to_owned(), toml::Value::Table(allow));
         }
         let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = toml::Table::from_iter([(name, toml::Value::Table(entry))]);
