@@ -76,7 +76,7 @@ impl Bench {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let around = Arc::new(runtime.block_on(Around::new()));
-        let engine = Engine::new(1).expect("an engine");
+        let engine = Engine::new().expect("an engine");
         let policy = component("benches/guest");
         let set = |settings: &[Settings]| {
             // Compiled once: an interpreter takes its time.

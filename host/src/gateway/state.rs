@@ -69,7 +69,7 @@ impl Lasting {
         if let Some(engine) = self.engine.get() {
             return Ok(engine);
         }
-        let made = Engine::new(self.workers).map_err(|error| {
+        let made = Engine::for_cores(self.workers).map_err(|error| {
             Finding::new(&["plugins"], format!("{error:#}"), "run pointsman on a system that wasmtime supports")
         })?;
         Ok(self.engine.get_or_init(|| made))

@@ -94,7 +94,7 @@ pub fn run(component: &Path, files: &[PathBuf], aot: Option<&Path>, mut each: im
         return Err(CaseError::Unfit { file: component.to_owned(), reason: reason.clone() });
     }
     let sheets = read(files, &inspection)?;
-    let engine = Engine::new(1).map_err(|error| CaseError::Engine(format!("{error:#}")))?;
+    let engine = Engine::new().map_err(|error| CaseError::Engine(format!("{error:#}")))?;
     let bench = run::Bench::new(&engine, component, &inspection, aot);
     for sheet in &sheets {
         for (index, case) in sheet.value.cases.iter().enumerate() {

@@ -47,11 +47,19 @@ impl std::ops::Deref for Engine {
 }
 
 impl Engine {
-    /// Sets the engine up for small guests that are made anew for each exchange, on so many threads.
+    /// Sets the engine up for small guests that are made anew for each exchange, all on one thread.
+    ///
+    /// # Errors
+    /// As [`Engine::for_cores`].
+    pub fn new() -> wasmtime::Result<Self> {
+        Self::for_cores(1)
+    }
+
+    /// The same for exchanges on so many threads.
     ///
     /// # Errors
     /// When the platform has no support for wasmtime's pooling allocator, or no thread can be started.
-    pub fn new(cores: usize) -> wasmtime::Result<Self> {
+    pub fn for_cores(cores: usize) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(MAX_INSTANCES)
             // A count, not room: a component in Python is made of some forty.

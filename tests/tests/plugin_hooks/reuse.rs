@@ -156,7 +156,7 @@ fn what_rests_goes_with_its_version() {
         release: Default::default(),
         config: json!({ "limit": limit }).as_object().cloned().unwrap(),
     };
-    let engine = Engine::new(3).unwrap();
+    let engine = Engine::for_cores(3).unwrap();
     let alive = || engine.pooling_allocator_metrics().unwrap().component_instances();
     let build = |limit, previous: Option<&PluginSet>| {
         let (set, errors) = PluginSet::build(&engine, &[settings(limit)], None, previous);
