@@ -99,7 +99,9 @@ impl Session {
     pub fn apart(&self) -> Self {
         let live = self.live.iter().filter(|(_, live)| live.is_none()).map(|(place, _)| (*place, None)).collect();
         let (set, around, head) = (self.set.clone(), self.around.clone(), self.head.clone());
-        Self { live, aside: self.aside.clone(), ..Self::new(set, around, head).of(self.whose.clone()) }
+        let mut apart = Self::new(set, around, head).of(self.whose.clone());
+        (apart.live, apart.aside) = (live, self.aside.clone());
+        apart
     }
 
     /// May the client have the beginning of an answer? Nothing has gone to it.
