@@ -6,6 +6,7 @@
 
 mod api;
 mod metrics;
+mod plugins;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -59,7 +60,9 @@ pub async fn serve(
     let admin = Admin { gateway, key, reload: reload.into() };
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))
-        .route("/api/plugins", get(api::plugins))
+        .route("/api/plugins", get(plugins::list))
+        .route("/api/plugins/{name}", get(plugins::one))
+        .route("/api/plugins/{name}/{step}", post(plugins::step))
         .route("/api/models", get(api::models))
         .route("/api/models/{*name}", post(api::switch))
         .route("/api/prompts", get(api::prompts))

@@ -9,7 +9,9 @@ pub mod demo;
 pub mod dev;
 pub mod key;
 mod log;
+mod node;
 pub mod plugin;
+mod release;
 pub mod serve;
 
 use std::ffi::OsString;
@@ -18,6 +20,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
 pub const WRONG_INPUT: u8 = 2;
@@ -77,7 +81,7 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Build and inspect plugins
+    /// Start, build, test, inspect and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Make keys for clients
@@ -87,6 +91,21 @@ enum Command {
 
 #[derive(Subcommand)]
 enum PluginCommand {
+    /// Start a plugin in a new folder: source, tests, cases
+    ///
+    /// The folder's name is the plugin's. What is written builds, and passes `pointsman plugin test DIR`, at once. The SDK is written with
+    /// it, as it belongs to this pointsman; within a clone of pointsman the clone's own is used.
+    New {
+        /// The folder, which must be empty or not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// The language
+        #[arg(long, value_name = "LANG", default_value = "rust", value_parser = plugin::languages())]
+        lang: String,
+        /// What it is to decide
+        #[arg(long, value_name = "HOOK", default_value = "routing", value_parser = plugin::hooks())]
+        hook: String,
+    },
     /// Build a plugin's folder into a component
     ///
     /// Needs Rust and its wasm32-unknown-unknown target, which is added if rustup is there. The component lands beside the
@@ -95,6 +114,19 @@ enum PluginCommand {
         /// The plugin's folder
         #[arg(value_name = "DIR")]
         dir: PathBuf,
+    },
+    /// Run a plugin's own cases: request in, decision expected
+    ///
+    /// A folder is built first. Cases are `cases/*.toml` and `cases/*.json` beside the source or the component; what may stand in them is in
+    /// docs/plugin-cases.md. Each is one call of the component in the engine that serves, without a server. Exit code 0: all are as expected;
+    /// 1: some are not, or the folder does not build; 2: a file of cases or the component is not what it should be, or there is none.
+    Test {
+        /// The plugin's folder, or a component
+        #[arg(value_name = "DIR|COMPONENT")]
+        what: PathBuf,
+        /// A file of cases, instead of those in `cases/`; may be given several times
+        #[arg(long, value_name = "FILE")]
+        cases: Vec<PathBuf>,
     },
     /// Show what a component is: hooks, what it wants to be granted, contract version, size, digest
     Inspect {
@@ -105,6 +137,8 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Release(ReleaseCommand),
 }
 
 #[derive(Subcommand)]
@@ -139,8 +173,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve { config } => serve::serve(&config, &mut err),
         Command::Dev { listen, admin, dir } => dev::dev(&dir, listen, admin, &mut out, &mut err),
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
+        Command::Plugin(PluginCommand::New { dir, lang, hook }) => plugin::new(&dir, &lang, &hook, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Test { what, cases }) => plugin::test(&what, &cases, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }
 }

@@ -1,7 +1,7 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
-//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `kv` is what it keeps, `limits` ends what it may not do. `build` and `inspect` serve the command line.
+//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
+//! it asks, `kv` is what it keeps, `limits` ends what it may not do. `build`, `cases`, `inspect` and `scaffold` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -9,6 +9,7 @@
 
 pub mod bindings;
 pub mod build;
+pub mod cases;
 pub mod engine;
 mod exports;
 pub mod hooks;
@@ -21,6 +22,8 @@ pub mod load;
 pub mod numbers;
 pub mod quarantine;
 pub mod registry;
+pub mod release;
+pub mod scaffold;
 
 pub use load::Plugin;
 pub use registry::PluginSet;

@@ -12,7 +12,10 @@ mod kv;
 mod request;
 mod small;
 
+pub(super) use small::bucket;
+
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
@@ -20,6 +23,7 @@ use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::kv::Kv;
 use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
@@ -47,6 +51,10 @@ pub trait Surroundings: Send + Sync {
     fn received_at(&self) -> u64;
     /// The same moment on the monotonic clock.
     fn started(&self) -> Instant;
+    /// How long ago that is.
+    fn elapsed(&self) -> Duration {
+        self.started().elapsed()
+    }
     /// The models that may answer this request, in the configuration's order.
     fn candidates(&self) -> Vec<Upstream>;
     /// One model by its configured name.
@@ -57,12 +65,22 @@ pub trait Surroundings: Send + Sync {
     fn label(&self, name: &str) -> Option<String>;
     /// Labels that a call of a plugin has left.
     fn leave(&self, labels: Vec<(String, String)>);
+    /// All labels so far.
+    fn labels(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
     /// Vector of the last user message, computed once per exchange.
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Vector of any text.
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Nearest labels of an example set; `None` if there is no set of that name.
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
+}
+
+/// The store of a version whose doings are not to be seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aside {
+    pub(super) kv: Option<Arc<Kv>>,
 }
 
 /// A store's data: one plugin's view of one exchange.
@@ -80,6 +98,8 @@ pub struct State {
     /// What the call that is under way has left; it counts when the call has succeeded.
     pub(super) labels: Vec<(String, String)>,
     pub(super) random: Option<u64>,
+    /// Nothing that it does is to be seen: a shadow's, with what it keeps where it may.
+    pub(super) aside: Option<Aside>,
     /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
     /// store's data `Sync`, which a future that lends it out must be.
     pub(super) wasi: Option<Box<Mutex<(WasiCtx, ResourceTable)>>>,

@@ -10,7 +10,9 @@ use crate::plugin::kv::{Kv, KvError, Limits};
 
 impl State {
     fn kept<T>(&self, ask: impl FnOnce(&Kv, &Limits, &str) -> Result<T, KvError>) -> Result<Result<T, KvError>> {
-        let (Some(kv), Some(around)) = (&self.plugin.kv, &self.around) else { return Ok(Err(KvError::Unavailable)) };
+        // A shadow has a copy of its own.
+        let own = self.aside.as_ref().map_or(&self.plugin.kv, |aside| &aside.kv);
+        let (Some(kv), Some(around)) = (own, &self.around) else { return Ok(Err(KvError::Unavailable)) };
         Ok(ask(kv, &self.plugin.settings().kv, around.tenant()))
     }
 }
