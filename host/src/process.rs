@@ -214,7 +214,7 @@ async fn look(config: &Config) -> Result<(Option<Before>, Handed), StartError> {
 }
 
 /// Where processes hand over, if its folder is one to trust.
-fn place(path: &std::path::Path) -> Result<Place, Finding> {
+fn place(path: &Path) -> Result<Place, Finding> {
     Place::at(path).map_err(|error| {
         let reason = match error.kind() {
             std::io::ErrorKind::NotFound => {
