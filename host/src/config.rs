@@ -9,6 +9,7 @@
 //! **Invariant:** maps keep the order of the file: plugins run in that order.
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
+pub mod allow;
 mod cascade;
 mod degrade;
 mod embedder;
@@ -18,6 +19,7 @@ mod json;
 pub mod load;
 mod locate;
 mod model;
+mod oci;
 mod policy;
 mod probe;
 mod provider;
@@ -45,6 +47,7 @@ pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
+pub use oci::{NoReference, OciReference, is_digest};
 pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
@@ -223,8 +226,15 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plugin {
-    /// The component's file, `.wasm`. When it changes the new one takes over.
+    /// The component's file, `.wasm`. When it changes the new one takes over. Or what an OCI registry has:
+    /// `oci://REGISTRY/REPOSITORY[:TAG]@sha256:DIGEST`, the manifest's digest; by a tag alone only where `digest` stands beside it.
     pub component: PathBuf,
+    /// The only component that is loaded, as `sha256:` and its digest. Absent: any.
+    pub digest: Option<String>,
+    /// Whose signatures are trusted, as `ed25519:` and the key that `pointsman plugin key new FILE` prints. A component that none of them has signed is
+    /// not loaded. Empty or absent: signatures are not looked at.
+    #[serde(default)]
+    pub trust: Vec<String>,
     /// What it decides. At least one, none twice.
     pub hooks: Vec<Hook>,
     /// The tenants about whose requests it is asked. Empty or absent: all.
@@ -248,6 +258,12 @@ pub struct Plugin {
     /// How much it may keep from one request to the next, where `kv` is granted.
     #[serde(default)]
     pub kv: Kept,
+    /// Where it may send requests to, where `http` is granted. Absent: nowhere.
+    #[serde(default)]
+    pub http: Option<Outbound>,
+    /// When it is left alone, because it fails.
+    #[serde(default)]
+    pub quarantine: Quarantine,
     /// How a new version comes into force.
     #[serde(default)]
     pub release: Release,
@@ -255,6 +271,69 @@ pub struct Plugin {
     #[serde(default = "json::empty", deserialize_with = "json::from_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: serde_json::Value,
+}
+
+/// What a plugin may send with `http`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// `https://host[:port][/path]`: the host, and the beginning of the path up to a slash. A private address only where it stands there itself.
+    pub allow: Vec<String>,
+    /// Time for one call. The plugin's `deadline` holds as well. Default 1s.
+    #[serde(default = "default_call")]
+    pub timeout: Duration,
+    /// The largest body of a request. Default 256KiB, at most 1MiB.
+    #[serde(default = "default_call_size")]
+    pub request: ByteSize,
+    /// The largest body of an answer. Default 256KiB, at most 1MiB.
+    #[serde(default = "default_call_size")]
+    pub answer: ByteSize,
+    /// Calls of one exchange. Default 4.
+    #[serde(default = "default_calls")]
+    pub calls: u32,
+    /// Calls at a time. Each holds one of the node's 1000 instances. Default 64.
+    #[serde(default = "default_calls_at_once")]
+    pub at_once: usize,
+}
+
+fn default_call() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_call_size() -> ByteSize {
+    ByteSize::new(256 << 10)
+}
+
+fn default_calls() -> u32 {
+    4
+}
+
+fn default_calls_at_once() -> usize {
+    64
+}
+
+impl Plugin {
+    /// The component where it is a registry's. An error: it was meant to be.
+    pub fn oci(&self) -> Option<Result<OciReference, NoReference>> {
+        self.component.to_str().filter(|text| text.starts_with(oci::SCHEME)).map(str::parse)
+    }
+}
+
+/// When a plugin is left alone: at the hook where it fails, and for the tenant whose requests it fails on. Its `on_failure` says what becomes
+/// of a request meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quarantine {
+    /// After so many failures in a row. Default 20.
+    pub after: u32,
+    /// For so long. Then it is on probation: the first call decides, and one failure sends it back. Default 10s.
+    pub lasts: Duration,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { after: 20, lasts: Duration::from_secs(10) }
+    }
 }
 
 /// What a plugin may keep in its `kv` store, in memory.
@@ -315,6 +394,8 @@ pub enum Grant {
     Random,
     /// What it keeps from one request to the next.
     Kv,
+    /// Requests to services that `http` allows.
+    Http,
 }
 
 /// What becomes of a request whose plugin failed.

@@ -1,7 +1,8 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `kv` is what it keeps, `limits` ends what it may not do. `build`, `cases`, `inspect` and `scaffold` serve the command line.
+//! it asks, `kv` is what it keeps, `http` where it may send to, `limits` ends what it may not do. `bundle` signs components and checks who has, `oci` fetches them;
+//! `build`, `cases`, `inspect` and `scaffold` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -9,10 +10,12 @@
 
 pub mod bindings;
 pub mod build;
+pub mod bundle;
 pub mod cases;
 pub mod engine;
 mod exports;
 pub mod hooks;
+pub mod http;
 pub mod imports;
 pub mod inspect;
 pub mod kv;
@@ -20,6 +23,7 @@ mod last_words;
 pub mod limits;
 pub mod load;
 pub mod numbers;
+pub mod oci;
 pub mod quarantine;
 pub mod registry;
 pub mod release;

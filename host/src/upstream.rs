@@ -546,6 +546,7 @@ pub fn told(error: &Error, endpoint: &str, model: &str, provider: &str) -> Strin
             return format!("The provider `{provider}` of the model `{model}` took too long: it{bound}");
         }
         Kind::UpstreamDenied => "does not accept the gateway's key. Its owner must correct `key`, or `keys`, of that provider.",
+        Kind::Rejected => "gave no answer that a plugin lets pass.",
         Kind::Overloaded if said.is_some() => "answered 429: it has no room just now. Try again shortly.",
         Kind::Overloaded => "has no room just now. Try again shortly.",
         _ => said.map_or("gave no whole answer that can be passed on.", str::trim_start),

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::models::{self, Models};
+use super::outbound::Lanes;
 use crate::cache::Cache;
 use crate::config::{Config, Finding};
 use crate::embed::Embedder;
@@ -22,6 +23,7 @@ use crate::identity::Keys;
 use crate::plugin::PluginSet;
 use crate::plugin::engine::Engine;
 use crate::plugin::load::{LoadError, Settings};
+use crate::plugin::oci::Kept;
 use crate::plugin::registry::Shelves;
 use crate::plugin::release::store::Store;
 use crate::prompt::{Problem, Registry};
@@ -36,14 +38,21 @@ pub struct Lasting {
     pub workers: usize,
     /// Where compiled components are kept between starts.
     pub aot: Option<std::path::PathBuf>,
+    /// What plugins send over, made when one may.
+    outbound: OnceLock<Arc<Lanes>>,
     /// Where it is kept which versions of plugins serve.
     pub releases: Store,
+    /// What was pulled from registries.
+    pub pulled: Kept,
 }
 
 impl Lasting {
     /// For this many cores, with compiled components in this folder.
     pub fn new(workers: usize, aot: Option<std::path::PathBuf>) -> Self {
-        Self { workers, aot, ..Self::default() }
+        // Beside each other, and each its own: one has machine code.
+        let pulled =
+            aot.as_deref().and_then(std::path::Path::parent).map(|base| Kept::open(&base.join("oci"))).unwrap_or_default();
+        Self { workers, aot, pulled, ..Self::default() }
     }
 
     /// The same, and this folder for what must outlive the process.
@@ -53,7 +62,7 @@ impl Lasting {
     }
 
     pub(super) fn shelves(&self) -> Shelves<'_> {
-        Shelves { aot: self.aot.as_deref(), store: Some(&self.releases) }
+        Shelves { aot: self.aot.as_deref(), store: Some(&self.releases), pulled: Some(&self.pulled) }
     }
 
     pub(super) fn engine(&self) -> Result<&Engine, Finding> {
@@ -101,6 +110,8 @@ pub struct State {
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
+    /// What plugins send over; none where none may.
+    pub outbound: Option<Arc<Lanes>>,
     /// The longest that an exchange may take.
     pub longest: Duration,
 }
@@ -175,6 +186,11 @@ impl State {
             near_embedder,
             built_in,
             examples: Arc::new(examples),
+            outbound: config
+                .plugins
+                .values()
+                .any(|plugin| plugin.http.is_some())
+                .then(|| lasting.outbound.get_or_init(|| Arc::new(Lanes::new(lasting.workers))).clone()),
             longest,
             config,
         })

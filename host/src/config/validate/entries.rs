@@ -4,8 +4,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::{Check, suggest};
-use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin};
+use crate::config::allow::Allowed;
+use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -26,7 +30,7 @@ impl Check<'_> {
                 );
             }
             // Not an error: a build may be replacing it, and while pointsman runs the version before goes on serving.
-            if !plugin.component.is_file() {
+            if plugin.oci().is_none() && !plugin.component.is_file() {
                 let reason = format!("the file {} does not exist", plugin.component.display());
                 self.warning(&path("component"), reason, "build it with `pointsman plugin build DIR` before pointsman starts");
             }
@@ -40,7 +44,11 @@ impl Check<'_> {
             self.no_doubles(&path("hooks"), &plugin.hooks);
             self.binding(name, plugin);
             self.kept(name, plugin);
+            self.outbound(name, plugin);
             self.release(name, plugin);
+            self.not_zero(&["plugins", name, "quarantine", "after"], plugin.quarantine.after == 0, "20");
+            self.not_zero(&["plugins", name, "quarantine", "lasts"], plugin.quarantine.lasts.is_zero(), "\"10s\"");
+            self.origin(name, plugin);
             self.no_doubles(&path("grant"), &plugin.grant);
             if plugin.deadline < MIN_DEADLINE {
                 self.error(
@@ -98,6 +106,86 @@ impl Check<'_> {
             let reason = "without the grant it may keep nothing";
             self.warning(&["plugins", name, "kv"], reason, "add \"kv\" to `grant`, or remove this");
         }
+    }
+
+    /// Where it may send to.
+    fn outbound(&mut self, name: &str, plugin: &Plugin) {
+        const MOST: u64 = 1 << 20;
+        let granted = plugin.grant.contains(&Grant::Http);
+        let Some(http) = &plugin.http else {
+            if granted {
+                let reason = "it may send nowhere: there is no list of what is allowed";
+                let remedy = format!("add `[plugins.{name}.http] allow = [\"https://host/path\"]`, or remove \"http\"");
+                self.error(&["plugins", name, "grant"], reason, remedy);
+            }
+            return;
+        };
+        if !granted {
+            let reason = "without the grant it may send nothing";
+            self.warning(&["plugins", name, "http"], reason, "add \"http\" to `grant`, or remove this");
+        }
+        let path = |field: &'static str| ["plugins", name, "http", field];
+        for (index, url) in http.allow.iter().enumerate() {
+            if let Err(why) = Allowed::parse(url) {
+                let place = format!("[{index}]");
+                self.error(
+                    &["plugins", name, "http", "allow", &place],
+                    format!("this {why}"),
+                    "write it as \"https://host[:port][/path]\"",
+                );
+            }
+        }
+        if http.allow.is_empty() {
+            self.error(&path("allow"), "nothing is allowed", "write one or more of \"https://host[:port][/path]\"");
+        }
+        self.not_zero(&path("timeout"), http.timeout.get().is_zero(), "\"1s\"");
+        self.not_zero(&path("calls"), http.calls == 0, "4");
+        self.not_zero(&path("at_once"), http.at_once == 0, "64");
+        if http.at_once > 500 {
+            self.error(&path("at_once"), "a node has 1000 instances for all plugins", "write 500 or less");
+        }
+        for (field, size) in [("request", http.request), ("answer", http.answer)] {
+            if size.bytes() > MOST {
+                self.error(&path(field), format!("{size} is more than a call may move"), "write \"1MiB\" or less");
+            }
+        }
+    }
+
+    /// Where it comes from, and what is asked of it.
+    fn origin(&mut self, name: &str, plugin: &Plugin) {
+        let path = |field: &'static str| ["plugins", name, field];
+        let pin = plugin.digest.as_deref();
+        if pin.is_some_and(|pin| !pin.strip_prefix("sha256:").is_some_and(is_digest)) {
+            self.error(
+                &path("digest"),
+                "a digest is `sha256:` and 64 hexadecimal digits in lower case",
+                "copy what `pointsman plugin inspect FILE` says",
+            );
+        }
+        match plugin.oci() {
+            Some(Err(error)) => self.error(
+                &path("component"),
+                format!("this is no component of a registry: {error}"),
+                "write oci://REGISTRY/REPOSITORY@sha256:DIGEST, as `pointsman plugin push` prints it",
+            ),
+            Some(Ok(reference)) if reference.digest.is_none() && pin.is_none() => self.error(
+                &path("component"),
+                "whoever may push can let a tag stand for another component",
+                "add @sha256:DIGEST, or `digest` with the component's own",
+            ),
+            Some(Ok(_)) | None => {}
+        }
+        for (index, key) in plugin.trust.iter().enumerate() {
+            let bytes = key.strip_prefix("ed25519:").and_then(|key| BASE64.decode(key).ok());
+            if bytes.is_none_or(|bytes| bytes.len() != 32) {
+                self.error(
+                    &["plugins", name, "trust", &format!("[{index}]")],
+                    "a key is `ed25519:` and 44 characters of base64",
+                    "copy what `pointsman plugin key new FILE` prints",
+                );
+            }
+        }
+        self.no_doubles(&path("trust"), &plugin.trust);
     }
 
     /// How it is released.

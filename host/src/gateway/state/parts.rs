@@ -13,11 +13,10 @@ use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
 use crate::identity::Keys;
-use crate::plugin::PluginSet;
-use crate::plugin::kv;
-use crate::plugin::load::{Hook, LoadError, Settings};
+use crate::plugin::load::{Hook, LoadError, Settings, Source};
 use crate::plugin::release::judge::Limits;
 use crate::plugin::release::{OnChange, Rules, Sticky, WHOLE};
+use crate::plugin::{PluginSet, http as outbound, kv, quarantine};
 use crate::prompt::{Problem, Registry};
 
 /// What keeps a part from being made.
@@ -114,10 +113,30 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
                 tenant_memory: plugin.kv.tenant_memory.as_usize(),
                 tenant_entries: plugin.kv.tenant_entries,
             },
+            http: plugin.http.as_ref().map(|own| outbound::Limits {
+                // `validate` has read them.
+                allow: own.allow.iter().filter_map(|url| config::allow::Allowed::parse(url).ok()).collect(),
+                timeout: own.timeout.get(),
+                request: own.request.as_usize(),
+                answer: own.answer.as_usize(),
+                calls: own.calls,
+                at_once: own.at_once,
+            }),
+            source: source(plugin),
+            quarantine: quarantine::Rules { after: plugin.quarantine.after, lasts: plugin.quarantine.lasts.get() },
             release: rules(&plugin.release),
             config: plugin.config.as_object().cloned().unwrap_or_default(),
         })
         .collect()
+}
+
+/// Where a component comes from. `config` has checked what cannot be read here.
+fn source(plugin: &config::Plugin) -> Source {
+    Source {
+        oci: plugin.oci().and_then(Result::ok),
+        pin: plugin.digest.as_deref().and_then(|pin| pin.strip_prefix("sha256:")).map(str::to_owned),
+        trust: plugin.trust.iter().filter_map(|key| key.parse().ok()).collect(),
+    }
 }
 
 /// `[plugins.NAME.release]` in the words of the plugin room. `config` has checked ranges and names.

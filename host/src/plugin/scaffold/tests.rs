@@ -31,9 +31,15 @@ fn a_plugin_brings_the_sdk_along() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("by-length");
     let files = made(&home, Hook::Routing);
-    for expect in
-        ["Cargo.toml", "README.md", ".gitignore", "dev.toml", "src/lib.rs", "cases/routing.toml", "vendor/pointsman-plugin/src/lib.rs"]
-    {
+    for expect in [
+        "Cargo.toml",
+        "README.md",
+        ".gitignore",
+        "dev.toml",
+        "src/lib.rs",
+        "cases/routing.toml",
+        "vendor/pointsman-plugin/src/lib.rs",
+    ] {
         assert!(files.iter().any(|file| file == expect) && home.join(expect).is_file(), "{expect} is not in {files:?}");
     }
     assert!(!files.iter().any(|file| file.contains("template") || file.contains("tests/")), "{files:?}");
