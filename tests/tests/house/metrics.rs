@@ -42,7 +42,8 @@ fn every_metric_is_on_its_page() {
 #[test]
 fn metrics_are_as_their_page_says() {
     let fake = FakeUpstream::start();
-    let limits = [("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "90"), ("x-ratelimit-reset-requests", "60s")];
+    let limits =
+        [("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "90"), ("x-ratelimit-reset-requests", "60s")];
     fake.always(limits.iter().fold(Act::answer(), |act, (name, value)| act.header(name, value)));
     let provider = "key = \"file:key.txt\"\nmetrics = \"/metrics\"\nprobe = {}\nconcurrency = {}";
     let host = Host::new().file("key.txt", b"sk-1").upstream(&fake).provider(provider).semantic().section("[degrade]");
@@ -58,9 +59,12 @@ fn metrics_are_as_their_page_says() {
             assert_eq!(page.get(name).map(|(kind, _)| kind.as_str()), Some(kind), "{name}");
             seen.insert(name.to_owned());
         } else if !line.starts_with('#') {
-            let (series, labels) = line.split_once('{').map_or((line.split(' ').next().unwrap_or_default(), ""), |(name, rest)| (name, rest));
+            let (series, labels) =
+                line.split_once('{').map_or((line.split(' ').next().unwrap_or_default(), ""), |(name, rest)| (name, rest));
             let name = seen.iter().filter(|name| series.starts_with(name.as_str())).max_by_key(|name| name.len()).expect(line);
-            let labels = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0.trim_start_matches([' ', ',']).to_owned()));
+            let labels = labels
+                .split("\",")
+                .filter_map(|label| Some(label.split_once("=\"")?.0.trim_start_matches([' ', ',']).to_owned()));
             let labels: BTreeSet<String> = labels.filter(|label| label != "le").collect();
             assert_eq!(page[name].1, labels, "{line}");
         }
