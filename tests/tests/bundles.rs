@@ -72,7 +72,7 @@ fn only_what_is_signed_is_loaded() {
 
     std::fs::create_dir(folder.path().join("cases")).unwrap();
     let case = |reason: &str| {
-        let given = "[given]\nmodels = [\"small\"]\nrequest = { message = \"hi\" }";
+        let given = "[given]\nmodels = [\"small\"]\nrequest = { model = \"small\", message = \"hi\" }";
         format!("{given}\n[[case]]\nname = \"it routes\"\nhook = \"route\"\nexpect.plan = {{ reason = {reason:?} }}\n")
     };
     let bundle = |number: u32, key: &str| {
@@ -105,7 +105,10 @@ fn only_what_is_signed_is_loaded() {
     std::fs::rename(path("elsewhere"), path("cases")).unwrap();
     write("cases/one.toml", case("another reason").as_bytes());
     let (code, _, err) = run(&["plugin", "bundle", &path("router.wasm"), "--key", &path("ours.pem"), "--cases", &path("cases")]);
-    assert!(code == 2 && err.contains("nothing is signed: 1 of its cases are not as expected") && err.contains("it routes"), "{err}");
+    assert!(
+        code == 2 && err.contains("nothing is signed: 1 of its cases are not as expected") && err.contains("it routes"),
+        "{err}"
+    );
 
     let plugin =
         Plugin::new("router", first.clone()).hooks("\"routing\"").set("deadline = \"500ms\"").set(&format!("trust = [{ours:?}]"));
