@@ -69,7 +69,7 @@ impl Bench {
         let engine = Engine::new().expect("an engine");
         let policy = component("benches/guest");
         let set = |settings: &[Settings]| {
-            let (set, errors) = PluginSet::build(&engine, settings, None, None);
+            let (set, errors) = PluginSet::build(&engine, settings, None::<&Path>, None);
             assert!(errors.is_empty(), "{errors:?}");
             Arc::new(set)
         };
