@@ -21,6 +21,7 @@ mod model;
 mod policy;
 mod probe;
 mod provider;
+mod recording;
 pub mod reload;
 pub mod report;
 pub mod schema;
@@ -46,6 +47,7 @@ pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
 pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
+pub use recording::{Recording, Redact};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
@@ -89,6 +91,8 @@ pub struct Config {
     pub cache: Option<CacheConfig>,
     /// How answers become simpler before they become errors. Absent: off.
     pub degrade: Option<Degrade>,
+    /// What is kept for `pointsman replay`. Absent: off.
+    pub recording: Option<Recording>,
     /// Who may call, by name; `pointsman key new NAME` prints an entry. Empty: everyone is the tenant "default".
     pub keys: Map<Key>,
 }

@@ -23,6 +23,7 @@ pub mod models;
 mod plan;
 pub mod pressure;
 mod prompt;
+mod recording;
 mod reply;
 mod run;
 pub mod state;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::degrade::Levels;
 use super::models::Entry;
-use super::{Exchange, Gateway, deadline};
+use super::{Exchange, Gateway, deadline, recording};
 use crate::cache;
 use crate::config::{Preference, Priority};
 use crate::dialect::answer::Usage;
@@ -146,6 +146,9 @@ impl Course {
         if exchange.state.plugins.is_empty() {
             return;
         }
+        if let Some(tape) = recording::tape(exchange) {
+            exchange.keeps(tape);
+        }
         let head = types::RequestHead {
             id: exchange.id.clone(),
             tenant: exchange.principal.tenant.to_string(),
@@ -162,6 +165,11 @@ impl Course {
             received_at: exchange.received_at,
         };
         self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head));
+    }
+
+    /// Does somebody want to know how it goes?
+    pub(super) fn is_told(&self) -> bool {
+        self.exchange.tape.get().is_some()
     }
 
     /// A plugin has decided something.
@@ -257,6 +265,7 @@ impl Drop for Course {
         }
         self.record.labels = self.exchange.labels();
         self.gateway.numbers.book(&self.record);
+        recording::keep(&self.exchange, &mut self.record);
         if let Some(level) = self.degraded {
             self.gateway.degrade.counts[level as usize].add(1);
         }

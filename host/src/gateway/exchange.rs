@@ -5,7 +5,7 @@
 //! **Invariant:** the snapshot of configuration, plugins and fleet is taken once, at the beginning.
 //! **Invariant:** at most one embedding of the last user message is computed in an exchange.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
@@ -17,6 +17,7 @@ use super::state::State;
 use crate::embed::EmbedError;
 use crate::identity::Principal;
 use crate::plugin::imports::{self, Price, Surroundings, Upstream};
+use crate::plugin::tape::{Seen, Tape};
 use crate::record::Record;
 use crate::upstream::deadline::Deadline;
 use crate::vector::Vector;
@@ -43,6 +44,10 @@ pub struct Exchange {
     asked: Mutex<String>,
     labels: Mutex<Vec<(String, String)>>,
     vector: Mutex<Option<(String, Vector)>>,
+    /// What plugins are told and say, where somebody wants to know.
+    pub(super) tape: OnceLock<Tape>,
+    /// The models as they were when a recording began.
+    fleet: OnceLock<Vec<Upstream>>,
 }
 
 impl Exchange {
@@ -63,6 +68,8 @@ impl Exchange {
             asked: Mutex::default(),
             labels: Mutex::default(),
             vector: Mutex::default(),
+            tape: OnceLock::new(),
+            fleet: OnceLock::new(),
         }
     }
 
@@ -113,11 +120,33 @@ impl Exchange {
         Ok(vector)
     }
 
+    /// Whether an exchange is recorded is decided when plugins first see it. From then on they see the models as they are now.
+    pub(super) fn keeps(&self, tape: Tape) {
+        if tape.is_recording() {
+            let models = &self.state.models;
+            let _ =
+                self.fleet.set(models.names().filter_map(|(name, _)| models.chat(name)).map(|model| self.view(model)).collect());
+        }
+        let _ = self.tape.set(tape);
+    }
+
+    /// The models as plugins see them, by the names that they may ask for.
+    pub(super) fn fleet(&self) -> Vec<Seen> {
+        let models = &self.state.models;
+        let seen = models.names().filter_map(|(name, _)| Some((name, models.chat(name)?)));
+        seen.map(|(name, model)| Seen { name: name.to_owned(), may_choose: self.may_choose(name), upstream: self.view(model) })
+            .collect()
+    }
+
     fn may_use(&self, model: &str) -> bool {
         self.principal.models.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == model))
     }
 
     fn view(&self, model: &Model) -> Upstream {
+        let kept = self.fleet.get().and_then(|fleet| fleet.iter().find(|seen| *seen.model == *model.name));
+        if let Some(seen) = kept {
+            return seen.clone();
+        }
         let pool = model.pool.view();
         let micros = |dollars: f64| (dollars * 1e6).round() as u64;
         Upstream {
@@ -188,6 +217,14 @@ impl Surroundings for Exchange {
 
     fn leave(&self, labels: Vec<(String, String)>) {
         self.add_labels(labels);
+    }
+
+    fn labels(&self) -> Vec<(String, String)> {
+        Self::labels(self)
+    }
+
+    fn tape(&self) -> Option<&Tape> {
+        self.tape.get()
     }
 
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {

@@ -27,6 +27,7 @@ use super::course::Course;
 use super::plan::{Judge, Plan, Turn};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
+use crate::record::Attempt as Attempted;
 use crate::record::cost::Tokens;
 use crate::route::judge::Doubt;
 use crate::upstream::{self, Body, Context, Run};
@@ -110,7 +111,11 @@ impl Turns<'_> {
             self.number += 1;
             let began = Instant::now();
             let last = self.left.is_empty() && self.kept.is_none();
-            let goes_on = match self.run.attempt(&turn.attempt, last).await {
+            let answer = self.run.attempt(&turn.attempt, last).await;
+            if self.course.is_told() {
+                self.note(&turn, answer.as_ref(), began);
+            }
+            let goes_on = match answer {
                 Some(reply) => match self.answered(turn, reply, began).await? {
                     Ok(answered) => return Ok(*answered),
                     Err(goes_on) => goes_on,
@@ -134,6 +139,22 @@ impl Turns<'_> {
         let answer = self.run.conclude();
         self.course.answered(answer.as_ref());
         answer.map(|reply| Answered { reply, storable: false, strip: false, continuation: None })
+    }
+
+    fn note(&mut self, turn: &Turn, answer: Option<&upstream::Reply>, began: Instant) {
+        let failure = match answer {
+            Some(_) => None,
+            None => Some(self.run.why().map_or("no_upstream", |why| why.kind.describe().1)),
+        };
+        self.course.record.attempts.push(Attempted {
+            model: turn.attempt.model.clone(),
+            endpoint: answer.map(|reply| reply.endpoint.to_string()),
+            status: answer.map(|reply| reply.status.as_u16()),
+            failure,
+            took_us: began.elapsed().as_micros() as u64,
+            cost: None,
+            doubt: None,
+        });
     }
 
     /// An attempt has an answer: for the client, or not, and then whether the plan goes on.
@@ -192,6 +213,9 @@ impl Turns<'_> {
         self.kept = Some(Kept { answered: Answered { storable: false, ..answered }, cost });
         let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
         self.course.record.escalated.push(doubt.name());
+        if let Some(attempt) = self.course.record.attempts.last_mut() {
+            (attempt.doubt, attempt.cost) = (Some(doubt.name()), Some(cost));
+        }
         self.follow(step, turn).await;
         Ok(Err(true))
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::models::{self, Models};
+use super::recording::Recording;
 use crate::cache::Cache;
 use crate::config::{Config, Finding};
 use crate::embed::Embedder;
@@ -82,6 +83,8 @@ pub struct State {
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
+    /// `[recording]`.
+    pub recording: Option<Recording>,
     /// The longest that an exchange may take.
     pub longest: Duration,
 }
@@ -140,6 +143,10 @@ impl State {
             return Err(BuildError(found));
         };
         let cache = parts::cache(&config, embedder.as_deref(), previous);
+        let recording = match parts::recording(&config, &plugins, &models, previous) {
+            Ok(recording) => recording,
+            Err(findings) => return Err(BuildError(findings)),
+        };
         let near_embedder = embedder.clone().filter(|embedder| parts::may_serve_near(&config, &**embedder));
         let longest =
             config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
@@ -156,6 +163,7 @@ impl State {
             near_embedder,
             built_in,
             examples: Arc::new(examples),
+            recording,
             longest,
             config,
         })

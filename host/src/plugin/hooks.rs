@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
+use serde::Serialize;
 use tokio::time::Instant;
 use wasmtime::Store;
 
@@ -23,6 +24,7 @@ use super::last_words;
 use super::limits;
 use super::load::{Hook, Plugin};
 use super::registry::PluginSet;
+use super::tape::{Function, Said as Noted, Shown};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
@@ -67,7 +69,8 @@ impl Cause {
 
     fn of(error: &wasmtime::Error) -> Self {
         if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
-            return if *trap == wasmtime::Trap::Interrupt { Self::Deadline } else { Self::Trap };
+            let is_late = matches!(trap, wasmtime::Trap::Interrupt | wasmtime::Trap::OutOfFuel);
+            return if is_late { Self::Deadline } else { Self::Trap };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::Exhausted;
@@ -132,6 +135,9 @@ pub struct Session {
 impl Session {
     /// A session over the plugins that were in force when the exchange began.
     pub fn new(set: Arc<PluginSet>, around: Arc<dyn Surroundings>, head: RequestHead) -> Self {
+        if let Some(tape) = around.tape() {
+            tape.meets(&head);
+        }
         Self { set, around, head, live: Vec::new() }
     }
 
@@ -147,6 +153,7 @@ impl Session {
     pub async fn select(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<prompting::Outcome>>, Error> {
         for index in self.set.at(Hook::Prompting, &self.head) {
             let began = Instant::now();
+            self.begins(index, Function::Select, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.select(&mut live, &self.head).await??) };
             let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
@@ -170,6 +177,7 @@ impl Session {
     pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
         for index in self.set.at(Hook::Caching, &self.head) {
             let began = Instant::now();
+            self.begins(index, Function::Key, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else {
                 return Ok(Some(Said { by: self.set.all()[index].clone(), what: caching::Directive::Bypass }));
             };
@@ -189,6 +197,7 @@ impl Session {
     pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
         let Some(index) = self.set.place(by) else { return caching::Verdict::Veto };
         let began = Instant::now();
+        self.begins(index, Function::Confirm, request, Shown { hit: Some(hit), ..Shown::default() });
         let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else {
             return caching::Verdict::Veto;
         };
@@ -202,6 +211,7 @@ impl Session {
     pub async fn admit(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, answer: &Arc<Answer>) -> Option<u32> {
         let index = self.set.place(by)?;
         let began = Instant::now();
+        self.begins(index, Function::Admit, request, Shown { answer: Some(answer), ..Shown::default() });
         let (plugin, mut live) = self.enter(index, Hook::Caching, request).await.ok()??;
         live.store.data_mut().answer = Some(answer.clone());
         let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
@@ -216,6 +226,7 @@ impl Session {
     pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
         for index in self.set.at(Hook::Routing, &self.head) {
             let began = Instant::now();
+            self.begins(index, Function::Route, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
@@ -240,9 +251,11 @@ impl Session {
     ) -> Result<Option<routing::NextStep>, Error> {
         let Some(index) = self.set.place(by) else { return Ok(None) };
         let began = Instant::now();
+        let (seen, partial) = (answer.map(|seen| &seen.answer), answer.is_some_and(|seen| !seen.whole));
+        self.begins(index, Function::AfterAttempt, request, Shown { answer: seen, partial, attempt: Some(last), hit: None });
         let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { return Ok(None) };
         let state = live.store.data_mut();
-        (state.answer, state.partial) = (answer.map(|seen| seen.answer.clone()), answer.is_some_and(|seen| !seen.whole));
+        (state.answer, state.partial) = (seen.cloned(), partial);
         let asked = async { Ok::<_, Failed>(plugin.exports.after_attempt(&mut live, &self.head, last).await??) };
         let step = patiently(&plugin, asked).await.and_then(|step| match step {
             routing::NextStep::Reject(rejection) => checked_rejection(rejection).map(routing::NextStep::Reject),
@@ -264,6 +277,9 @@ impl Session {
     pub fn unfit(&mut self, by: &Arc<Plugin>, hook: Hook, reason: &str) -> Result<(), Error> {
         let Some(index) = self.set.place(by) else { return Ok(()) };
         self.live.retain(|(place, _)| *place != index);
+        if let Some(tape) = self.around.tape() {
+            tape.unfit(by, reason);
+        }
         self.failed(index, by, hook, Instant::now(), bad_output(reason))
     }
 
@@ -312,6 +328,7 @@ impl Session {
                 Some(live) => Some(live),
                 None => {
                     self.live.push((index, None));
+                    self.ends(Instant::now(), || Noted::Skipped, &[]);
                     return fall_through(&plugin, hook, "quarantined");
                 }
             },
@@ -319,6 +336,7 @@ impl Session {
         };
         if plugin.quarantine.holds(hook, &self.head.tenant) {
             plugin.numbers.skipped.add(1);
+            self.ends(Instant::now(), || Noted::Skipped, &[]);
             return fall_through(&plugin, hook, "quarantined");
         }
         let mut live = match kept {
@@ -343,6 +361,22 @@ impl Session {
         Ok(Some((plugin, live)))
     }
 
+    /// Notes that a call begins, where somebody wants to know.
+    fn begins(&self, index: usize, function: Function, request: &Arc<ChatRequest>, shown: Shown<'_>) {
+        if let Some(tape) = self.around.tape() {
+            let at_us = self.around.started().elapsed().as_micros() as u64;
+            let told = (at_us, self.head.prompt.as_ref());
+            tape.begins(&self.set.all()[index], function, told, request, &shown, || self.around.labels());
+        }
+    }
+
+    /// Notes what came of it.
+    fn ends(&self, began: Instant, said: impl FnOnce() -> Noted, labels: &[(String, String)]) {
+        if let Some(tape) = self.around.tape() {
+            tape.ends(began.elapsed().as_micros() as u64, said(), labels);
+        }
+    }
+
     /// Start code runs here, so the clock does too.
     async fn instantiate(&self, plugin: &Arc<Plugin>) -> wasmtime::Result<Live> {
         let mut state = plugin.state();
@@ -356,7 +390,7 @@ impl Session {
 
     /// Books the call; keeps the instance where it is needed again and still sound.
     #[allow(clippy::too_many_arguments, reason = "everything that one call leaves behind, booked in one place")]
-    fn leave<T>(
+    fn leave<T: Serialize>(
         &mut self,
         index: usize,
         plugin: &Arc<Plugin>,
@@ -372,6 +406,7 @@ impl Session {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
                 plugin.quarantine.succeeded(hook, &self.head.tenant);
                 let labels = std::mem::take(&mut live.store.data_mut().labels);
+                self.ends(began, || Noted::Decided(serde_json::to_value(&said).unwrap_or_default()), &labels);
                 if !labels.is_empty() {
                     self.around.leave(labels);
                 }
@@ -393,6 +428,7 @@ impl Session {
         plugin.numbers.failures[failed.cause as usize].add(1);
         let quarantined = plugin.quarantine.failed(hook, &self.head.tenant);
         self.live.push((index, None));
+        self.ends(began, || Noted::Failed { cause: failed.cause.name().to_owned(), reason: failed.reason.clone() }, &[]);
         tracing::warn!(
             exchange = self.around.id(),
             plugin = plugin.label(),
@@ -418,7 +454,7 @@ fn fall_through<T>(plugin: &Plugin, hook: Hook, why: &str) -> Result<Option<T>, 
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.
 async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     let _running = plugin.engine.running();
-    if !plugin.waits {
+    if !plugin.waits || plugin.engine.is_metered() {
         return asked.await;
     }
     let late = || Failed { cause: Cause::Deadline, reason: format!("no answer in {:?}", plugin.settings.deadline) };

@@ -10,6 +10,8 @@ use crate::cache::Cache;
 use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
+use crate::gateway::models::Models;
+use crate::gateway::recording::Recording;
 use crate::identity::Keys;
 use crate::plugin::PluginSet;
 use crate::plugin::kv;
@@ -82,8 +84,22 @@ pub(super) fn unread(problem: &Problem) -> Finding {
     Finding::new(&key, &problem.reason, &*problem.remedy)
 }
 
+/// `[recording]`: the writer of the snapshot before goes on where it is told the same.
+pub(super) fn recording(
+    config: &Config,
+    plugins: &PluginSet,
+    models: &Models,
+    previous: Option<&State>,
+) -> Result<Option<Recording>, Findings> {
+    let Some(wanted) = &config.recording else { return Ok(None) };
+    let before = previous.and_then(|previous| previous.recording.as_ref());
+    Recording::new(wanted, plugins, models, before)
+        .map(Some)
+        .map_err(|error| one(&["recording", "path"], error, "name a folder that can be written to"))
+}
+
 /// `[plugins]` in the words of the plugin room.
-fn settings(config: &Config) -> Vec<Settings> {
+pub(crate) fn settings(config: &Config) -> Vec<Settings> {
     let hook = |hook: &config::Hook| match hook {
         config::Hook::Routing => Hook::Routing,
         config::Hook::Prompting => Hook::Prompting,
