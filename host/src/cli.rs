@@ -10,6 +10,7 @@ pub mod dev;
 pub mod key;
 mod log;
 pub mod plugin;
+mod replay;
 pub mod serve;
 
 use std::ffi::OsString;
@@ -80,6 +81,11 @@ enum Command {
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Decide recorded exchanges again with another component
+    ///
+    /// Says what it would change: decisions by kind, models, estimated cost and latency, with examples. Nothing is sent anywhere. The
+    /// same recording and component give the same report on every machine.
+    Replay(replay::Arguments),
     /// Make keys for clients
     #[command(subcommand)]
     Key(KeyCommand),
@@ -141,6 +147,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }
 }

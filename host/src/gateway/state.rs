@@ -22,7 +22,7 @@ use crate::embed::examples::ExampleSets;
 use crate::identity::Keys;
 use crate::plugin::PluginSet;
 use crate::plugin::engine::Engine;
-use crate::plugin::load::LoadError;
+use crate::plugin::load::{LoadError, Settings};
 use crate::prompt::{Problem, Registry};
 use crate::upstream::pool::Pool;
 
@@ -100,6 +100,11 @@ impl fmt::Display for BuildError {
         let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&lines.join("\n"))
     }
+}
+
+/// What a configuration says of its plugins.
+pub fn plugin_settings(config: &Config) -> Vec<Settings> {
+    parts::settings(config)
 }
 
 impl State {

@@ -74,6 +74,8 @@ impl Function {
     }
 }
 
+type Labels = Vec<(String, String)>;
+
 /// One call of one plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
@@ -101,6 +103,22 @@ pub struct Call {
     /// Labels that it has left, those of its decision not among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
+}
+
+impl Call {
+    /// The labels that it has left: while it ran, and with its decision.
+    pub fn all_labels(&self) -> Vec<(String, String)> {
+        let mut all = self.labels.clone();
+        let Said::Decided(decision) = &self.said else { return all };
+        let read = |at: &str| decision.pointer(at).and_then(|labels| serde_json::from_value::<Labels>(labels.clone()).ok());
+        all.extend(["/Plan/labels", "/Choose/labels", "/Rewrite/choice/labels"].into_iter().filter_map(read).flatten());
+        for choice in ["/Choose/experiment", "/Rewrite/choice/experiment"].into_iter().filter_map(|at| decision.pointer(at)) {
+            if let Ok((experiment, arm)) = serde_json::from_value(choice.clone()) {
+                all.extend([("experiment".to_owned(), experiment), ("arm".to_owned(), arm)]);
+            }
+        }
+        all
+    }
 }
 
 /// A call's arguments, beside the exchange's head.
@@ -227,6 +245,11 @@ impl Tape {
     /// What it has kept. It is empty afterwards.
     pub fn take(&self) -> Kept {
         std::mem::take(&mut self.inner().kept)
+    }
+
+    /// What came of the last call.
+    pub fn last(&self) -> Option<Said> {
+        self.inner().kept.calls.last().map(|call| call.said.clone())
     }
 
     /// A replay: from here on clocks show what this call was shown.

@@ -99,7 +99,7 @@ pub(super) fn recording(
 }
 
 /// `[plugins]` in the words of the plugin room.
-pub(crate) fn settings(config: &Config) -> Vec<Settings> {
+pub(super) fn settings(config: &Config) -> Vec<Settings> {
     let hook = |hook: &config::Hook| match hook {
         config::Hook::Routing => Hook::Routing,
         config::Hook::Prompting => Hook::Prompting,

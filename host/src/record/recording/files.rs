@@ -175,7 +175,7 @@ mod tests {
             own.write("d", String::new, &format!("{}\n", "x".repeat(99))).unwrap();
         }
         let bytes: u64 = of(folder.path()).unwrap().iter().map(|file| std::fs::metadata(file).unwrap().len()).sum();
-        assert!((600..=1_100).contains(&bytes), "{bytes}");
+        assert!((400..=1_000).contains(&bytes), "{bytes}");
         assert!(folder.path().join("notes.jsonl").exists());
     }
 }
