@@ -186,6 +186,8 @@ pub async fn run(attempt: &Attempt, context: &Context<'_>) -> Result<Reply, Erro
 /// A plan on its way.
 pub struct Run<'a> {
     context: &'a Context<'a>,
+    /// By when; sooner than the exchange's where another answer is there already.
+    deadline: Deadline,
     tries: u32,
     /// Endpoints that gave no answer, and pools none of whose could be asked.
     asked: Vec<Arc<str>>,
@@ -230,12 +232,23 @@ impl<'a> Run<'a> {
     /// Nothing has been tried yet.
     pub fn new(context: &'a Context<'a>) -> Self {
         let (asked, reasons, detail) = Default::default();
-        Self { context, tries: 0, asked, reasons, detail, hedged: false, cancelled: false, last: None, why: None }
+        let deadline = context.deadline;
+        Self { context, deadline, tries: 0, asked, reasons, detail, hedged: false, cancelled: false, last: None, why: None }
     }
 
     /// An answer has broken off after it had begun, and before the client got any of it.
     pub fn broke(&mut self, attempt: &Attempt, endpoint: &Arc<str>, error: Error) {
         self.noted(attempt, endpoint, Failure::from(error));
+    }
+
+    /// Another answer is there: what comes later must leave time to give it to the client.
+    pub fn has_another(&mut self) {
+        self.deadline = self.context.deadline.with_reserve();
+    }
+
+    /// When an answer must have begun.
+    pub fn begins(&self) -> Instant {
+        self.deadline.begins()
     }
 
     /// Tries so far.
@@ -252,9 +265,7 @@ impl<'a> Run<'a> {
     pub async fn attempt(&mut self, attempt: &Attempt, last: bool) -> Option<Reply> {
         let pool = &attempt.pool;
         self.why = None;
-        if self.context.deadline.left().is_some_and(|left| left.is_zero())
-            || (self.tries > 0 && !self.has_time(pool, Duration::ZERO))
-        {
+        if self.deadline.left().is_some_and(|left| left.is_zero()) || (self.tries > 0 && !self.has_time(pool, Duration::ZERO)) {
             return None;
         }
         pool.retries.pay_in();
@@ -295,7 +306,7 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            if Instant::now() >= self.context.deadline.begins() || !self.has_time(pool, Duration::ZERO) {
+            if Instant::now() >= self.deadline.begins() || !self.has_time(pool, Duration::ZERO) {
                 break;
             }
         }
@@ -304,7 +315,7 @@ impl<'a> Run<'a> {
 
     /// Can a further try that begins after a pause still have an answer before the client's time is over?
     fn has_time(&self, pool: &Pool, pause: Duration) -> bool {
-        let Some(left) = self.context.deadline.left() else { return true };
+        let Some(left) = self.deadline.left() else { return true };
         let has = left > pause + pool.quickest(self.context.streamed);
         if !has {
             tracing::debug!(
@@ -319,10 +330,10 @@ impl<'a> Run<'a> {
 
     /// Through the pool's gate, where it has one, to an endpoint.
     async fn admitted(&self, pool: &Pool, ask: Ask<'_>) -> Result<Permit, Busy> {
-        let Context { priority, tenant, deadline, .. } = self.context;
+        let Context { priority, tenant, .. } = self.context;
         let pass = match &pool.gate {
             Some(gate) => {
-                Some(gate.enter(*priority, tenant, deadline.begins()).await.map_err(|gate::Shed(after)| Busy::Shed(after))?)
+                Some(gate.enter(*priority, tenant, self.deadline.begins()).await.map_err(|gate::Shed(after)| Busy::Shed(after))?)
             }
             None => None,
         };
@@ -349,7 +360,7 @@ impl<'a> Run<'a> {
         let pool = &attempt.pool;
         let one = Call::new(&first, false);
         avoid.push(one.endpoint.clone());
-        let asked = std::pin::pin!(send::send(attempt, first, self.context));
+        let asked = std::pin::pin!(send::send(attempt, first, self.context, self.deadline));
         let wait = pool.hedge_after(self.context.streamed).filter(|_| pool.has_other(avoid));
         let Some(wait) = wait else { return self.settle(attempt, &one, asked.await) };
         let asked = match select(asked, std::pin::pin!(tokio::time::sleep(wait))).await {
@@ -364,7 +375,7 @@ impl<'a> Run<'a> {
         self.hedged = true;
         let other = Call::new(&permit, true);
         avoid.push(other.endpoint.clone());
-        let also_asked = std::pin::pin!(send::send(attempt, permit, self.context));
+        let also_asked = std::pin::pin!(send::send(attempt, permit, self.context, self.deadline));
         match select(asked, also_asked).await {
             Either::Left((Ok(answer), _)) => {
                 self.lost(attempt, &other);
@@ -474,7 +485,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The message names models and providers, the detail what became of each try.
     pub fn conclude(self) -> Result<Reply, Error> {
-        if let Some(over) = self.context.deadline.over() {
+        if let Some(over) = self.deadline.over() {
             return Err(self.out_of_time(over));
         }
         let Self { tries, asked, mut reasons, detail, hedged, last, .. } = self;

@@ -41,6 +41,8 @@ pub struct Tap {
     limit: usize,
     /// Its text, where somebody may have to go on with it.
     said: Option<Said>,
+    /// Where in the last portion the event begins that says that the server has failed.
+    failed_at: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,8 @@ struct Seen {
     done: bool,
     finished: bool,
     error: bool,
+    /// The error is the server's, in the middle of its answer: another one may do better.
+    failed: bool,
     usage: Option<Usage>,
     events: u32,
 }
@@ -72,19 +76,32 @@ impl Tap {
 
     /// Another stream goes on with what this one has said. Gives back in how many events it was said since the last seam.
     pub fn goes_on(&mut self) -> u32 {
-        (self.reader, self.copy, self.seen) = (Reader::default(), None, Seen::default());
+        (self.reader, self.copy, self.seen, self.failed_at) = (Reader::default(), None, Seen::default(), None);
         self.said.as_mut().map_or(0, Said::take_events)
     }
 
     /// Looks at the next portion. Gives back how many of its bytes are complete events.
     pub fn feed(&mut self, portion: &Bytes) -> usize {
-        let (seen, said) = (&mut self.seen, &mut self.said);
-        let complete = self.reader.feed(portion, &mut |data| {
-            seen.event(data);
-            if let Some(said) = said.as_mut().filter(|_| !seen.done && !seen.error) {
-                said.event(data);
+        let (had_failed, mut complete, mut rest) = (self.seen.failed, 0, &portion[..]);
+        self.failed_at = None;
+        while !rest.is_empty() {
+            // Where an event begins matters to those who go on alone, and events have lines.
+            let (line, behind) = if self.said.is_some() { first_line(rest) } else { (rest, &[][..]) };
+            let (seen, said) = (&mut self.seen, &mut self.said);
+            let events = self.reader.feed(line, &mut |data| {
+                seen.event(data);
+                if let Some(said) = said.as_mut().filter(|_| !seen.done && !seen.error) {
+                    said.event(data);
+                }
+            });
+            if self.seen.failed && !had_failed {
+                self.failed_at.get_or_insert(complete);
             }
-        });
+            if events > 0 {
+                complete = portion.len() - rest.len() + events;
+            }
+            rest = behind;
+        }
         if let Some(said) = self.said.as_mut().filter(|_| self.reader.overflowed()) {
             said.missed();
         }
@@ -110,6 +127,16 @@ impl Tap {
     /// Has `[DONE]` come? Nothing of the answer follows it.
     pub fn is_done(&self) -> bool {
         self.seen.done
+    }
+
+    /// Where in the last portion an event begins that says that the server has failed; exact only while it is listening.
+    pub fn failed_at(&self) -> Option<usize> {
+        self.failed_at
+    }
+
+    /// Can another stream go on behind what was said? Not behind an answer's end, nor behind an error that has gone on.
+    pub fn is_unfinished(&self) -> bool {
+        self.failed_at.is_some() || self.end() == End::Cut
     }
 
     /// How many events have come, `[DONE]` not among them.
@@ -169,18 +196,43 @@ impl Seen {
             }
             self.usage = serde_json::from_slice::<Chunk>(data).ok().and_then(|chunk| chunk.usage).or(self.usage);
         }
-        self.error |= is_error(data);
+        if let Some(is_servers) = error(data) {
+            self.failed |= is_servers && !self.error && !self.finished;
+            self.error = true;
+        }
     }
+}
+
+/// The first line with its end, and what follows.
+fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) else { return (bytes, &[]) };
+    let both = usize::from(bytes[end..].starts_with(b"\r\n"));
+    bytes.split_at(end + 1 + both)
 }
 
 /// Does an event's data say that the upstream has failed? The word may be the model's; only a top-level field is an error.
 pub fn is_error(data: &[u8]) -> bool {
+    error(data).is_some()
+}
+
+/// The error that an event's data is: the server's, or the request's, which would fail at another one as well. Once an answer has begun that
+/// is a filter's mostly, and servers say it in too many words to know them all: what is not known is the server's.
+fn error(data: &[u8]) -> Option<bool> {
     #[derive(serde::Deserialize)]
     struct Failed {
-        error: Option<serde::de::IgnoredAny>,
+        error: Option<serde_json::Value>,
     }
-    memmem::find(data, b"\"error\"").is_some()
-        && serde_json::from_slice::<Failed>(data).is_ok_and(|failed| failed.error.is_some())
+    memmem::find(data, b"\"error\"")?;
+    let error = serde_json::from_slice::<Failed>(data).ok()?.error?;
+    let word =
+        |name: &str| error.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_ascii_lowercase));
+    let status = ["code", "status", "status_code"].iter().filter_map(|name| word(name)?.parse::<u16>().ok()).next();
+    const REQUESTS: [&str; 7] = ["invalid", "content", "filter", "policy", "safety", "moderation", "context_length"];
+    let is_requests = |said: String| REQUESTS.iter().any(|word| said.contains(word));
+    Some(match status {
+        Some(status) => !(400..500).contains(&status) || matches!(status, 408 | 429),
+        None => !["code", "type"].into_iter().filter_map(word).any(is_requests),
+    })
 }
 
 /// What stands behind a name and its colon.
@@ -217,6 +269,57 @@ mod tests {
             let mut tap = Tap::new(0);
             tap.feed(&Bytes::from(text));
             assert_eq!(tap.end(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn whose_error_it_is() {
+        for (error, expect) in [
+            (r#"{"message":"x"}"#, Some(true)),
+            (r#""CUDA error""#, Some(true)),
+            (r#"{"type":"InternalServerError","code":500}"#, Some(true)),
+            (r#"{"type":"server_error","code":null}"#, Some(true)),
+            (r#"{"type":"overloaded_error"}"#, Some(true)),
+            (r#"{"type":"x","code":"429"}"#, Some(true)),
+            (r#"{"type":"BadRequestError","code":400}"#, Some(false)),
+            (r#"{"type":"invalid_request_error","code":"content_filter"}"#, Some(false)),
+            (r#"{"code":"content_filter"}"#, Some(false)),
+            ("null", None),
+        ] {
+            assert_eq!(super::error(format!(r#"{{"error":{error}}}"#).as_bytes()), expect, "{error}");
+        }
+    }
+
+    /// Whoever goes on must know which bytes were the failure's, however they are cut.
+    #[test]
+    fn where_a_failure_begins() {
+        let said = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}";
+        let failure = "data: {\"error\":{\"code\":500}}";
+        for end in ["\n\n", "\r\n\r\n", "\r\r"] {
+            let stream = format!("{said}{end}{said}{end}{failure}{end}data: [DONE]{end}");
+            let begins = 2 * (said.len() + end.len());
+            for cut in 0..stream.len() {
+                let mut tap = Tap::new(0).listening(true);
+                // What has gone on, what waits for the rest of its event, and what had gone on when the failure came.
+                let (mut passed, mut held, mut found) = (0, 0, None);
+                for portion in [&stream[..cut], &stream[cut..]] {
+                    let complete = tap.feed(&Bytes::copy_from_slice(portion.as_bytes()));
+                    if let Some(at) = tap.failed_at() {
+                        assert!(tap.is_unfinished() && found.is_none());
+                        found = Some(if at > 0 { passed + held + at } else { passed });
+                    }
+                    (passed, held) = match complete {
+                        0 => (passed, held + portion.len()),
+                        _ => (passed + held + complete, portion.len() - complete),
+                    };
+                }
+                // A line feed that comes after its carriage return is passed with what follows.
+                assert!(
+                    found.is_some_and(|found| found == begins || (stream.as_bytes()[found] == b'\n' && found + 1 == begins)),
+                    "{end:?} {cut} {found:?}"
+                );
+                assert_eq!(tap.said().and_then(Said::so_far), Some(("aa", 2)));
+            }
         }
     }
 

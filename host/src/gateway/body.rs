@@ -48,6 +48,13 @@ enum Content {
     Stream(Box<Stream>),
 }
 
+/// How a stream broke off.
+struct Broke {
+    error: Error,
+    /// The upstream's own event that says so; none where it has said nothing.
+    own: Vec<Bytes>,
+}
+
 /// An answer that is still coming.
 pub(super) struct Stream {
     upstream: Box<UpstreamBody>,
@@ -66,8 +73,8 @@ pub(super) struct Stream {
     fill: Option<Fill>,
     filling: Option<BoxFuture<'static, ()>>,
     continuation: Option<Box<Continuation>>,
-    /// It broke off of this, and another endpoint is asked to go on.
-    asked: Option<(Asked, Error)>,
+    /// It broke off, and another endpoint is asked to go on.
+    asked: Option<(Asked, Broke)>,
     over: bool,
 }
 
@@ -131,7 +138,7 @@ impl Stream {
                         note(course, &error);
                         return Poll::Ready(Some(Err(error.message().into())));
                     }
-                    self.broke(course, error);
+                    self.broke(course, Broke { error, own: Vec::new() });
                 }
                 None => {
                     if let Some(rest) = self.rewrite.as_mut().map(Rewrite::rest) {
@@ -149,7 +156,7 @@ impl Stream {
             // Nothing of the answer follows `[DONE]`; the connection's end does.
             return;
         }
-        let complete = tap.feed(&piece);
+        let (complete, failed_at) = (tap.feed(&piece), tap.failed_at());
         if tap.is_done() {
             // What breaks after it breaks nothing.
             self.upstream.said_all();
@@ -161,11 +168,18 @@ impl Stream {
             course.record.ending = Ending::Whole;
             self.store();
         }
-        if complete > 0 {
-            self.split = false;
-            self.release();
-            self.ready.push_back(piece.slice(..complete));
+        if let Some(at) = failed_at {
+            self.upstream.was_cut();
+            if self.continuation.is_some() && (at > 0 || !self.split) {
+                self.pass_events(&piece, at);
+                let mut own = std::mem::take(&mut self.held);
+                own.push(piece.slice(at..complete));
+                let message = format!("{} has failed in the middle of its answer.", self.endpoint);
+                let error = Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message);
+                return self.broke(course, Broke { error, own });
+            }
         }
+        self.pass_events(&piece, complete);
         let rest = piece.slice(complete..);
         if !rest.is_empty() {
             self.held_bytes += rest.len();
@@ -174,6 +188,15 @@ impl Stream {
                 self.split = true;
                 self.release();
             }
+        }
+    }
+
+    /// So many bytes of this piece are whole events.
+    fn pass_events(&mut self, piece: &Bytes, complete: usize) {
+        if complete > 0 {
+            self.split = false;
+            self.release();
+            self.ready.push_back(piece.slice(..complete));
         }
     }
 
@@ -209,33 +232,34 @@ impl Stream {
             Some(End::Cut) => {
                 self.upstream.was_cut();
                 let message = format!("{} ended its stream before the answer was finished.", self.endpoint);
-                self.broke(course, Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message));
+                let error = Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message);
+                self.broke(course, Broke { error, own: Vec::new() });
             }
         }
     }
 
     /// The upstream has broken off: whole events have gone on. Another endpoint goes on with it, or an event follows that says so.
-    fn broke(&mut self, course: &mut Course, error: Error) {
+    fn broke(&mut self, course: &mut Course, broke: Broke) {
         self.held.clear();
         self.held_bytes = 0;
         // Behind the answer's end, or an error of the upstream's own that the client has seen, nothing can follow.
-        let said = self.tap.as_ref().filter(|tap| !self.split && tap.end() == End::Cut).and_then(Tap::said);
+        let said = self.tap.as_ref().filter(|tap| !self.split && tap.is_unfinished()).and_then(Tap::said);
         let asked = match (said.and_then(Said::so_far), &mut self.continuation) {
             (Some((text, events)), Some(continuation)) => continuation.ask(text, events, &self.endpoint),
             _ => None,
         };
         match asked {
-            Some(asked) => self.asked = Some((asked, error)),
-            None => self.broke_for_good(course, &error),
+            Some(asked) => self.asked = Some((asked, broke)),
+            None => self.broke_for_good(course, broke),
         }
     }
 
     /// Another endpoint was asked to go on.
     fn goes_on(&mut self, course: &mut Course, answer: Result<GoesOn, Error>) {
-        let Some((_, error)) = self.asked.take() else { return };
+        let Some((_, broke)) = self.asked.take() else { return };
         match (answer, &mut self.tap) {
             (Ok(GoesOn { body, endpoint, tries, prompt, cancelled }), Some(tap)) => {
-                tracing::info!(exchange = course.exchange.id, "after the commit point: {error} {endpoint} goes on");
+                tracing::info!(exchange = course.exchange.id, "after the commit point: {} {endpoint} goes on", broke.error);
                 if let Some(continuation) = &mut self.continuation {
                     continuation.took(tries);
                 }
@@ -250,17 +274,21 @@ impl Stream {
                 // Two halves are no answer that others should get.
                 self.fill = None;
             }
-            _ => self.broke_for_good(course, &error),
+            _ => self.broke_for_good(course, broke),
         }
     }
 
-    fn broke_for_good(&mut self, course: &mut Course, error: &Error) {
+    fn broke_for_good(&mut self, course: &mut Course, Broke { error, own }: Broke) {
+        if !own.is_empty() {
+            // The client gets the upstream's own words, and what follows them.
+            return self.ready.extend(own);
+        }
         self.over = true;
         if self.split {
             self.ready.push_back(Bytes::from_static(b"\n\n"));
         }
-        self.ready.push_back(dialect::error::event(error.status().as_u16(), &course.told(error), Some(error.code())));
-        note(course, error);
+        self.ready.push_back(dialect::error::event(error.status().as_u16(), &course.told(&error), Some(error.code())));
+        note(course, &error);
     }
 }
 

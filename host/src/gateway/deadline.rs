@@ -42,7 +42,7 @@ pub(super) fn read(
         deadline.ends_by(at, WHOLE);
     }
     if let Some(at) = own(headers, FIRST_BYTE)?.and_then(|time| started.checked_add(time)) {
-        deadline.begins_by(at, FIRST_BYTE);
+        deadline.begins_by(at, FIRST_BYTE, Duration::ZERO);
     }
     const ENVOY: &str = "x-envoy-expected-rq-timeout-ms";
     let milliseconds = headers.get(ENVOY).and_then(number).filter(|number| *number >= 1.0).map(|number| number / 1e3);
@@ -54,7 +54,7 @@ pub(super) fn read(
         {
             let seconds = headers.get(header).and_then(number).filter(|number| *number >= least);
             if let Some(at) = seconds.and_then(|seconds| after(received, seconds, later)) {
-                deadline.begins_by(at, header);
+                deadline.begins_by(at, header, later);
             }
         }
     }

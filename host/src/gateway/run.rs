@@ -122,7 +122,7 @@ impl Turns<'_> {
                 },
                 None => self.has_failed(turn, began).await?,
             };
-            if !goes_on || Instant::now() >= self.context.deadline.begins() || self.number >= MAX_ATTEMPTS {
+            if !goes_on || Instant::now() >= self.run.begins() || self.number >= MAX_ATTEMPTS {
                 break;
             }
         }
@@ -174,6 +174,7 @@ impl Turns<'_> {
             }
             let answered = Answered { reply, storable: false, strip: false, continuation: None };
             self.kept.get_or_insert(Kept { answered, cost: 0 });
+            self.run.has_another();
             let attempt = upstream::Attempt { body: turn.plain.unwrap_or_default(), ..turn.attempt };
             self.left.push_front(Turn { attempt, plain: None, ..turn });
             return Ok(Err(true));
@@ -211,6 +212,7 @@ impl Turns<'_> {
             stream.gives_way();
         }
         self.kept = Some(Kept { answered: Answered { storable: false, ..answered }, cost });
+        self.run.has_another();
         let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
         self.course.record.escalated.push(doubt.name());
         if let Some(attempt) = self.course.record.attempts.last_mut() {
@@ -243,7 +245,7 @@ impl Turns<'_> {
             Step::Again(pause) => {
                 let until = Instant::now() + pause;
                 // There is no time for it, and perhaps for another turn.
-                if until < self.context.deadline.begins() {
+                if until < self.run.begins() {
                     self.left.push_front(turn);
                     tokio::time::sleep_until(until).await;
                 }

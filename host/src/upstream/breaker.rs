@@ -142,10 +142,12 @@ impl Breaker {
         self.probing.store(false, Ordering::Relaxed);
     }
 
-    /// It is over without an outcome: nobody waited for one. The next is made after a pause, or each request would be one.
-    pub(super) fn give_up_probe(&self, now: Instant) {
+    /// It is over without an outcome: nobody waited for one. The next is made after a pause as long as this one took, so that half
+    /// of the requests at most wait in vain, and one whose client hardly waits keeps nobody away.
+    pub(super) fn give_up_probe(&self, now: Instant, began: Instant) {
         if self.standing(now) == Standing::Probation {
-            self.open_until.store(self.ms(now + self.rules.open), Ordering::Relaxed);
+            let pause = now.saturating_duration_since(began).min(self.rules.open);
+            self.open_until.store(self.ms(now + pause), Ordering::Relaxed);
         }
         self.end_probe();
     }
@@ -388,13 +390,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_without_an_outcome_is_not_made_again_at_once() {
+    async fn a_probe_without_an_outcome_is_made_again_after_as_long_as_it_took() {
         let (breaker, began) = start();
         fail(&breaker, began, 3);
         let later = began + Duration::from_secs(1);
-        assert!(breaker.begin_probe());
-        breaker.give_up_probe(later);
-        assert_eq!(breaker.standing(later), Standing::Open(RULES.open));
+        let probe = |took: Duration| {
+            let until = later + took;
+            assert!(breaker.begin_probe());
+            breaker.give_up_probe(until, later);
+            breaker.standing(until)
+        };
+        // One client that gave a millisecond kept the endpoint away from all others for as long as a failure does.
+        assert_eq!(probe(Duration::ZERO), Standing::Probation);
+        assert_eq!(probe(Duration::from_millis(1)), Standing::Open(Duration::from_millis(1)));
+        assert_eq!(probe(Duration::from_millis(300)), Standing::Open(Duration::from_millis(300)));
+        assert_eq!(probe(RULES.open * 5), Standing::Open(RULES.open));
         assert!(breaker.begin_probe());
     }
 }

@@ -32,32 +32,49 @@ pub struct Deadline {
 struct Bound {
     at: Instant,
     by: Option<&'static str>,
+    /// By so much the client's own clock may be ahead of it.
+    behind: Duration,
 }
 
+/// What an answer that is there needs to reach the client.
+const UNDER_WAY: Duration = Duration::from_millis(250);
+
 impl Bound {
-    fn shorten(&mut self, at: Instant, by: &'static str) {
+    fn shorten(&mut self, at: Instant, by: &'static str, behind: Duration) {
         if at < self.at {
-            *self = Self { at, by: Some(by) };
+            *self = Self { at, by: Some(by), behind };
         }
+    }
+
+    /// With time for what is in reserve, where somebody waits for it.
+    fn with_reserve(self) -> Self {
+        let reserve = if self.by.is_some() { self.behind + UNDER_WAY } else { Duration::ZERO };
+        Self { at: self.at.checked_sub(reserve).unwrap_or(self.at), ..self }
     }
 }
 
 impl Deadline {
     /// The configuration's.
     pub fn new(at: Instant) -> Self {
-        let bound = Bound { at, by: None };
+        let bound = Bound { at, by: None, behind: Duration::ZERO };
         Self { begins: bound, ends: bound }
     }
 
     /// The client waits until then for all of the answer, as this header of its says.
     pub fn ends_by(&mut self, at: Instant, header: &'static str) {
-        self.ends.shorten(at, header);
-        self.begins.shorten(at, header);
+        self.ends.shorten(at, header, Duration::ZERO);
+        self.begins.shorten(at, header, Duration::ZERO);
     }
 
-    /// It waits until then for the first byte.
-    pub fn begins_by(&mut self, at: Instant, header: &'static str) {
-        self.begins.shorten(at, header);
+    /// It waits until then for the first byte, or gives up by so much earlier.
+    pub fn begins_by(&mut self, at: Instant, header: &'static str, behind: Duration) {
+        self.begins.shorten(at, header, behind);
+    }
+
+    /// The same for what is asked for while another answer is there: if it does not come, that one must still reach the client in time.
+    #[must_use]
+    pub fn with_reserve(self) -> Self {
+        Self { begins: self.begins.with_reserve(), ..self }
     }
 
     /// The same for an answer of which the client has had the first byte.
@@ -122,7 +139,7 @@ mod tests {
         let check = |whole: Option<u64>, first: Option<u64>, begins: u64, ends: u64, told: [Option<&str>; 2]| {
             let mut deadline = Deadline::new(second(10));
             whole.into_iter().for_each(|at| deadline.ends_by(second(at), WHOLE));
-            first.into_iter().for_each(|at| deadline.begins_by(second(at), FIRST_BYTE));
+            first.into_iter().for_each(|at| deadline.begins_by(second(at), FIRST_BYTE, Duration::ZERO));
             assert_eq!((deadline.begins(), deadline.ends()), (second(begins), second(ends)), "{whole:?} {first:?}");
             assert_eq!(deadline.left().is_some(), begins < 10);
             let mut headers = HeaderMap::new();
@@ -139,11 +156,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_in_reserve_comes_before_the_client_gives_up() {
+        let now = Instant::now();
+        let mut deadline = Deadline::new(now + Duration::from_secs(10));
+        assert_eq!(deadline.with_reserve().begins(), deadline.begins(), "nobody waits");
+        deadline.ends_by(now + Duration::from_secs(8), WHOLE);
+        assert_eq!(deadline.with_reserve().begins(), now + Duration::from_millis(7_750));
+        deadline.begins_by(now + Duration::from_secs(7), FIRST_BYTE, Duration::from_secs(1));
+        assert_eq!(deadline.with_reserve().begins(), now + Duration::from_millis(5_750));
+        assert_eq!(deadline.with_reserve().ends(), deadline.ends());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn it_says_whose_time_is_over() {
         let mut deadline = Deadline::new(Instant::now() + Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(deadline.over().is_none(), "the configuration's time is no client's");
-        deadline.begins_by(Instant::now() - Duration::from_millis(500), FIRST_BYTE);
+        deadline.begins_by(Instant::now() - Duration::from_millis(500), FIRST_BYTE, Duration::ZERO);
         let error = deadline.over().unwrap();
         assert_eq!((error.status().as_u16(), error.code(), error.param()), (504, "upstream_timeout", Some(FIRST_BYTE)));
         assert!(deadline.begun().over().is_none());

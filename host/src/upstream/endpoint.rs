@@ -290,7 +290,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if std::mem::take(&mut self.probes) {
-            self.endpoint.breaker.give_up_probe(Instant::now());
+            self.endpoint.breaker.give_up_probe(Instant::now(), self.since);
         }
         self.settle();
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);

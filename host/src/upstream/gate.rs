@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Priority;
 use crate::numbers::Count;
-use headroom::Headroom;
+use headroom::{ALONE, Headroom};
 use limit::{Limit, Sample};
 
 /// What the owner has written.
@@ -135,7 +135,15 @@ impl Gate {
             Entered::Passed(pass) => return Ok(pass),
             Entered::Waits(place) => place,
         };
-        let called = timeout_at(now + wait, &mut place.called).await;
+        let ends = now + wait;
+        let called = loop {
+            // Places that were left free for others come back with time, and nobody calls then.
+            let until = if lane == Priority::Batch { ends.min(Instant::now() + ALONE) } else { ends };
+            match timeout_at(until, &mut place.called).await {
+                Err(_) if until < ends => self.lock().call_and_watch(),
+                called => break called,
+            }
+        };
         if matches!(called, Ok(Ok(()))) {
             place.over = true;
             return Ok(Pass::new(self, lane));
@@ -160,9 +168,11 @@ impl Gate {
     fn queue(self: &Arc<Self>, lane: Priority, tenant: &Arc<str>, wait: Duration) -> Result<Entered, Shed> {
         let pass = self.try_enter(lane);
         let mut state = self.lock();
-        let limit = state.limit.get();
-        state.headroom.asked(lane, pass.is_none(), limit);
+        let (limit, is_urgent) = (state.limit.get(), lane != Priority::Batch);
         if let Some(pass) = pass {
+            if is_urgent {
+                state.headroom.came(false, limit);
+            }
             return Ok(Entered::Passed(pass));
         }
         let (full, hopeless) = (state.waiting >= self.settings.queue, state.is_hopeless(lane, tenant, self.settings.wait));
@@ -172,6 +182,9 @@ impl Gate {
             // Nor does it say anything of the pool that a client has less time than anybody may have.
             self.shed[lane as usize].add(u64::from(!late));
             return Err(Shed(state.comes_back()));
+        }
+        if is_urgent && state.running[Priority::Batch as usize] > 0 {
+            state.headroom.came(true, limit);
         }
         let (caller, called) = oneshot::channel();
         let number = state.next;
@@ -183,8 +196,7 @@ impl Gate {
             None => tenants.push_back(Tenant { name: tenant.clone(), line: VecDeque::from([(number, caller)]) }),
         }
         // Room may have come up in between.
-        state.call();
-        state.watch();
+        state.call_and_watch();
         drop(state);
         Ok(Entered::Waits(Place { gate: self.clone(), lane, number, called, over: false }))
     }
@@ -222,6 +234,8 @@ impl State {
         let before = self.before(lane, tenant) as f32;
         let calls = |places: f32| wait.as_secs_f32() * places / held;
         match lane {
+            // The next to be called keeps nobody waiting, however long answers are.
+            Priority::Batch if before == 0.0 => false,
             // What is left of the places changes with whoever is more urgent, so that it must be sure: by four standard deviations.
             Priority::Batch => calls(self.left_to_batch() as f32) < before + 1.0 + 4.0 * (before + 1.0).sqrt(),
             Priority::Realtime | Priority::Interactive => calls(self.limit.now) < before,
@@ -283,6 +297,11 @@ impl State {
         }
     }
 
+    fn call_and_watch(&mut self) {
+        self.call();
+        self.watch();
+    }
+
     fn pop(&mut self) -> Option<oneshot::Sender<()>> {
         let tenants = self.lanes.iter_mut().find(|tenants| !tenants.is_empty())?;
         let mut tenant = tenants.pop_front()?;
@@ -323,19 +342,19 @@ impl State {
         }
     }
 
-    fn ended(&mut self, lane: Priority, since: Instant) {
-        let held = since.elapsed().as_secs_f32();
-        // Each counts a twentieth.
-        self.held = Some(self.held.map_or(held, |mean| mean + (held - mean) * 0.05));
+    /// `held`: for how long, where that says something of the pool.
+    fn ended(&mut self, lane: Priority, held: Option<Duration>) {
+        if let Some(held) = held.map(|held| held.as_secs_f32()) {
+            // Each counts a twentieth.
+            self.held = Some(self.held.map_or(held, |mean| mean + (held - mean) * 0.05));
+        }
         self.running[lane as usize] -= 1;
-        self.call();
-        self.watch();
+        self.call_and_watch();
     }
 
     fn observe(&mut self, sample: Sample, since: Instant) {
         self.limit.observe(sample, since, self.all());
-        self.call();
-        self.watch();
+        self.call_and_watch();
     }
 
     /// When what waits now will have gone through.
@@ -364,11 +383,10 @@ impl Drop for Place {
         if self.called.try_recv().is_ok() {
             // Called just as it left.
             state.running[self.lane as usize] -= 1;
-            state.call();
         } else {
             state.leave(self.lane, self.number);
         }
-        state.watch();
+        state.call_and_watch();
     }
 }
 
@@ -377,27 +395,32 @@ pub struct Pass {
     gate: Arc<Gate>,
     lane: Priority,
     since: Instant,
+    /// Its answer has begun, or the pool has had all the time that anybody may have. One whose client left before that says
+    /// nothing of how long a pass is held.
+    counts: bool,
 }
 
 impl Pass {
     fn new(gate: &Arc<Gate>, lane: Priority) -> Self {
-        Self { gate: gate.clone(), lane, since: Instant::now() }
+        Self { gate: gate.clone(), lane, since: Instant::now(), counts: false }
     }
 
     /// Its answer has begun.
     pub fn began(&mut self, streamed: bool, after: Duration) {
+        self.counts = true;
         self.gate.lock().observe(if streamed { Sample::Began(after) } else { Sample::Whole }, self.since);
     }
 
     /// The pool has too much to do.
     pub fn overloaded(&mut self) {
+        self.counts = true;
         self.gate.lock().observe(Sample::Overloaded, self.since);
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.gate.lock().ended(self.lane, self.since);
+        self.gate.lock().ended(self.lane, self.counts.then(|| self.since.elapsed()));
     }
 }
 

@@ -69,6 +69,12 @@ impl Begins {
         Some(Duration::from_secs_f32(((bucket + 1) as f32 / PER_OCTAVE).exp2() / 1e3))
     }
 
+    /// Has an answer that has not begun after so long very likely none to come? Several times as long as hardly any takes.
+    pub fn is_overdue(&self, waited: Duration) -> bool {
+        const TIMES: u32 = 3;
+        self.percentile(99).is_some_and(|slow| waited > slow * TIMES)
+    }
+
     /// How long to wait for a first answer.
     pub fn wait(&self, after: After) -> Option<Duration> {
         match after {
@@ -87,12 +93,14 @@ mod tests {
         let begins = Begins::default();
         (0..19).for_each(|_| begins.observe(Duration::from_millis(100)));
         assert_eq!(begins.percentile(95), None);
+        assert!(!begins.is_overdue(Duration::from_secs(100)), "nothing is known");
         for index in 0..1_000 {
             begins.observe(Duration::from_millis(if index % 50 == 0 { 5_000 } else { 100 + index % 20 }));
         }
         let p95 = begins.percentile(95).unwrap().as_millis();
         assert!((110..=130).contains(&p95), "{p95}");
         assert!(begins.percentile(99).unwrap() > Duration::from_secs(4));
+        assert!(!begins.is_overdue(Duration::from_secs(12)) && begins.is_overdue(Duration::from_secs(20)));
         (0..20_000).for_each(|_| begins.observe(Duration::from_millis(400)));
         let p50 = begins.percentile(50).unwrap().as_millis();
         assert!((400..=440).contains(&p50), "{p50}");

@@ -440,6 +440,11 @@ impl Pool {
         self.begins[usize::from(streamed)].percentile(1).unwrap_or_default()
     }
 
+    /// Has an answer that has not begun after so long very likely none to come?
+    pub(super) fn is_overdue(&self, streamed: bool, waited: Duration) -> bool {
+        self.begins[usize::from(streamed)].is_overdue(waited)
+    }
+
     /// How long to wait for an answer's beginning before a second endpoint is asked; none where none is.
     pub(super) fn hedge_after(&self, streamed: bool) -> Option<Duration> {
         self.begins[usize::from(streamed)].wait(self.settings.hedge?)

@@ -68,8 +68,10 @@ pub fn upwards(client: &HeaderMap) -> HeaderMap {
     let stays = |name: &HeaderName| {
         let name = name.as_str();
         let is_useful = USEFUL.contains(&name) || name.starts_with("openai-") || name.starts_with("x-stainless-");
-        // Whose organisation pays is the gateway's to say.
-        !is_useful || matches!(name, "openai-organization" | "openai-project")
+        // Whose organisation pays is the gateway's to say, and how long it waits is not what the SDK does.
+        let is_ours =
+            matches!(name, "openai-organization" | "openai-project" | "x-stainless-read-timeout" | "x-stainless-timeout");
+        !is_useful || is_ours
     };
     filtered(client, stays)
 }
@@ -116,10 +118,13 @@ mod tests {
         {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-hop"));
         }
-        for name in ["content-type", "x-request-id", "traceparent", "openai-beta", "x-my-own"] {
+        for name in ["content-type", "x-request-id", "traceparent", "openai-beta", "x-stainless-lang", "x-my-own"] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("kept"));
         }
-        assert_eq!(upwards(&headers).len(), 4, "{:?}", upwards(&headers));
+        for name in ["openai-organization", "x-stainless-timeout", "x-stainless-read-timeout"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("30"));
+        }
+        assert_eq!(upwards(&headers).len(), 5, "{:?}", upwards(&headers));
         let mut answer = HeaderMap::new();
         answer.insert(header::SET_COOKIE, HeaderValue::from_static("x"));
         answer.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -20,10 +20,11 @@ use tokio::time::{Instant, timeout_at};
 use super::begin::{self, Beginning};
 use super::body::Bounds;
 use super::connect::ConnectError;
+use super::deadline::Deadline;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
 use super::keys::Key;
-use super::pool::Timeouts;
+use super::pool::{Pool, Timeouts};
 use super::{Attempt, Body, Context, Failure, UpstreamBody, provider, retry};
 use crate::dialect::sse;
 use crate::error::{Error, Kind, Retry};
@@ -39,7 +40,9 @@ pub(super) type Answer = (StatusCode, HeaderMap, Body);
 /// The bounds of one try.
 struct Clock<'a> {
     endpoint: &'a Endpoint,
+    pool: &'a Pool,
     timeouts: &'a Timeouts,
+    streamed: bool,
     began: Instant,
     /// When the try as a whole must be over.
     ends: Instant,
@@ -49,26 +52,33 @@ struct Clock<'a> {
     ends_by: Option<&'static str>,
 }
 
-pub(super) async fn send(attempt: &Attempt, mut permit: Permit, context: &Context<'_>) -> Result<Answer, Failure> {
+pub(super) async fn send(
+    attempt: &Attempt,
+    mut permit: Permit,
+    context: &Context<'_>,
+    deadline: Deadline,
+) -> Result<Answer, Failure> {
     let endpoint = &*permit.endpoint().clone();
     let settings = attempt.pool.settings();
     let began = Instant::now();
     let total = began + attempt.total.unwrap_or(settings.timeouts.total);
-    let begins = context.deadline.begins();
+    let begins = deadline.begins();
     let clock = Clock {
         endpoint,
+        pool: &attempt.pool,
         timeouts: &settings.timeouts,
+        streamed: context.streamed,
         began,
-        ends: total.min(context.deadline.ends()),
+        ends: total.min(deadline.ends()),
         first_byte: attempt.first_byte.map_or(begins, |first| begins.min(began + first)),
-        ends_by: context.deadline.ends_as_said_in().filter(|_| context.deadline.ends() < total),
+        ends_by: deadline.ends_as_said_in().filter(|_| deadline.ends() < total),
     };
     let mut request = Request::new(Full::new(attempt.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.uri(context.operation).clone();
     let (keys, ticket) = (&attempt.pool.keys, permit.ticket);
     *request.headers_mut() = headers(attempt, keys.key(ticket), context);
-    context.deadline.tell(request.headers_mut(), clock.ends);
+    deadline.tell(request.headers_mut(), clock.ends);
 
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
@@ -167,8 +177,10 @@ impl Clock<'_> {
                 Retry::Elsewhere,
                 format!("{} did not send {waiting_for} within {waited:.1} s.", self.endpoint.authority()),
             );
-            // A bound that the request brought along, or what earlier tries have left of its time, is not the endpoint's to keep.
-            Failure { blames: until >= own, ..error.into() }
+            // A bound that the request brought along, or what earlier tries have left of its time, is not the endpoint's to keep;
+            // but one that says nothing for much longer than any other takes is ill, however patient its clients are.
+            let blames = until >= own || self.pool.is_overdue(self.streamed, self.began.elapsed());
+            Failure { blames, ..error.into() }
         })
     }
 

@@ -219,8 +219,7 @@ pub(crate) fn is_mended(fate: Fate, policy: &Policy, passed: usize) -> bool {
             Fate::Unreachable | Fate::Broken | Fate::Failing | Fate::Early => again,
             Fate::Gone | Fate::Busy => again && other,
             Fate::Slow => (again || policy.hedge) && other,
-            Fate::Breaks | Fate::Stops => is_held(policy, passed) || policy.continues && passed <= FINISH,
-            Fate::Theirs => is_held(policy, passed),
+            Fate::Breaks | Fate::Stops | Fate::Theirs => is_held(policy, passed) || policy.continues && passed <= FINISH,
             Fate::Fine => false,
         }
 }
@@ -251,7 +250,7 @@ fn sees_at_once(fate: Fate) -> Option<Sees> {
 /// What the client sees. `passed`: whole events of a stream that came before.
 pub(crate) fn sees(fate: Fate, policy: &Policy, passed: usize) -> Sees {
     match (fate, is_mended(fate, policy, passed)) {
-        (Fate::Breaks | Fate::Stops, true) if !is_held(policy, passed) => Sees::Continued,
+        (Fate::Breaks | Fate::Stops | Fate::Theirs, true) if !is_held(policy, passed) => Sees::Continued,
         (_, true) => Sees::Whole,
         (Fate::Breaks, false) => Sees::Cut("upstream_broken"),
         (Fate::Stops, false) => Sees::Cut("upstream_timeout"),

@@ -73,6 +73,49 @@ fn a_stream_that_nobody_goes_on_with_ends_in_an_error() {
     }
 }
 
+const FAILED: &str =
+    "data: {\"error\":{\"message\":\"the engine is dead\",\"type\":\"InternalServerError\",\"code\":500}}\n\ndata: [DONE]\n\n";
+
+/// Two endpoints, each of which says in its fourth event that it has failed.
+fn failing(event: &'static str, goes_on: &Act) -> ([FakeUpstream; 2], Running) {
+    let fakes = [FakeUpstream::start(), FakeUpstream::start()];
+    for fake in &fakes {
+        fake.always(Act::say(WORDS).at(Place::Piece(4, 0), Fault::Event(event)));
+        fake.when("continue_final_message", goes_on.clone());
+    }
+    let policy = "continuation = \"vllm\"\nretry_budget = 1.0";
+    let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).provider(policy).start();
+    (fakes, host)
+}
+
+/// A server that fails says so itself, if it can: its event went to the client and the answer ended there, though another one could go on.
+#[test]
+fn another_endpoint_goes_on_where_one_says_that_it_has_failed() {
+    let (fakes, host) = failing(FAILED, &Act::say("four five six seven eight"));
+    for _ in 0..2 {
+        let answer = host.ask("count").streamed().send();
+        assert_eq!((sse::content(&answer.body).as_str(), continued(&answer)), (WORDS, 1), "{}", answer.text());
+        assert!(sse::is_done(&answer.body) && !answer.text().contains("dead"), "{}", answer.text());
+    }
+    assert!(fakes.iter().all(|fake| fake.count() == 2));
+}
+
+/// Where nobody goes on, and where it would not help, the client gets the upstream's own words.
+#[test]
+fn an_upstreams_own_error_arrives_where_nobody_goes_on() {
+    const FILTER: &str = "data: {\"error\":{\"message\":\"dead words\",\"type\":\"content_filter\"}}\n\n";
+    for (event, goes_on, count) in
+        [(FAILED, Act::refuse(400, "unsupported"), 2), (FILTER, Act::say("four five six seven eight"), 1)]
+    {
+        let (fakes, host) = failing(event, &goes_on);
+        let answer = host.ask("count").streamed().send();
+        let error = sse::error(&answer.body).expect("it ends in an error");
+        assert!(error["message"].as_str().unwrap().contains("dead"), "{}", answer.text());
+        assert_eq!(sse::content(&answer.body), "one two three ", "{}", answer.text());
+        assert_eq!((fakes.iter().map(FakeUpstream::count).sum::<usize>(), continued(&answer)), (count, 0));
+    }
+}
+
 /// Who goes on may break off as well, or refuse; then the client is told of the first failure.
 #[test]
 fn what_goes_on_may_fail_too() {

@@ -59,6 +59,21 @@ fn when_the_clients_time_is_over_it_hears_so_and_the_endpoint_is_not_blamed() {
     assert_eq!(told(&fake.last(), WHOLE).or(told(&fake.last(), FIRST_BYTE)), None, "nobody has said anything");
 }
 
+/// An endpoint that takes requests and says nothing was in service for ever where clients waited for less time than the configuration
+/// allows, and each of them waited in vain.
+#[test]
+fn an_endpoint_that_is_silent_for_much_longer_than_usual_is_blamed_however_patient_clients_are() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake, "");
+    for _ in 0..25 {
+        assert_eq!(host.chat("hi").status, 200);
+    }
+    fake.next(Act::silent());
+    is_over(&host.ask("hi").header(WHOLE, "5s").send(), WHOLE);
+    let pool = host.api("/api/models").to_string();
+    assert!(pool.contains("\"open\""), "{pool}");
+}
+
 /// The whole answer's time ends a stream too, with an event that says whose time it was. An SDK's time is no bound on a stream that has
 /// begun: the one for Python counts it from each byte.
 #[test]
@@ -164,6 +179,8 @@ fn a_cascade_gives_what_it_has_when_the_time_is_over() {
         let answer = if streamed { ask.streamed().send() } else { ask.send() };
         assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("small")), "{}", answer.text());
         assert_eq!(answer.header("x-pointsman-escalated"), Some("short, kept"));
+        // It came when the client had given up: the better one was waited for until the very end.
+        assert!(told(&fake.last(), FIRST_BYTE).is_some_and(|left| left <= 250), "{:?}", fake.last().headers);
     }
     // The judge waits no longer for the rest of a stream either.
     fake.when("stall", Act::events([EVENT, EVENT]).stall_at(EVENT.len() + 8));

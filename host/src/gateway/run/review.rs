@@ -53,7 +53,7 @@ impl Turns<'_> {
         }
         // Half an answer is no answer to ask about.
         let enough = if cascade.self_check.is_some() { u32::MAX } else { cascade.tokens };
-        let Some(sight) = see(reply, enough, self.context.deadline.begins()).await? else { return Ok((self.unjudged(), 0)) };
+        let Some(sight) = see(reply, enough, self.run.begins()).await? else { return Ok((self.unjudged(), 0)) };
         let cost = self.cost(&reply.model, &sight);
         let Some(sense) = sight.answer.sense() else { return Ok((self.unjudged(), cost)) };
         let draft = Draft {
@@ -91,7 +91,7 @@ impl Turns<'_> {
         reply: &mut Reply,
         began: Instant,
     ) -> Result<Verdict, Error> {
-        let sight = match see(reply, review.tokens.unwrap_or(LOOK_AT), self.context.deadline.begins()).await {
+        let sight = match see(reply, review.tokens.unwrap_or(LOOK_AT), self.run.begins()).await {
             Ok(sight) => sight,
             Err(broke) => return Ok(Err(broke)),
         };

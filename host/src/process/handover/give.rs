@@ -117,18 +117,22 @@ impl Owner {
         }
     }
 
-    /// Gives to one, who has less time when the next is there.
+    /// Gives to one, who has less time from when the next is there.
     async fn give_in_time(&self, stream: &UnixStream, next: &mut Option<UnixStream>) -> io::Result<i32> {
         let began = Instant::now();
+        let mut ends = began + START;
         let mut given = std::pin::pin!(self.give(stream));
         loop {
-            let patience = if next.is_some() { HURRIED } else { START };
             tokio::select! {
                 biased;
                 given = &mut given => return given,
-                other = self.comes(), if next.is_none() => *next = Some(other),
-                () = sleep_until(began + patience) => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it does not serve after {patience:?}")));
+                other = self.comes(), if next.is_none() => {
+                    *next = Some(other);
+                    ends = ends.min(Instant::now() + HURRIED);
+                }
+                () = sleep_until(ends) => {
+                    let waited = began.elapsed().as_secs_f32();
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it does not serve after {waited:.0} s")));
                 }
             }
         }
@@ -153,7 +157,7 @@ impl Owner {
                 Ok(None) => sleep(Duration::from_millis(25)).await,
                 Err(error) => {
                     tracing::warn!(%error, "whether the other process holds the lock cannot be seen");
-                    return true;
+                    sleep(Duration::from_millis(25)).await;
                 }
             }
         }
@@ -161,15 +165,14 @@ impl Owner {
     }
 
     fn was_silent(&mut self, stream: &UnixStream) {
-        if let Ok(id) = peer(stream) {
+        if let Some(id) = known(stream) {
             self.silent.truncate(SILENT - 1);
             self.silent.push_front((id, Instant::now()));
         }
     }
 
     fn has_been_silent(&self, stream: &UnixStream) -> bool {
-        let is = |id| self.silent.iter().any(|(known, at)| *known == id && at.elapsed() < REMEMBERS);
-        peer(stream).is_ok_and(is)
+        known(stream).is_some_and(|id| self.silent.iter().any(|(known, at)| *known == id && at.elapsed() < REMEMBERS))
     }
 
     async fn give(&self, stream: &UnixStream) -> io::Result<i32> {
@@ -190,6 +193,11 @@ impl Owner {
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it says what this version does not understand")),
         }
     }
+}
+
+/// Who it is; none where that cannot be told: every process of another namespace is number 0.
+fn known(stream: &UnixStream) -> Option<i32> {
+    peer(stream).ok().filter(|id| *id != 0)
 }
 
 impl Drop for Owner {

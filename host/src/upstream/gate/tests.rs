@@ -153,13 +153,18 @@ async fn the_limit_finds_what_the_pool_bears() {
     assert!(gate.view().0 < most / 2);
 }
 
+/// An answer that takes a second.
+async fn a_second(gate: &Arc<Gate>) {
+    let mut held = gate.try_enter(Priority::Interactive).unwrap();
+    held.began(true, Duration::from_millis(40));
+    tokio::time::advance(Duration::from_secs(1)).await;
+}
+
 /// Whoever could not be called in time was told so when the time was over.
 #[tokio::test(start_paused = true)]
 async fn who_could_not_be_called_in_time_is_sent_away_at_once() {
     let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(3) });
-    let held = gate.try_enter(Priority::Interactive).unwrap();
-    tokio::time::advance(Duration::from_secs(1)).await;
-    drop(held);
+    a_second(&gate).await;
     let _held = gate.try_enter(Priority::Interactive).unwrap();
     // A second each: the fourth is called in time, the fifth would not be.
     let ask = |name: &str| {
@@ -179,9 +184,7 @@ async fn who_could_not_be_called_in_time_is_sent_away_at_once() {
 #[tokio::test(start_paused = true)]
 async fn who_has_less_time_than_it_takes_is_sent_away_at_once() {
     let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(60) });
-    let held = gate.try_enter(Priority::Interactive).unwrap();
-    tokio::time::advance(Duration::from_secs(1)).await;
-    drop(held);
+    a_second(&gate).await;
     let _held = gate.try_enter(Priority::Interactive).unwrap();
     let who = tenant("a");
     let within = |ms| Box::pin(gate.enter(Priority::Interactive, &who, Instant::now() + Duration::from_millis(ms)));
@@ -190,6 +193,63 @@ async fn who_has_less_time_than_it_takes_is_sent_away_at_once() {
     assert!(matches!(futures_util::poll!(within(500)), std::task::Poll::Ready(Err(_))), "a second each");
     assert!(patient.await.is_err());
     assert_eq!((gate.shed[Priority::Interactive as usize].get(), gate.view()), (0, (1, 1, 0)));
+}
+
+/// Clients that left early made it look as if passes were held for a moment only, and nobody was told in time that he waits in vain.
+#[tokio::test(start_paused = true)]
+async fn clients_that_leave_say_nothing_of_how_long_a_pass_is_held() {
+    let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(60) });
+    a_second(&gate).await;
+    for _ in 0..100 {
+        drop(gate.try_enter(Priority::Interactive).unwrap());
+    }
+    let _held = gate.try_enter(Priority::Interactive).unwrap();
+    let within = |ms| {
+        let (gate, who) = (gate.clone(), tenant("a"));
+        Box::pin(async move { gate.enter(Priority::Interactive, &who, Instant::now() + Duration::from_millis(ms)).await.is_ok() })
+    };
+    let mut first = within(1_500);
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert_eq!(futures_util::poll!(within(500)), std::task::Poll::Ready(false), "a second each");
+}
+
+/// Answers of a minute left a batch no call that it could be sure of, so that it was sent away with nobody before it. One may wait.
+#[tokio::test(start_paused = true)]
+async fn the_first_of_a_batch_may_wait_for_a_long_answer() {
+    let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(5) });
+    let mut held = gate.try_enter(Priority::Interactive).unwrap();
+    held.began(true, Duration::from_millis(40));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    drop(held);
+    let held = gate.try_enter(Priority::Interactive).unwrap();
+    let who = tenant("a");
+    let mut first = Box::pin(gate.enter(Priority::Batch, &who, soon()));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    let mut second = Box::pin(gate.enter(Priority::Batch, &who, soon()));
+    assert!(matches!(futures_util::poll!(&mut second), std::task::Poll::Ready(Err(_))));
+    drop(held);
+    assert!(first.await.is_ok());
+}
+
+/// Places that were left free for people who come no more stayed empty until somebody's answer ended.
+#[tokio::test(start_paused = true)]
+async fn a_batch_gets_the_places_of_people_who_come_no_more() {
+    let gate = gate(4, 100);
+    let long = gate.try_enter(Priority::Interactive).unwrap();
+    let beside: Vec<_> = (0..3).map(|_| gate.try_enter(Priority::Batch).unwrap()).collect();
+    let who = tenant("a");
+    for _ in 0..2 {
+        // They have to wait, and give up.
+        let mut person = Box::pin(gate.enter(Priority::Interactive, &who, soon()));
+        assert!(futures_util::poll!(&mut person).is_pending());
+    }
+    drop(beside);
+    let _running: Vec<_> = (0..1).map(|_| gate.try_enter(Priority::Batch).unwrap()).collect();
+    assert!(gate.try_enter(Priority::Batch).is_none(), "two places are left free");
+    let asked = Instant::now();
+    let pass = gate.enter(Priority::Batch, &who, soon()).await;
+    assert!(pass.is_ok() && asked.elapsed() <= ALONE, "{:?}", asked.elapsed());
+    drop(long);
 }
 
 /// What became of requests: in how many milliseconds they were answered whole, or sent away.
