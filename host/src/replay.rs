@@ -185,7 +185,10 @@ impl Stage<'_> {
             return Ok(named(stem));
         }
         let names: Vec<&str> = snapshot.plugins.iter().map(|plugin| plugin.name.as_str()).collect();
-        Err(ReplayError::Name(format!("several plugins were recorded, and none is called `{stem}`; say in whose place the component stands with --name, one of {}", names.join(", "))))
+        Err(ReplayError::Name(format!(
+            "several plugins were recorded, and none is called `{stem}`; say in whose place the component stands with --name, one of {}",
+            names.join(", ")
+        )))
     }
 }
 

@@ -81,7 +81,12 @@ fn written(file: &Path, name: &str) -> Result<(Settings, Vec<Valued>), String> {
     })?;
     let price = |(name, model): (&String, &Model)| {
         let price = model.concrete()?.price.as_ref()?;
-        Some(Valued { model: name.clone(), input: price.input, output: price.output, cached_input: price.cached_input.unwrap_or(price.input) })
+        Some(Valued {
+            model: name.clone(),
+            input: price.input,
+            output: price.output,
+            cached_input: price.cached_input.unwrap_or(price.input),
+        })
     };
     Ok((settings, config.models.iter().filter_map(price).collect()))
 }

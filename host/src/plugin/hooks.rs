@@ -24,7 +24,7 @@ use super::last_words;
 use super::limits;
 use super::load::{Hook, Plugin};
 use super::registry::PluginSet;
-use super::tape::{Function, Said as Noted, Shown};
+use super::tape::{Function, Said as Noted, Shown, Tape};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
@@ -282,7 +282,7 @@ impl Session {
     pub fn unfit(&mut self, by: &Arc<Plugin>, hook: Hook, reason: &str) -> Result<(), Error> {
         let Some(index) = self.set.place(by) else { return Ok(()) };
         self.live.retain(|(place, _)| *place != index);
-        if let Some(tape) = self.around.tape() {
+        if let Some(tape) = self.tape() {
             tape.unfit(by, reason);
         }
         self.failed(index, by, hook, Instant::now(), bad_output(reason))
@@ -367,9 +367,14 @@ impl Session {
         Ok(Some((plugin, live)))
     }
 
+    /// Where calls are noted: on the exchange's tape, if it has one.
+    fn tape(&self) -> Option<&Tape> {
+        self.around.tape()
+    }
+
     /// Notes that a call begins, where somebody wants to know.
     fn begins(&self, index: usize, function: Function, request: &Arc<ChatRequest>, shown: Shown<'_>) {
-        if let Some(tape) = self.around.tape() {
+        if let Some(tape) = self.tape() {
             let at_us = self.around.started().elapsed().as_micros() as u64;
             let told = (at_us, self.head.prompt.as_ref());
             tape.begins(&self.set.all()[index], function, told, request, &shown, || self.around.labels());
@@ -378,7 +383,7 @@ impl Session {
 
     /// Notes what came of it.
     fn ends(&self, began: Instant, said: impl FnOnce() -> Noted, labels: &[(String, String)]) {
-        if let Some(tape) = self.around.tape() {
+        if let Some(tape) = self.tape() {
             tape.ends(began.elapsed().as_micros() as u64, said(), labels);
         }
     }

@@ -74,7 +74,8 @@ impl Function {
     }
 }
 
-type Labels = Vec<(String, String)>;
+/// Names and values.
+pub type Labels = Vec<(String, String)>;
 
 /// One call of one plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,9 +107,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// The labels that it has left: while it ran, and with its decision.
-    pub fn all_labels(&self) -> Vec<(String, String)> {
-        let mut all = self.labels.clone();
+    /// The labels that come with its decision.
+    pub fn decided_labels(&self) -> Labels {
+        let mut all = Labels::new();
         let Said::Decided(decision) = &self.said else { return all };
         let read = |at: &str| decision.pointer(at).and_then(|labels| serde_json::from_value::<Labels>(labels.clone()).ok());
         all.extend(["/Plan/labels", "/Choose/labels", "/Rewrite/choice/labels"].into_iter().filter_map(read).flatten());
@@ -247,9 +248,9 @@ impl Tape {
         std::mem::take(&mut self.inner().kept)
     }
 
-    /// What came of the last call.
-    pub fn last(&self) -> Option<Said> {
-        self.inner().kept.calls.last().map(|call| call.said.clone())
+    /// The last call.
+    pub fn last(&self) -> Option<Call> {
+        self.inner().kept.calls.last().cloned()
     }
 
     /// A replay: from here on clocks show what this call was shown.

@@ -31,7 +31,8 @@ impl Around {
         };
         let headers = recorded.headers.iter().filter_map(header).collect();
         let of_plugin = || recorded.calls.iter().filter(|call| call.plugin == name);
-        let (tape, own_then) = (Tape::replay(of_plugin()), of_plugin().flat_map(Call::all_labels).collect());
+        let own_then = of_plugin().flat_map(|call| call.labels.iter().cloned().chain(call.decided_labels())).collect();
+        let tape = Tape::replay(of_plugin());
         Self { headers, tape, own_then, recorded, started: Instant::now(), labels: Mutex::default() }
     }
 
@@ -79,7 +80,8 @@ impl Surroundings for Around {
 
     fn label(&self, name: &str) -> Option<String> {
         let labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = |list: &[(String, String)]| list.iter().rev().find(|(label, _)| label == name).map(|(_, value)| value.clone());
+        let newest =
+            |list: &[(String, String)]| list.iter().rev().find(|(label, _)| label == name).map(|(_, value)| value.clone());
         newest(&labels.1).or_else(|| newest(&labels.0))
     }
 

@@ -86,7 +86,15 @@ impl Drive<'_> {
                 continue;
             }
             self.ask(call).await?;
-            let said = self.last();
+            let now = self.last();
+            if let Some(now) = &now {
+                self.around.leave(now.decided_labels());
+                // What did not fit the request then does not fit it now, and the plugin is not asked again.
+                if let Some(reason) = call.unfit.as_ref().filter(|_| now.said == call.said) {
+                    let _ = self.session.unfit(&self.by, call.function.hook(), reason);
+                }
+            }
+            let said = now.map(|now| now.said);
             path.takes(call, said.as_ref(), self.recorded);
             if self.by.settings().fail && matches!(said, Some(Said::Failed { .. })) && !matches!(call.said, Said::Failed { .. }) {
                 path.ends(End::Refused);
@@ -115,7 +123,7 @@ impl Drive<'_> {
                 Some(call) => {
                     self.ask(call).await?;
                     self.session.shed();
-                    self.last()
+                    self.last().map(|now| now.said)
                 }
                 None => None,
             };
@@ -155,8 +163,8 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// What was decided last.
-    fn last(&self) -> Option<Said> {
+    /// The call that was made last.
+    fn last(&self) -> Option<Call> {
         self.around.tape().and_then(|tape| tape.last())
     }
 }

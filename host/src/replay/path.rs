@@ -58,19 +58,11 @@ impl Path {
         let outcome = &exchange.outcome;
         let end = match (&outcome.model, outcome.cache.as_str()) {
             (_, "exact" | "semantic" | "stale") => End::Cached,
+            _ if outcome.ending == "refused" => End::Refused,
             (Some(model), _) => End::Model(model.clone()),
-            (None, _) if outcome.ending == "refused" => End::Refused,
             (None, _) => End::Unknown,
         };
-        Self {
-            end,
-            asked: Vec::new(),
-            is_recorded: true,
-            left: VecDeque::new(),
-            number: 0,
-            current: None,
-            reviews: None,
-        }
+        Self { end, asked: Vec::new(), is_recorded: true, left: VecDeque::new(), number: 0, current: None, reviews: None }
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -142,7 +134,11 @@ impl Path {
 
     /// Is the component asked what follows the attempt?
     pub(super) fn asks(&self, exchange: &Recorded) -> bool {
-        let has_failed = exchange.outcome.attempts.get(self.number - 1).is_none_or(|attempt| !attempt.status.is_some_and(|status| (200..300).contains(&status)));
+        let has_failed = exchange
+            .outcome
+            .attempts
+            .get(self.number - 1)
+            .is_none_or(|attempt| !attempt.status.is_some_and(|status| (200..300).contains(&status)));
         self.reviews.is_some_and(|answers| answers || has_failed)
     }
 
@@ -159,13 +155,16 @@ impl Path {
         };
         let otherwise = if has_answered { NextStep::Accept } else { NextStep::FallBack };
         match step.unwrap_or(otherwise) {
-            // Where no target is left, the client gets what there is.
-            NextStep::FallBack if self.left.is_empty() => self.ends(End::Model(model)),
+            // Where no target is left, the client gets an answer that was not good enough, or a failure.
+            NextStep::FallBack if self.left.is_empty() => {
+                self.ends(self.asked.last().map_or(End::Refused, |kept| End::Model(kept.clone())))
+            }
             NextStep::FallBack => {}
             NextStep::Again(_) => self.left.push_front(model),
             NextStep::Escalate(target) => self.left.push_front(target.model),
             NextStep::Reject(_) => self.ends(End::Refused),
-            NextStep::Accept => self.ends(End::Model(model)),
+            NextStep::Accept if has_answered => self.ends(End::Model(model)),
+            NextStep::Accept => self.ends(End::Refused),
         }
     }
 

@@ -62,8 +62,13 @@ fn wrong(file: &Path, reason: impl Into<String>) -> ReplayError {
 impl Reader {
     /// A file, or all files of a folder in their order.
     pub(super) fn open(path: &Path) -> Result<Self, ReplayError> {
-        let unreadable = |error: std::io::Error| wrong(path, format!("{error}; name a file that [recording] has written, or its folder"));
-        let files = if std::fs::metadata(path).map_err(unreadable)?.is_dir() { files::of(path).map_err(unreadable)? } else { vec![path.to_owned()] };
+        let unreadable =
+            |error: std::io::Error| wrong(path, format!("{error}; name a file that [recording] has written, or its folder"));
+        let files = if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+            files::of(path).map_err(unreadable)?
+        } else {
+            vec![path.to_owned()]
+        };
         if files.is_empty() {
             return Err(wrong(path, "has no recording-*.jsonl; name the folder of [recording]"));
         }
@@ -104,7 +109,9 @@ fn begin(path: PathBuf, problems: &mut Problems) -> Result<Option<Current>, Repl
     lines.read_until(b'\n', &mut line).map_err(|error| wrong(&path, error.to_string()))?;
     match serde_json::from_slice::<Head>(&line) {
         Ok(Head { recording: FORMAT }) => Ok(Some(Current { path, lines, number: 1 })),
-        Ok(Head { recording }) => Err(wrong(&path, format!("has the format {recording}; this pointsman reads {FORMAT}, use the one that wrote it"))),
+        Ok(Head { recording }) => {
+            Err(wrong(&path, format!("has the format {recording}; this pointsman reads {FORMAT}, use the one that wrote it")))
+        }
         // The process ended while it began the file.
         Err(_) if !line.ends_with(b"\n") => {
             problems.add(&path, 1, "is torn");
@@ -122,7 +129,8 @@ fn read(line: Vec<u8>) -> Result<Found, String> {
     if line.starts_with(r#"{"exchange":"#) {
         return Ok(Found::Exchange(line));
     }
-    let SnapshotLine { snapshot } = serde_json::from_str(&line).map_err(|error| format!("is neither snapshot nor exchange: {error}"))?;
+    let SnapshotLine { snapshot } =
+        serde_json::from_str(&line).map_err(|error| format!("is neither snapshot nor exchange: {error}"))?;
     Ok(Found::Snapshot(snapshot))
 }
 

@@ -12,7 +12,8 @@ fn an_exchange_is_kept_with_all_that_its_plugins_were_told() {
     let fake = FakeUpstream::start();
     let host = recording(Host::new().upstream(&fake).key("app", "team"), "").plugin(Plugin::asker()).start();
     let ask = json!({ "increment": { "key": "n", "delta": 3 } });
-    let answer = host.ask("hello").key("app").header("x-tier", "gold").header("cookie", "secret-1").header("x-api-key", "secret-2");
+    let answer =
+        host.ask("hello").key("app").header("x-tier", "gold").header("cookie", "secret-1").header("x-api-key", "secret-2");
     assert_eq!(answer.header("x-puppet-ask", &ask.to_string()).send().status, 200);
     let folder = written(&host, 1);
     let all = lines(&folder);

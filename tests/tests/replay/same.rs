@@ -39,7 +39,11 @@ fn asker_at_work(rounds: usize) -> (Running, PathBuf) {
     for round in 0..rounds {
         for question in questions() {
             let text = format!("A recipe for {round} soups, please.");
-            assert_eq!(host.ask(&text).model("auto").header("x-puppet-ask", &question.to_string()).send().status, 200, "{question}");
+            assert_eq!(
+                host.ask(&text).model("auto").header("x-puppet-ask", &question.to_string()).send().status,
+                200,
+                "{question}"
+            );
             count += 1;
         }
     }
@@ -64,7 +68,8 @@ fn whatever_a_plugin_is_asked_it_is_asked_again() {
     let host = recording(Host::new().upstream(&fake).cache().provider("retries = 0").prompt("p", "1", "Be kind."), "");
     let host = host.plugin(Plugin::puppet().set("deadline = \"500ms\"")).start();
     let plan = |review: bool| json!({ "plan": { "targets": ["small", "large"], "review": { "answers": review }, "labels": [["by", "plan"]] } });
-    let select = json!({ "rewrite": { "choice": { "prompt": "p", "labels": [["arm", "a"]] }, "edits": [{ "append": "And be short." }] } });
+    let select =
+        json!({ "rewrite": { "choice": { "prompt": "p", "labels": [["arm", "a"]] }, "edits": [{ "append": "And be short." }] } });
     let asks = [
         host.ask("a").puppet("select", json!({ "choose": { "prompt": "p" } })).puppet("route", json!({ "tell": "messages" })),
         host.ask("b").puppet("select", select).puppet("route", json!({ "tell": { "metadata": "arm" } })),
@@ -91,10 +96,8 @@ fn whatever_a_plugin_is_asked_it_is_asked_again() {
 
 /// Ten thousand exchanges, made of some that were recorded: each with an id and a question of its own.
 fn ten_thousand(folder: &Path, into: &Path) {
-    let all: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
-        .collect();
+    let all: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
     let (head, exchanges): (Vec<&str>, Vec<&str>) =
         all.iter().flat_map(|text| text.lines()).partition(|line| !line.starts_with("{\"exchange\":"));
     let mut text = head.join("\n") + "\n";

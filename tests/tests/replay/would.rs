@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Act, FakeUpstream, Host, Plugin, binary, guests};
+use tests::guests::{self, hostile};
+use tests::{Act, FakeUpstream, Host, Plugin, binary};
 
 use super::{Options, component, options, recording, replayed, written};
 
 #[test]
 fn another_component_decides_otherwise() {
     let fake = FakeUpstream::start();
-    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::puppet().hooks("\"routing\"").set("deadline = \"500ms\"")).start();
+    let host = recording(Host::new().upstream(&fake), "")
+        .plugin(Plugin::puppet().hooks("\"routing\"").set("deadline = \"500ms\""))
+        .start();
     let plan = json!({ "plan": { "targets": ["small"], "reason": "revision 00000002" } });
     // The puppet sends to the small one what is asked of the large one; the router would not.
     for question in ["a", "b", "c"] {
@@ -28,7 +31,7 @@ fn another_component_decides_otherwise() {
     let [shift] = &report.models[..] else { panic!("{report}") };
     assert_eq!((&*shift.before, &*shift.after, shift.count), ("small", "large", 3));
     // The large one costs forty times as much for a prompt; the three are paid for at its price, the others as they were.
-    assert!(report.cost.after > 5.0 * report.cost.before && report.cost.exchanges == 5, "{:?}", report.cost);
+    assert!(report.cost.after > 3.0 * report.cost.before && report.cost.exchanges == 5, "{:?}", report.cost);
     assert!(report.latency.exchanges == 5 && report.latency.after > 0.0, "{:?}", report.latency);
     assert_eq!(report.examples.len(), 3, "two of one kind and one of the other: {report}");
     let before = &report.examples[0].before;
@@ -42,9 +45,12 @@ fn another_component_decides_otherwise() {
 #[test]
 fn a_cascade_is_followed_as_far_as_it_is_known() {
     let fake = FakeUpstream::start();
-    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::puppet().hooks("\"routing\"").set("deadline = \"500ms\"")).start();
+    let host = recording(Host::new().upstream(&fake), "")
+        .plugin(Plugin::puppet().hooks("\"routing\"").set("deadline = \"500ms\""))
+        .start();
     let plan = json!({ "plan": { "targets": ["small"], "review": { "answers": true } } });
-    let answer = host.ask("a").model("large").puppet("route", plan).puppet("after", json!([{ "escalate": "large" }, "accept"])).send();
+    let answer =
+        host.ask("a").model("large").puppet("route", plan).puppet("after", json!([{ "escalate": "large" }, "accept"])).send();
     assert_eq!(answer.header("x-pointsman-model"), Some("large"));
     let folder = written(&host, 1);
     let puppet = component(&host.folder, "puppet.wasm", &guests::puppet());
@@ -70,10 +76,11 @@ fn what_was_never_asked_nobody_knows() {
     let text = std::fs::read_to_string(&file).unwrap();
     let plugin = component(&host.folder, "again.wasm", &guests::asker());
     for (question, unknown, said) in [
-        (json!({ "get": "other" }), "kv.get", "None"),
-        (json!({ "increment": { "key": "k", "delta": 2 } }), "", "2"),
-        (json!({ "classify": { "examples": "none", "k": 1 } }), "embeddings.classify", "Unavailable"),
-        (json!("now"), "", "1"),
+        // As an empty store answers, and as the recorded one did.
+        (json!({ "get": "other" }), "kv.get", None),
+        (json!({ "increment": { "key": "k", "delta": 2 } }), "kv.increment", Some("2")),
+        (json!({ "classify": { "examples": "none", "k": 1 } }), "embeddings.classify", Some("Unavailable")),
+        (json!("now"), "", Some("1")),
     ] {
         let quoted = |value: &serde_json::Value| serde_json::to_string(&value.to_string()).unwrap();
         let other = text.replace(&quoted(&json!({ "get": "k" })), &quoted(&question));
@@ -81,8 +88,11 @@ fn what_was_never_asked_nobody_knows() {
         std::fs::write(&file, other).unwrap();
         let report = replayed(&options(&folder, &plugin));
         let calls: Vec<_> = report.unknown.keys().map(String::as_str).collect();
-        assert_eq!((calls, report.changed), (if unknown.is_empty() { vec![] } else { vec![unknown] }, 1), "{question}: {report}");
-        assert!(report.examples[0].after.contains(&format!("\"reason\":\"{said}")), "{question}: {report}");
+        assert_eq!(calls, if unknown.is_empty() { vec![] } else { vec![unknown] }, "{question}: {report}");
+        assert_eq!(report.changed, u64::from(said.is_some()), "{question}: {report}");
+        if let Some(said) = said {
+            assert!(report.examples[0].after.contains(&format!("\"reason\":\"{said}")), "{question}: {report}");
+        }
     }
 }
 
@@ -93,7 +103,8 @@ fn a_deadline_is_the_same_on_every_machine() {
     let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1).set("deadline = \"2ms\"")).start();
     (0..30).for_each(|_| assert_eq!(host.chat("hi").status, 200));
     let folder = written(&host, 30);
-    let endless = component(&host.folder, "endless.wasm", &guests::hostile::endless());
+    let endless = hostile::ALL.iter().find(|guest| guest.name == "endless-loop").unwrap().component(hostile::At::Route);
+    let endless = component(&host.folder, "endless.wasm", &endless);
     let report = replayed(&options(&folder, &endless));
     let [kind] = &report.decisions[..] else { panic!("{report}") };
     // It fails more often in a row than a host would put up with, and is asked all the same.
@@ -112,12 +123,17 @@ fn the_command_says_it_all() {
     let run = |more: &[&str]| binary::run(&[&["replay", "--recording", &folder, "--plugin", &new], more].concat());
     let (code, out, err) = run(&[]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    for part in ["compared with what was recorded", "3 recorded, 3 replayed, 3 decided otherwise", "revision 00000002", "estimated"] {
+    for part in
+        ["compared with what was recorded", "3 recorded, 3 replayed, 3 decided otherwise", "revision 00000002", "estimated"]
+    {
         assert!(out.contains(part), "{part}: {out}");
     }
     let (code, json, _) = run(&["--json", "--threads", "3"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((code, &report["changed"], report["digest"].as_str().map(|digest| out.contains(digest))), (0, &json!(3), Some(true)));
+    assert_eq!(
+        (code, &report["changed"], report["digest"].as_str().map(|digest| out.contains(digest))),
+        (0, &json!(3), Some(true))
+    );
     let config = host.folder.config();
     let (code, out, err) = run(&["--config", config.to_str().unwrap(), "--name", "router", "--against", &new]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

@@ -26,9 +26,9 @@ pub struct Rules {
 impl Rules {
     /// Takes everything out of one exchange; `redacted` in it says whether there was anything.
     pub fn apply(&self, exchange: &mut Value) {
-        let mut found = self.headers(&mut exchange["headers"]);
-        for list in ["requests", "answers"] {
-            for body in exchange[list].as_array_mut().into_iter().flatten() {
+        let mut found = false;
+        for name in ["requests", "answers"] {
+            for body in exchange.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten() {
                 if let Value::String(text) = body
                     && let Some(clean) = self.body(text)
                 {
@@ -37,7 +37,8 @@ impl Rules {
             }
         }
         // What plugins were told and have said beside that. Names (of plugins, models, functions) are the owner's own.
-        for call in exchange["calls"].as_array_mut().into_iter().flatten() {
+        found |= exchange.get_mut("headers").is_some_and(|headers| self.headers(headers));
+        for call in exchange.get_mut("calls").and_then(Value::as_array_mut).into_iter().flatten() {
             for part in ["told", "imports", "said", "labels", "unfit"] {
                 found |= call.get_mut(part).is_some_and(|part| self.texts(part));
             }
@@ -50,11 +51,12 @@ impl Rules {
     fn headers(&self, headers: &mut Value) -> bool {
         let mut found = false;
         for header in headers.as_array_mut().into_iter().flatten() {
-            let is_named = header[0].as_str().is_some_and(|name| self.headers.iter().any(|own| own == name));
+            let Some([name, value]) = header.as_array_mut().map(Vec::as_mut_slice) else { continue };
+            let is_named = name.as_str().is_some_and(|name| self.headers.iter().any(|own| own == name));
             if is_named {
-                header[1] = MARK.into();
+                *value = MARK.into();
             }
-            found |= is_named | self.texts(&mut header[1]);
+            found |= is_named | self.texts(value);
         }
         found
     }
@@ -229,6 +231,6 @@ mod tests {
         let mut plain = json!({ "headers": [["x-other", "o"]], "requests": ["{}"], "calls": [] });
         let before = plain.clone();
         rules(&[], &["z"]).apply(&mut plain);
-        assert_eq!(plain, before);
+        assert_eq!(plain, before, "and nothing is added");
     }
 }

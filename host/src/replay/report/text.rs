@@ -18,12 +18,17 @@ impl fmt::Display for Report {
             self.problems.iter().try_for_each(|problem| writeln!(f, "              {problem}"))?;
         }
         if self.redacted > 0 {
-            let advice = if self.against.is_none() { "; compare with the old component (--against), which sees the same" } else { "" };
+            let advice =
+                if self.against.is_none() { "; compare with the old component (--against), which sees the same" } else { "" };
             writeln!(f, "  redacted    {} exchanges miss something{advice}", self.redacted)?;
         }
         for (place, decision) in self.decisions.iter().enumerate() {
             let head = if place == 0 { "decisions" } else { "" };
-            let what = if decision.before == decision.after { decision.before.clone() } else { format!("{} → {}", decision.before, decision.after) };
+            let what = if decision.before == decision.after {
+                decision.before.clone()
+            } else {
+                format!("{} → {}", decision.before, decision.after)
+            };
             let changed = if decision.changed > 0 { format!(", {} otherwise", decision.changed) } else { String::new() };
             writeln!(f, "  {head:<11} {:<13} {what}: {}{changed}", decision.function, decision.count)?;
         }
@@ -54,7 +59,8 @@ fn estimate(f: &mut fmt::Formatter<'_>, what: &str, of: &Estimate, unit: &str, s
     }
     let (before, after) = (of.before * scale, of.after * scale);
     let share = if before > 0.0 { format!(" ({:+.1} %)", (after / before - 1.0) * 100.0) } else { String::new() };
-    let without = if of.without > 0 { format!(", without {} exchanges of which nothing is known", of.without) } else { String::new() };
+    let without =
+        if of.without > 0 { format!(", without {} exchanges of which nothing is known", of.without) } else { String::new() };
     let digits = if unit == "$" { 4 } else { 1 };
     writeln!(f, "  {what:<11} {unit}{before:.digits$} → {unit}{after:.digits$}{share}, estimated{without}")
 }
