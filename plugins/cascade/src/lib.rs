@@ -80,7 +80,9 @@ pointsman_plugin::export!(Cascade: routing);
 
 #[cfg(test)]
 mod tests {
-    use super::{in_order, is_unsure};
+    use pointsman_plugin::mock::{Answer, Host, attempt, upstream};
+
+    use super::*;
 
     #[test]
     fn several_models_are_asked_in_order() {
@@ -94,5 +96,30 @@ mod tests {
     fn what_is_unsure() {
         assert!(is_unsure(Some(-0.6), -0.5));
         assert!(!is_unsure(Some(-0.5), -0.5) && !is_unsure(Some(-0.1), -0.5) && !is_unsure(None, -0.5));
+    }
+
+    #[test]
+    fn an_unsure_answer_is_followed_by_the_next_model() {
+        let host = Host::new().config("min_logprob", -0.4).upstream(upstream("small")).upstream(upstream("large"));
+        let Ok(Decision::Plan(plan)) = host.route::<Cascade>() else { panic!("it plans") };
+        assert!(plan.targets.len() == 2 && plan.review.is_some_and(|review| review.logprobs && review.tokens == Some(32)));
+        let step = |left, mean| {
+            let answer = Answer::of("Paris?").mean_logprob(mean);
+            host.after_attempt::<Cascade>(&Attempt { left, ..attempt("small") }, Some(&answer))
+        };
+        assert_eq!(
+            [step(1, -0.6), step(1, -0.1), step(0, -0.6)],
+            [Ok(NextStep::FallBack), Ok(NextStep::Accept), Ok(NextStep::Accept)]
+        );
+        assert_eq!(
+            host.after_attempt::<Cascade>(&Attempt { left: 1, ..attempt("small") }, Some(&Answer::of("?"))),
+            Ok(NextStep::Accept)
+        );
+    }
+
+    #[test]
+    fn a_probability_is_no_logarithm() {
+        let refused = Host::new().config("min_logprob", 0.6).check(<Cascade as Routing>::check);
+        assert!(matches!(refused, Err(PluginError::Config(why)) if why.contains("`min_logprob` is not below 0")));
     }
 }

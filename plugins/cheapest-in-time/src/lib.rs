@@ -81,14 +81,14 @@ pointsman_plugin::export!(CheapestInTime: routing);
 
 #[cfg(test)]
 mod tests {
+    use pointsman_plugin::mock::{Host, upstream};
     use pointsman_plugin::upstreams::Price;
 
     use super::*;
 
     fn model(name: &str, price: u64, first_byte_ms: Option<u32>, failing: f32) -> Upstream {
-        let (model, provider) = (name.to_owned(), name.to_owned());
         let price = Some(Price { input: price, output: 2 * price });
-        Upstream { model, provider, price, endpoints: 1, in_flight: 0, failing, first_byte_ms }
+        Upstream { price, failing, first_byte_ms, ..upstream(name) }
     }
 
     fn check(models: &[Upstream], limit_ms: u32, reason: &str, order: &[&str]) {
@@ -116,5 +116,17 @@ mod tests {
         assert_eq!(models[0].model, "reads");
         sort(&mut models, 800, 10, 1_000);
         assert_eq!(models[0].model, "writes");
+    }
+
+    #[test]
+    fn one_request_of_some_looks_again_at_a_slow_one() {
+        let host = Host::new().config("first_byte_ms", 800).config("look_again", 4);
+        let host = host.upstream(model("slow", 1, Some(2_000), 0.0)).upstream(model("quick", 5, Some(100), 0.0));
+        let first = || match host.route::<CheapestInTime>() {
+            Ok(Decision::Plan(plan)) => plan.targets[0].model.clone(),
+            other => panic!("{other:?}"),
+        };
+        let slow = (0..400).filter(|_| first() == "slow").count();
+        assert!((60..140).contains(&slow), "{slow} of 400");
     }
 }

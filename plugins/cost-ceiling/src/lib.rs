@@ -125,6 +125,7 @@ pointsman_plugin::export!(CostCeiling: routing);
 
 #[cfg(test)]
 mod tests {
+    use pointsman_plugin::mock::{Host, upstream};
     use pointsman_plugin::upstreams::Price;
 
     use super::*;
@@ -156,8 +157,7 @@ mod tests {
 
     #[test]
     fn what_a_request_costs() {
-        let (model, provider) = ("m".to_owned(), "p".to_owned());
-        let mut model = Upstream { model, provider, price: None, endpoints: 1, in_flight: 0, failing: 0.0, first_byte_ms: None };
+        let mut model = upstream("m");
         assert_eq!(cost(&model, 1_000, 1_000), 0);
         model.price = Some(Price { input: 2_000_000, output: 8_000_000 });
         assert_eq!((cost(&model, 1_000, 100), cost(&model, 0, 0)), (2_800, 0));
@@ -169,5 +169,41 @@ mod tests {
     fn a_day_ends_at_midnight() {
         assert_eq!(until_midnight(20_000 * DAY_MS), Duration::from_millis(DAY_MS));
         assert_eq!(until_midnight(20_000 * DAY_MS + DAY_MS - 1), Duration::from_millis(1));
+    }
+
+    fn first(host: &Host) -> String {
+        match host.route::<CostCeiling>() {
+            Ok(Decision::Plan(plan)) => plan.targets[0].model.clone(),
+            Ok(Decision::Reject(refusal)) => refusal.code,
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn near_the_ceiling_the_cheapest_above_it_nobody_and_a_new_day_begins_anew() {
+        let priced = |name, price| Upstream { price: Some(Price { input: price, output: price }), ..upstream(name) };
+        let host = Host::new().config("calls", 4).config("careful", 0.5);
+        let host = host.upstream(priced("large", 9_000_000)).upstream(priced("small", 1_000_000));
+        let asked: Vec<String> = (0..5).map(|_| first(&host)).collect();
+        assert_eq!(asked, ["large", "large", "small", "small", "ceiling_reached"]);
+        let host = host.tenant("other");
+        assert_eq!(first(&host), "large", "each tenant has its own");
+        let host = host.tenant("default");
+        assert_eq!(first(&host), "ceiling_reached");
+        host.advance(Duration::from_secs(86_400));
+        assert_eq!(first(&host), "large");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_given_back() {
+        let host = Host::new()
+            .config("calls", 9)
+            .config("dollars", 0.001)
+            .upstream(Upstream { price: Some(Price { input: 0, output: 1_000_000 }), ..upstream("small") });
+        let host = host.head(|head| head.max_tokens = Some(900));
+        assert_eq!((first(&host), first(&host)), ("small".to_owned(), "ceiling_reached".to_owned()));
+        let day = format!("/{}", host.run(|_, _| clock::now()) / DAY_MS);
+        let kept = ["calls", "micros"].map(|what| host.stored(&format!("{what}{day}")).unwrap_or_default());
+        assert_eq!(kept, ["1", "900"]);
     }
 }

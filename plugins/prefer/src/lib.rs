@@ -103,6 +103,7 @@ pointsman_plugin::export!(ByPreference: routing);
 
 #[cfg(test)]
 mod tests {
+    use pointsman_plugin::mock::{Host, upstream};
     use pointsman_plugin::upstreams::Price;
 
     use super::*;
@@ -118,13 +119,9 @@ mod tests {
     #[test]
     fn orders() {
         let model = |name: &str, price, first_byte_ms| Upstream {
-            model: name.to_owned(),
-            provider: "p".to_owned(),
             price: Some(Price { input: price, output: price }),
-            endpoints: 1,
-            in_flight: 0,
-            failing: 0.0,
             first_byte_ms,
+            ..upstream(name)
         };
         let models = [model("small", 2, Some(90)), model("middle", 1, None), model("large", 9, Some(30))];
         for (preference, order) in [
@@ -136,5 +133,24 @@ mod tests {
             preference.sort(&mut sorted);
             assert_eq!(sorted.iter().map(|model| &*model.model).collect::<Vec<_>>(), order, "{preference:?}");
         }
+    }
+
+    #[test]
+    fn the_header_comes_before_the_label() {
+        let first = |host: &Host| match host.route::<ByPreference>() {
+            Ok(Decision::Plan(plan)) => plan.targets[0].model.clone(),
+            Ok(Decision::Reject(refusal)) => refusal.code,
+            other => format!("{other:?}"),
+        };
+        let host = Host::new().upstream(upstream("small")).upstream(upstream("large"));
+        assert_eq!(host.route::<ByPreference>(), Ok(Decision::Pass));
+        let host = host.label("prefer", "quality");
+        assert_eq!(first(&host), "large");
+        let host = host.header("x-pointsman-prefer", "cost");
+        assert_eq!(first(&host), "small");
+        assert_eq!(
+            first(&Host::new().upstream(upstream("a")).upstream(upstream("b")).header("x-pointsman-prefer", "all")),
+            "unknown_preference"
+        );
     }
 }

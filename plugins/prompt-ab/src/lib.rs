@@ -98,7 +98,9 @@ pointsman_plugin::export!(PromptAb: prompting);
 
 #[cfg(test)]
 mod tests {
-    use super::{arm, total};
+    use pointsman_plugin::mock::{Host, json};
+
+    use super::*;
 
     fn arms(weights: &[(&str, u32)]) -> Vec<(String, u32)> {
         weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect()
@@ -110,6 +112,29 @@ mod tests {
         let count = |name: &str| (0..100).filter(|bucket| arm(&arms, *bucket) == Some(name)).count();
         assert_eq!((total(&arms), count("v1"), count("off"), count("v2")), (Some(100), 90, 0, 10));
         assert_eq!(arm(&arms, 100), None);
+    }
+
+    #[test]
+    fn a_user_stays_with_a_version() {
+        let experiment = || {
+            let host = Host::new()
+                .config("prompt", "support")
+                .config("arms", json!({ "v1": 50, "v2": 50 }))
+                .config("sticky", "x-user-id");
+            host.body(json!({ "model": "auto", "prompt": { "id": "support" } }))
+        };
+        let version = |host: &Host| match host.select::<PromptAb>() {
+            Ok(Outcome::Choose(choice)) => choice.prompt.version.unwrap_or_default(),
+            other => format!("{other:?}"),
+        };
+        let of = |user: usize| version(&experiment().header("x-user-id", &format!("user-{user}")));
+        let first: Vec<String> = (0..200).map(of).collect();
+        assert_eq!((0..200).map(of).collect::<Vec<_>>(), first);
+        let second = first.iter().filter(|version| *version == "v2").count();
+        assert!((70..130).contains(&second), "{second} of 200");
+        // Whoever names a version gets it.
+        let named = experiment().body(json!({ "model": "auto", "prompt": { "id": "support", "version": "v1" } }));
+        assert_eq!(named.select::<PromptAb>(), Ok(Outcome::Pass));
     }
 
     #[test]

@@ -100,7 +100,10 @@ pointsman_plugin::export!(ByComplexity: routing);
 
 #[cfg(test)]
 mod tests {
-    use super::has_code;
+    use pointsman_plugin::Role;
+    use pointsman_plugin::mock::{Host, upstream};
+
+    use super::*;
 
     #[test]
     fn code_and_prose() {
@@ -118,5 +121,23 @@ mod tests {
         ];
         assert!(code.iter().all(|text| has_code(text)));
         assert!(!prose.iter().any(|text| has_code(text)));
+    }
+
+    #[test]
+    fn what_makes_a_question_hard() {
+        let asked = |text: &str, nearest: &str| {
+            let host =
+                Host::new().config("small", "small").config("large", "large").config("limit", 100).config("examples", "set");
+            let host = host.upstream(upstream("small")).upstream(upstream("large")).example("set", &[(nearest, 0.8)]);
+            match host.message(Role::User, text).route::<ByComplexity>() {
+                Ok(Decision::Plan(plan)) => (plan.targets[0].model.clone(), plan.reason),
+                other => (String::new(), format!("{other:?}")),
+            }
+        };
+        let is = |model: &str, reason: &str| (model.to_owned(), reason.to_owned());
+        assert_eq!(asked("What is this?", "simple"), is("small", "simple"));
+        assert_eq!(asked("What is this?", "complex"), is("large", "like complex examples"));
+        assert_eq!(asked("What is ```x```?", "simple"), is("large", "code"));
+        assert_eq!(asked(&"And then? ".repeat(50), "simple"), is("large", "long"));
     }
 }

@@ -1,4 +1,7 @@
-//! What the functions of `lib.rs` say of texts.
+//! What the functions of `lib.rs` say of texts, and what the hooks make of it.
+
+use pointsman_plugin::Role;
+use pointsman_plugin::mock::{Answer, Host, candidate, json};
 
 use super::*;
 
@@ -85,4 +88,29 @@ fn apologies_are_not_kept() {
     for answer in ["Paris.", "The word for it is \"sorry\".", "0"] {
         assert!(is_worth_keeping(answer), "{answer}");
     }
+}
+
+#[test]
+fn who_shares() {
+    let asked = || Host::new().message(Role::User, "What is 5 km in miles?").header("accept-language", "de-AT,en;q=0.8");
+    let Ok(Directive::Key(key)) = asked().key::<TenantCache>() else { panic!("it has a key") };
+    assert_eq!((key.scope, key.exact), (Scope::Tenant, Some(vec!["what is 5 km in miles?".to_owned()])));
+    assert_eq!(key.semantic.map(|near| (near.partition, near.confirm)), Some((vec!["de".to_owned()], true)));
+    let by_user = asked().config("user", "x-user-id");
+    assert_eq!(by_user.key::<TenantCache>(), Ok(Directive::Bypass), "nobody knows whose it is");
+    let Ok(Directive::Key(key)) = by_user.header("x-user-id", "ada").key::<TenantCache>() else { panic!("it has a key") };
+    assert_eq!(key.scope, Scope::Custom("ada".into()));
+    assert_eq!(asked().header("x-no-cache", "1").key::<TenantCache>(), Ok(Directive::Bypass));
+    let private = asked().config("private", json!(["miles"]));
+    assert_eq!(private.key::<TenantCache>(), Ok(Directive::Bypass));
+    assert!(asked().config("private", json!([""])).check(<TenantCache as Caching>::check).is_err());
+}
+
+#[test]
+fn what_a_near_hit_and_an_answer_must_be() {
+    let host = Host::new().message(Role::User, "What is 5 km in miles?");
+    assert_eq!(host.confirm::<TenantCache>(&candidate("5 km, what is it in miles?", "3.1")), Ok(Verdict::Serve));
+    assert_eq!(host.confirm::<TenantCache>(&candidate("What is 50 km in miles?", "31")), Ok(Verdict::Veto));
+    assert_eq!(host.admit::<TenantCache>(&Answer::of("3.1 miles.")), Ok(Admission::Keep));
+    assert_eq!(host.admit::<TenantCache>(&Answer::of("I'm sorry, but I can't.")), Ok(Admission::Refuse));
 }

@@ -40,8 +40,8 @@
 //!   it; what is to be kept goes into [`kv`]. [`Routing::after_attempt`] and [`Caching::admit`] come after an answer, each to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
 //!   `on_failure = "fail"`. The host's log has what it panicked with, and where.
-//! - The host's functions exist in the host. Called natively, say in a unit test, they panic; so what is to be tested goes into
-//!   functions of its own, as in the examples.
+//! - The host's functions exist in the host. Natively, in a `#[test]`, the [`mock`] host stands in for it: it has what the test says, and calls
+//!   the hooks. `pointsman plugin test` runs a plugin's cases against the component itself.
 //!
 //! What this crate does not do: it decides nothing, and it keeps no state between calls.
 //!
@@ -62,6 +62,8 @@ pub mod last_words;
 pub mod log;
 #[cfg(target_arch = "wasm32")]
 mod memory;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod mock;
 pub mod prompting;
 mod request;
 pub mod routing;

@@ -344,6 +344,9 @@ pub mod pointsman {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn header(&self, name: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::header(name);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -410,6 +413,9 @@ pub mod pointsman {
                 /// several headers in one crossing, in the order asked for
                 #[allow(async_fn_in_trait)]
                 pub fn headers(&self, names: &[&str]) -> _rt::Vec<Option<_rt::String>> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::headers(names);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -515,6 +521,9 @@ pub mod pointsman {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn header_names(&self) -> _rt::Vec<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::header_names();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -580,6 +589,9 @@ pub mod pointsman {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn message_count(&self) -> u32 {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::message_count();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
@@ -603,6 +615,9 @@ pub mod pointsman {
                 /// one message: its role and its text parts
                 #[allow(async_fn_in_trait)]
                 pub fn message(&self, index: u32) -> Option<Message> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::message(index);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -669,6 +684,11 @@ pub mod pointsman {
                 /// the last user message's text, cut at `max-bytes` on a character boundary; empty if there is none
                 #[allow(async_fn_in_trait)]
                 pub fn last_user_text(&self, max_bytes: u32) -> _rt::String {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::last_user_text(
+                        max_bytes,
+                    );
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -715,6 +735,9 @@ pub mod pointsman {
                 /// the value at an RFC 6901 pointer into the request's body, as JSON text
                 #[allow(async_fn_in_trait)]
                 pub fn json(&self, pointer: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::json(pointer);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -781,6 +804,9 @@ pub mod pointsman {
                 /// what earlier plugins of this exchange left as labels: the newest value of that name
                 #[allow(async_fn_in_trait)]
                 pub fn metadata(&self, key: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::metadata(key);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -849,6 +875,12 @@ pub mod pointsman {
                 /// A call that fails leaves none.
                 #[allow(async_fn_in_trait)]
                 pub fn label(&self, name: &str, value: &str) -> () {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::request::label(
+                        name,
+                        value,
+                    );
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         let vec0 = name;
                         let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -895,6 +927,9 @@ pub mod pointsman {
                 /// the first choice's text, cut at `max-bytes` on a character boundary
                 #[allow(async_fn_in_trait)]
                 pub fn text(&self, max_bytes: u32) -> _rt::String {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::text(max_bytes);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -941,6 +976,9 @@ pub mod pointsman {
                 /// the value at an RFC 6901 pointer into the answer (of a stream: the answer put together), as JSON text
                 #[allow(async_fn_in_trait)]
                 pub fn json(&self, pointer: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::json(pointer);
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                         #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1007,6 +1045,9 @@ pub mod pointsman {
                 /// the mean log-probability of the first choice's tokens; none where the model did not say
                 #[allow(async_fn_in_trait)]
                 pub fn mean_logprob(&self) -> Option<f32> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::mean_logprob();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[repr(align(4))]
                         struct RetArea([::core::mem::MaybeUninit<u8>; 8]);
@@ -1048,6 +1089,9 @@ pub mod pointsman {
                 /// nothing of it is still to come
                 #[allow(async_fn_in_trait)]
                 pub fn is_whole(&self) -> bool {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::response::is_whole();
+                    #[cfg(target_arch = "wasm32")]
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
@@ -1084,6 +1128,9 @@ pub mod pointsman {
             /// one top-level value: strings as they are, everything else as JSON text
             #[allow(async_fn_in_trait)]
             pub fn get(key: &str) -> Option<_rt::String> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::config::get(key);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1141,6 +1188,9 @@ pub mod pointsman {
             /// the whole table as JSON text
             #[allow(async_fn_in_trait)]
             pub fn document() -> _rt::String {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::config::document();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1226,6 +1276,9 @@ pub mod pointsman {
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
             pub fn enabled(level: Level) -> bool {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::log::enabled(level);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/log@0.1.0")]
@@ -1248,6 +1301,9 @@ pub mod pointsman {
                 message: &str,
                 fields: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::log::log(level, message, fields);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = message;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1332,6 +1388,9 @@ pub mod pointsman {
                 delta: u64,
                 labels: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::metrics::increment(name, delta, labels);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = name;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1405,6 +1464,9 @@ pub mod pointsman {
                 value: f64,
                 labels: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::metrics::gauge(name, value, labels);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = name;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1479,6 +1541,9 @@ pub mod pointsman {
                 value: f64,
                 labels: &[(_rt::String, _rt::String)],
             ) -> () {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::metrics::observe(name, value, labels);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = name;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -1608,6 +1673,9 @@ pub mod pointsman {
             /// the models that may answer this request, in the configuration's order
             #[allow(async_fn_in_trait)]
             pub fn candidates() -> _rt::Vec<Upstream> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::candidates();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -1730,6 +1798,9 @@ pub mod pointsman {
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
             pub fn get(model: &str) -> Option<Upstream> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::get(model);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea(
@@ -1857,6 +1928,13 @@ pub mod pointsman {
                 prompt_tokens: u32,
                 completion_tokens: u32,
             ) -> Option<MicrosUsd> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::estimate(
+                    model,
+                    prompt_tokens,
+                    completion_tokens,
+                );
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
@@ -1967,6 +2045,9 @@ pub mod pointsman {
                 examples: &str,
                 k: u32,
             ) -> Result<_rt::Vec<Match>, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::classify(examples, k);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2071,6 +2152,9 @@ pub mod pointsman {
             /// cosine of two texts
             #[allow(async_fn_in_trait)]
             pub fn similarity(a: &str, b: &str) -> Result<f32, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::similarity(a, b);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(4))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 8]);
@@ -2138,6 +2222,9 @@ pub mod pointsman {
             /// the vector of the last user message, unit length
             #[allow(async_fn_in_trait)]
             pub fn prompt_embedding() -> Result<_rt::Vec<f32>, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::prompt_embedding();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2205,6 +2292,9 @@ pub mod pointsman {
             /// the vector of any text, unit length
             #[allow(async_fn_in_trait)]
             pub fn embed(text: &str) -> Result<_rt::Vec<f32>, EmbedError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::embeddings::embed(text);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2281,6 +2371,9 @@ pub mod pointsman {
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
             pub fn now() -> TimestampMs {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::clock::now();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/clock@0.1.0")]
@@ -2300,6 +2393,9 @@ pub mod pointsman {
             /// microseconds since the exchange began
             #[allow(async_fn_in_trait)]
             pub fn elapsed_us() -> u64 {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::clock::elapsed_us();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/clock@0.1.0")]
@@ -2326,6 +2422,9 @@ pub mod pointsman {
             /// from a generator seeded with the exchange's id
             #[allow(async_fn_in_trait)]
             pub fn u64() -> u64 {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::random::u64();
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "pointsman:plugin/random@0.1.0")]
@@ -2345,6 +2444,9 @@ pub mod pointsman {
             /// 0 to buckets - 1, always the same for a salt and key, on every node and after every restart: a sticky split
             #[allow(async_fn_in_trait)]
             pub fn bucket(salt: &str, key: &str, buckets: u32) -> u32 {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::random::bucket(salt, key, buckets);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     let vec0 = salt;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
@@ -2484,6 +2586,9 @@ pub mod pointsman {
             /// The value under a key; none where there is nothing, or nothing any more. A counter is its decimal digits, such as `-12`.
             #[allow(async_fn_in_trait)]
             pub fn get(key: &str) -> Result<Option<_rt::Vec<u8>>, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::get(key);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
@@ -2562,6 +2667,9 @@ pub mod pointsman {
                 value: &[u8],
                 ttl_ms: Option<u32>,
             ) -> Result<(), KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::set(key, value, ttl_ms);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(1))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
@@ -2634,6 +2742,9 @@ pub mod pointsman {
             /// Takes a value away. Was there one?
             #[allow(async_fn_in_trait)]
             pub fn delete(key: &str) -> Result<bool, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::delete(key);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(1))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
@@ -2684,6 +2795,9 @@ pub mod pointsman {
                 delta: i64,
                 ttl_ms: Option<u32>,
             ) -> Result<i64, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::increment(key, delta, ttl_ms);
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(8))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
@@ -2758,6 +2872,14 @@ pub mod pointsman {
                 value: &[u8],
                 ttl_ms: Option<u32>,
             ) -> Result<bool, KvError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::kv::compare_and_set(
+                    key,
+                    expected,
+                    value,
+                    ttl_ms,
+                );
+                #[cfg(target_arch = "wasm32")]
                 unsafe {
                     #[repr(align(1))]
                     struct RetArea([::core::mem::MaybeUninit<u8>; 2]);
