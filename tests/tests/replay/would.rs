@@ -79,7 +79,7 @@ fn what_was_never_asked_nobody_knows() {
         // As an empty store answers, and as the recorded one did.
         (json!({ "get": "other" }), "kv.get", None),
         (json!({ "increment": { "key": "k", "delta": 2 } }), "kv.increment", Some("2")),
-        (json!({ "classify": { "examples": "none", "k": 1 } }), "embeddings.classify", Some("Unavailable")),
+        (json!({ "classify": { "examples": "none", "k": 1 } }), "embeddings.classify", Some("EmbedError::Unavailable")),
         (json!("now"), "", Some("1")),
     ] {
         let quoted = |value: &serde_json::Value| serde_json::to_string(&value.to_string()).unwrap();
