@@ -5,6 +5,7 @@
 //! **Invariant:** /readyz says 503 from the moment a drain begins; /healthz says 200 as long as the process can answer.
 
 mod api;
+mod exchanges;
 mod metrics;
 
 use std::net::TcpListener;
@@ -60,6 +61,8 @@ pub async fn serve(
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))
         .route("/api/plugins", get(api::plugins))
+        .route("/api/exchanges", get(exchanges::last))
+        .route("/api/exchanges/{id}", get(exchanges::one))
         .route("/api/models", get(api::models))
         .route("/api/models/{*name}", post(api::switch))
         .route("/api/prompts", get(api::prompts))

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod demo;
 pub mod dev;
+mod explain;
 pub mod key;
 mod log;
 pub mod plugin;
@@ -81,6 +82,11 @@ enum Command {
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Say why an exchange went as it went
+    ///
+    /// Asks the admin API of a host that runs: which plugins were called and what they decided, the plan, each attempt, and what the
+    /// client got. Without an id: the last exchanges.
+    Explain(explain::Arguments),
     /// Decide recorded exchanges again with another component
     ///
     /// Says what it would change: decisions by kind, models, estimated cost and latency, with examples. Nothing is sent anywhere. The
@@ -147,6 +153,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }

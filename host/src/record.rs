@@ -158,6 +158,14 @@ pub struct Record {
     pub escalated: Vec<&'static str>,
     /// A cascade's judge could not judge an answer, or not by what a model was to say of it; it passed.
     pub unjudged: bool,
+    /// The last question; none where nobody wants to know it.
+    pub question: Option<String>,
+    /// The exact key that was looked up; none where nobody wants to know.
+    pub cache_key: Option<String>,
+    /// The cosine of a near hit.
+    pub cache_score: Option<f32>,
+    /// The plan's models, in their order; empty where nobody wants to know.
+    pub planned: Vec<Arc<str>>,
     /// The models that were asked; empty where nobody wants to know.
     pub attempts: Vec<Attempt>,
     /// Time spent in each stage.

@@ -87,6 +87,9 @@ struct Cast {
     prices: HashMap<String, Price>,
 }
 
+/// What decisions and their costs hang on.
+type Basis = (Facts, Vec<Valued>);
+
 /// By the digest of the snapshot; none where the plugin was not in it.
 type Casts = RwLock<HashMap<String, Option<Arc<Cast>>>>;
 
@@ -132,7 +135,7 @@ struct Stage<'a> {
     engine: &'a Engine,
     casts: &'a Casts,
     /// By what a decision hangs on.
-    loaded: Vec<((Facts, Vec<Valued>), Arc<Cast>)>,
+    loaded: Vec<(Basis, Arc<Cast>)>,
 }
 
 impl Stage<'_> {

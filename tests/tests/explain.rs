@@ -23,7 +23,8 @@ fn one_exchange_from_its_key_to_its_answer() {
     let fake = FakeUpstream::start();
     fake.when("tiny-1", Act::say("Is it?"));
     let host = Host::new().upstream(&fake).cache().key("app", "team").prompt("greet", "v1", "Be kind.").plugin(puppet()).start();
-    let plan = json!({ "plan": { "targets": ["small"], "reason": "short", "review": { "answers": true }, "labels": [["by", "plan"]] } });
+    let plan =
+        json!({ "plan": { "targets": ["small"], "reason": "short", "review": { "answers": true }, "labels": [["by", "plan"]] } });
     let ask = host.ask("hello").model("auto").key("app").puppet("select", json!({ "choose": { "prompt": "greet" } }));
     let answer = ask.puppet("route", plan).puppet("after", json!([{ "escalate": "large" }, "accept"])).send();
     assert_eq!(answer.header("x-pointsman-model"), Some("large"), "{}", answer.text());
@@ -39,7 +40,10 @@ fn one_exchange_from_its_key_to_its_answer() {
     assert!(told["labels"].as_array().unwrap().contains(&json!(["by", "plan"])), "{told}");
     let attempts = told["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2, "{told}");
-    assert_eq!((&attempts[0]["model"], &attempts[0]["status"], &attempts[0]["doubt"]), (&json!("small"), &json!(200), &json!("plugin")));
+    assert_eq!(
+        (&attempts[0]["model"], &attempts[0]["status"], &attempts[0]["doubt"]),
+        (&json!("small"), &json!(200), &json!("plugin"))
+    );
     assert_eq!((&attempts[1]["model"], attempts[1].get("doubt")), (&json!("large"), None));
     assert!(attempts[0]["cost"].as_u64().is_some() && attempts[0]["endpoint"].as_str().unwrap().contains("127.0.0.1"), "{told}");
     let got = &told["answer"];
@@ -131,7 +135,18 @@ fn the_command_tells_it() {
         let (code, out, _) = run(&[&key[..], &[&id]].concat());
         (code == 0).then_some(out)
     });
-    for part in ["exchange", &id, "router@", "route in", "revision 00000007", "cache     miss, key ", "plan      small", "attempt   small at 127.0.0.1", "answer    200 whole, from small", "tokens"] {
+    for part in [
+        "exchange",
+        &id,
+        "router@",
+        "route in",
+        "revision 00000007",
+        "cache     miss, key ",
+        "plan      small",
+        "attempt   small at 127.0.0.1",
+        "answer    200 whole, from small",
+        "tokens",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let (code, list, _) = run(&key);

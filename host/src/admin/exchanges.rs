@@ -35,8 +35,12 @@ pub(super) struct Asked {
     limit: Option<usize>,
 }
 
-pub(super) async fn last(Shared(admin): Shared<Admin>, asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>) -> Result<Json<Value>, Refusal> {
-    let Query(Asked { model, tenant, plugin, limit }) = asked.map_err(|error| (StatusCode::BAD_REQUEST, format!("{}\n", error.body_text())))?;
+pub(super) async fn last(
+    Shared(admin): Shared<Admin>,
+    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Query(Asked { model, tenant, plugin, limit }) =
+        asked.map_err(|error| (StatusCode::BAD_REQUEST, format!("{}\n", error.body_text())))?;
     let state = admin.gateway.state();
     let stories = state.stories.as_ref().ok_or_else(off)?;
     let wanted = Wanted { model, tenant, plugin, most: limit.unwrap_or(SOME).min(MOST) };
@@ -46,6 +50,11 @@ pub(super) async fn last(Shared(admin): Shared<Admin>, asked: Result<Query<Asked
 pub(super) async fn one(Shared(admin): Shared<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let state = admin.gateway.state();
     let stories = state.stories.as_ref().ok_or_else(off)?;
-    let unknown = || (StatusCode::NOT_FOUND, "there is no such exchange among the last ones; `x-request-id` of an answer is its id\n".to_owned());
+    let unknown = || {
+        (
+            StatusCode::NOT_FOUND,
+            "there is no such exchange among the last ones; `x-request-id` of an answer is its id\n".to_owned(),
+        )
+    };
     stories.one(&id).map(Json).ok_or_else(unknown)
 }

@@ -65,7 +65,7 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
 }
 
 fn key(written: &str) -> Result<String, String> {
-    let reference: SecretRef = written.parse().map_err(|error| format!("--key: {error}"))?;
+    let reference = SecretRef::try_from(written.to_owned()).map_err(|error| format!("--key: {error}"))?;
     let secret = reference.resolve().map_err(|wrong| format!("--key: {wrong}"))?;
     Ok(secret.expose_secret().to_owned())
 }
@@ -117,7 +117,8 @@ fn ms(value: &Value, name: &str) -> Option<String> {
 fn list(said: &Value) -> String {
     let mut page = String::new();
     for story in said["exchanges"].as_array().into_iter().flatten() {
-        let [id, tenant, asked, model, status, cache] = ["id", "tenant", "asked", "model", "status", "cache"].map(|name| or_none(story, name));
+        let [id, tenant, asked, model, status, cache] =
+            ["id", "tenant", "asked", "model", "status", "cache"].map(|name| or_none(story, name));
         let took = ms(story, "total_us").unwrap_or_default();
         let reason = text(story, "reason").or_else(|| text(story, "error")).unwrap_or_default();
         let _ = writeln!(page, "{id}  {status}  {took:>10}  {tenant}  {asked} → {model}  cache {cache}  {reason}");
@@ -160,7 +161,8 @@ fn story(said: &Value) -> String {
     line("cache", format!("{}{key}{score}", or_none(cache, "outcome")));
     if let Some(plan) = said["plan"].as_array() {
         let names: Vec<&str> = plan.iter().filter_map(Value::as_str).collect();
-        let reason = text(said, "reason").filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason =
+            text(said, "reason").filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}")).unwrap_or_default();
         line("plan", format!("{}{reason}", names.join(", then ")));
     }
     for attempt in said["attempts"].as_array().into_iter().flatten() {

@@ -143,11 +143,12 @@ impl Course {
     /// From here on plugins may be asked.
     pub(super) fn meet_plugins(&mut self, request: &ChatRequest) {
         let exchange = &self.exchange;
-        if exchange.state.plugins.is_empty() {
-            return;
-        }
         if let Some(tape) = recording::tape(exchange) {
             exchange.keeps(tape);
+        }
+        self.record.question = exchange.state.stories.as_ref().and_then(|stories| stories.question(request));
+        if exchange.state.plugins.is_empty() {
+            return;
         }
         let head = types::RequestHead {
             id: exchange.id.clone(),
@@ -265,9 +266,9 @@ impl Drop for Course {
         }
         self.record.labels = self.exchange.labels();
         self.gateway.numbers.book(&self.record);
-        recording::keep(&self.exchange, &mut self.record);
         if let Some(level) = self.degraded {
             self.gateway.degrade.counts[level as usize].add(1);
         }
+        recording::ended(&self.exchange, std::mem::take(&mut self.record));
     }
 }

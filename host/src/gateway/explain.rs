@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::Exchange;
+use crate::dialect::openai_chat::ChatRequest;
 use crate::plugin::tape::{Call, Function, Kept, Said};
-use crate::record::{CacheOutcome, Record};
+use crate::record::Record;
 
 /// Bytes of a story beside its texts.
 const STORY: usize = 1 << 10;
@@ -45,7 +46,6 @@ struct Ring {
 pub struct Story {
     received_at: u64,
     key: Option<String>,
-    question: Option<String>,
     record: Record,
     calls: Vec<Call>,
 }
@@ -73,12 +73,8 @@ impl Stories {
     /// Keeps the story of an exchange that has ended.
     pub(super) fn keep(&self, exchange: &Exchange, record: Record, kept: Option<&Kept>) {
         let calls = kept.map(|kept| kept.calls.iter().map(|call| self.told(call)).collect()).unwrap_or_default();
-        let question = kept.filter(|_| self.texts).and_then(|kept| kept.requests.first()).and_then(|request| {
-            let text = request.last_user_text()?;
-            Some(text[..text.floor_char_boundary(LONGEST)].to_owned())
-        });
         let key = exchange.principal.key.as_deref().map(str::to_owned);
-        let story = Story { received_at: exchange.received_at, key, question, record, calls };
+        let story = Story { received_at: exchange.received_at, key, record, calls };
         let size = story.size();
         if size > self.room {
             return;
@@ -101,12 +97,28 @@ impl Stories {
         {
             without_texts(call.function, decision);
         }
-        Call { told: None, imports: Vec::new(), said, labels: call.labels.clone(), unfit: call.unfit.clone(), plugin: call.plugin.clone(), digest: call.digest.clone(), ..*call }
+        Call {
+            told: None,
+            imports: Vec::new(),
+            said,
+            labels: call.labels.clone(),
+            unfit: call.unfit.clone(),
+            plugin: call.plugin.clone(),
+            digest: call.digest.clone(),
+            ..*call
+        }
+    }
+
+    /// The beginning of a question, where texts are kept.
+    pub(super) fn question(&self, request: &ChatRequest) -> Option<String> {
+        let text = request.last_user_text().filter(|_| self.texts)?;
+        Some(text[..text.floor_char_boundary(LONGEST)].to_owned())
     }
 
     /// One exchange's story.
     pub fn one(&self, id: &str) -> Option<Value> {
-        self.rings().find_map(|ring| ring.stories.iter().rev().find(|(_, story)| story.record.id == id).map(|(_, story)| story.whole()))
+        self.rings()
+            .find_map(|ring| ring.stories.iter().rev().find(|(_, story)| story.record.id == id).map(|(_, story)| story.whole()))
     }
 
     /// The last exchanges in short, the newest first.
@@ -178,7 +190,8 @@ fn weight(value: &Value) -> usize {
 impl Story {
     fn size(&self) -> usize {
         let record = &self.record;
-        let labels = |labels: &[(String, String)]| labels.iter().map(|(name, value)| name.len() + value.len() + 48).sum::<usize>();
+        let labels =
+            |labels: &[(String, String)]| labels.iter().map(|(name, value)| name.len() + value.len() + 48).sum::<usize>();
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let calls = self.calls.iter().map(|call| {
             let said = match &call.said {
@@ -191,7 +204,7 @@ impl Story {
         STORY
             + calls.sum::<usize>()
             + labels(&record.labels)
-            + [&self.key, &self.question, &record.detail, &record.reason, &record.error, &record.prompt, &record.endpoint]
+            + [&self.key, &record.question, &record.detail, &record.reason, &record.error, &record.prompt, &record.endpoint]
                 .into_iter()
                 .map(text)
                 .sum::<usize>()
@@ -254,7 +267,7 @@ impl Story {
             "asked": record.asked,
             "substitute_for": record.substitute_for,
             "streamed": record.streamed,
-            "question": self.question,
+            "question": record.question,
             "prompt": record.prompt,
             "cache": present(json!({ "outcome": record.cache.name(), "key": record.cache_key, "score": record.cache_score })),
             "plugins": calls,
@@ -315,15 +328,11 @@ fn present(mut object: Value) -> Value {
     object
 }
 
-/// Is the outcome of a look-up one that has a key?
-pub(super) fn has_key(outcome: CacheOutcome) -> bool {
-    !matches!(outcome, CacheOutcome::Off | CacheOutcome::Bypass)
-}
-
 /// For a snapshot; the stories of the one before stay where it keeps as many.
 pub(super) fn stories(wanted: Option<(usize, bool)>, cores: usize, before: Option<&Arc<Stories>>) -> Option<Arc<Stories>> {
     let (bytes, texts) = wanted.filter(|(bytes, _)| *bytes > 0)?;
     let made = Stories::new(cores, bytes, texts);
-    let same = before.filter(|before| before.room == made.room && before.texts == texts && before.rings.len() == made.rings.len());
+    let same =
+        before.filter(|before| before.room == made.room && before.texts == texts && before.rings.len() == made.rings.len());
     Some(same.cloned().unwrap_or_else(|| Arc::new(made)))
 }

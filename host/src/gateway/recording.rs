@@ -105,20 +105,34 @@ fn under(plugins: &PluginSet, models: &Models) -> Under {
 
 /// The tape of an exchange that plugins are about to see; none where nobody wants to know.
 pub(super) fn tape(exchange: &Exchange) -> Option<Tape> {
-    exchange.state.recording.as_ref().filter(|recording| recording.wants(exchange)).map(|_| Tape::new(Depth::Recording))
+    let state = &exchange.state;
+    if state.recording.as_ref().is_some_and(|recording| !state.plugins.is_empty() && recording.wants(exchange)) {
+        return Some(Tape::new(Depth::Recording));
+    }
+    state.stories.as_ref().map(|_| Tape::new(Depth::Story))
 }
 
-/// Hands an exchange in that has ended, if it is kept.
-pub(super) fn keep(exchange: &Arc<Exchange>, record: &mut Record) {
-    let (Some(recording), Some(tape)) = (&exchange.state.recording, exchange.tape.get()) else { return };
-    if !tape.is_recording() {
+/// An exchange has ended: whoever wants to know of it gets what there is.
+pub(super) fn ended(exchange: &Arc<Exchange>, record: Record) {
+    let (tape, state) = (exchange.tape.get(), &exchange.state);
+    if tape.is_none() && state.stories.is_none() {
         return;
     }
-    let kept = tape.take();
+    let recorded = tape.filter(|tape| tape.is_recording()).map(|_| outcome(&record));
+    let kept = tape.map(Tape::take);
+    if let Some(stories) = &state.stories {
+        stories.keep(exchange, record, kept.as_ref());
+    }
+    if let (Some(recording), Some(kept), Some(outcome)) = (&state.recording, kept, recorded) {
+        keep(recording, exchange, kept, outcome);
+    }
+}
+
+/// Hands an exchange in.
+fn keep(recording: &Recording, exchange: &Arc<Exchange>, kept: Kept, outcome: Outcome) {
     if kept.calls.is_empty() || kept.dropped > 0 {
         return;
     }
-    let outcome = outcome(record);
     let texts = kept.requests.iter().map(|request| request.bytes().len()).sum::<usize>()
         + kept.answers.iter().map(|answer| answer.bytes().len()).sum::<usize>();
     let (of, configuration) = (exchange.clone(), recording.under.digest.clone());

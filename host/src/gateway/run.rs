@@ -69,6 +69,9 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>, plan:
         priority: course.priority,
         headers: plan.headers,
     };
+    if course.is_told() {
+        course.record.planned = plan.turns.iter().map(|turn| turn.attempt.model.clone()).collect();
+    }
     let (left, judge, run) = (plan.turns.into(), plan.judge, Run::new(&context));
     Turns { course, request, judge, left, run, context: &context, number: 0, kept: None, failed: false }.take().await
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::explain::Stories;
 use super::models::{self, Models};
 use super::recording::Recording;
 use crate::cache::Cache;
@@ -83,6 +84,8 @@ pub struct State {
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
+    /// The stories of the last exchanges.
+    pub stories: Option<Arc<Stories>>,
     /// `[recording]`.
     pub recording: Option<Recording>,
     /// The longest that an exchange may take.
@@ -148,6 +151,7 @@ impl State {
             return Err(BuildError(found));
         };
         let cache = parts::cache(&config, embedder.as_deref(), previous);
+        let stories = parts::stories(&config, lasting.workers, previous);
         let recording = match parts::recording(&config, &plugins, &models, previous) {
             Ok(recording) => recording,
             Err(findings) => return Err(BuildError(findings)),
@@ -168,6 +172,7 @@ impl State {
             near_embedder,
             built_in,
             examples: Arc::new(examples),
+            stories,
             recording,
             longest,
             config,

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use crate::plugin::imports::{EmbedError, Surroundings, Upstream};
-use crate::plugin::tape::{Call, Recorded, Tape};
+use crate::plugin::tape::{Call, Labels, Recorded, Tape};
 use crate::vector::Vector;
 
 pub(super) struct Around {
@@ -19,9 +19,9 @@ pub(super) struct Around {
     /// That somebody asks for; nothing that is answered hangs on it.
     started: Instant,
     /// What others had left by the recorded call, and what the component has left now.
-    labels: Mutex<(Vec<(String, String)>, Vec<(String, String)>)>,
+    labels: Mutex<(Labels, Labels)>,
     /// What the recorded version had left.
-    own_then: Vec<(String, String)>,
+    own_then: Labels,
 }
 
 impl Around {

@@ -371,7 +371,7 @@ impl Tally {
             .into_iter()
             .map(|((before, after), count)| Shift { before: before.name().to_owned(), after: after.name().to_owned(), count })
             .collect();
-        models.sort_by(|a, b| b.count.cmp(&a.count));
+        models.sort_by_key(|shift| std::cmp::Reverse(shift.count));
         Report {
             plugin: plugin.to_owned(),
             component,

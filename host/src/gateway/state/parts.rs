@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
+use crate::gateway::explain::{self, Stories};
 use crate::gateway::models::Models;
 use crate::gateway::recording::Recording;
 use crate::identity::Keys;
@@ -96,6 +97,12 @@ pub(super) fn recording(
     Recording::new(wanted, plugins, models, before)
         .map(Some)
         .map_err(|error| one(&["recording", "path"], error, "name a folder that can be written to"))
+}
+
+/// The stories of the last exchanges, for whoever can ask for them: those of the snapshot before go on where they are kept alike.
+pub(super) fn stories(config: &Config, cores: usize, previous: Option<&State>) -> Option<Arc<Stories>> {
+    let wanted = config.admin.as_ref().map(|admin| (admin.explain.as_usize(), admin.explain_texts));
+    explain::stories(wanted, cores, previous.and_then(|previous| previous.stories.as_ref()))
 }
 
 /// `[plugins]` in the words of the plugin room.
