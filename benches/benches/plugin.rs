@@ -39,6 +39,7 @@ use pointsman::plugin::build;
 use pointsman::plugin::engine::Engine;
 use pointsman::plugin::hooks::Session;
 use pointsman::plugin::load::{Hook, Settings};
+use pointsman::plugin::registry::Shelves;
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -69,7 +70,7 @@ impl Bench {
         let engine = Engine::new().expect("an engine");
         let policy = component("benches/guest");
         let set = |settings: &[Settings]| {
-            let (set, errors) = PluginSet::build(&engine, settings, None, None);
+            let (set, errors) = PluginSet::build(&engine, settings, Shelves::default(), None);
             assert!(errors.is_empty(), "{errors:?}");
             Arc::new(set)
         };
@@ -195,6 +196,7 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         deadline: Duration::from_secs(1),
         memory: 16 << 20,
         kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
+        release: Default::default(),
         config: config.as_object().cloned().unwrap_or_default(),
     }
 }

@@ -7,6 +7,7 @@
 mod api;
 mod exchanges;
 mod metrics;
+mod plugins;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -60,7 +61,9 @@ pub async fn serve(
     let admin = Admin { gateway, key, reload: reload.into() };
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))
-        .route("/api/plugins", get(api::plugins))
+        .route("/api/plugins", get(plugins::list))
+        .route("/api/plugins/{name}", get(plugins::one))
+        .route("/api/plugins/{name}/{step}", post(plugins::step))
         .route("/api/exchanges", get(exchanges::last))
         .route("/api/exchanges/{id}", get(exchanges::one))
         .route("/api/models", get(api::models))

@@ -10,7 +10,9 @@ pub mod dev;
 mod explain;
 pub mod key;
 mod log;
+mod node;
 pub mod plugin;
+mod release;
 mod replay;
 pub mod serve;
 
@@ -20,6 +22,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
 pub const WRONG_INPUT: u8 = 2;
@@ -79,7 +83,7 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Build and inspect plugins
+    /// Build, inspect and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Say why an exchange went as it went
@@ -117,6 +121,8 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Release(ReleaseCommand),
 }
 
 #[derive(Subcommand)]
@@ -153,6 +159,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),

@@ -22,6 +22,7 @@ mod policy;
 mod probe;
 mod provider;
 mod recording;
+mod release;
 pub mod reload;
 pub mod report;
 pub mod schema;
@@ -48,6 +49,7 @@ pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use recording::{Recording, Redact};
+pub use release::{OnChange, Release, Sticky};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
@@ -71,6 +73,9 @@ pub struct Config {
     /// Pays no heed to how long OpenAI's SDKs say they wait for an answer's first byte (`x-stainless-read-timeout`, `x-stainless-timeout`).
     /// For where something between them and here keeps them waiting for longer, by comments in a stream, say. Default false.
     pub ignore_sdk_timeouts: bool,
+    /// The folder in which what must outlive a restart is kept: which version of a plugin serves, and the versions themselves. Default: one of
+    /// this file's own in `$XDG_STATE_HOME/pointsman`, or `~/.local/state/pointsman`.
+    pub state: Option<PathBuf>,
     /// Where clients connect, and what a connection may do.
     pub listen: Listen,
     /// The administrator's listener: /healthz, /readyz, /metrics and the admin API. Absent: off.
@@ -257,6 +262,9 @@ pub struct Plugin {
     /// How much it may keep from one request to the next, where `kv` is granted.
     #[serde(default)]
     pub kv: Kept,
+    /// How a new version comes into force.
+    #[serde(default)]
+    pub release: Release,
     /// The plugin's own configuration, given to it as JSON if `config` is granted. Default: empty.
     #[serde(default = "json::empty", deserialize_with = "json::from_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]

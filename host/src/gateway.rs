@@ -25,6 +25,7 @@ mod plan;
 pub mod pressure;
 mod prompt;
 mod recording;
+pub mod releases;
 mod reply;
 mod run;
 pub mod state;
@@ -54,7 +55,7 @@ use key::Keys;
 use pressure::Memory;
 use reply::Reply;
 use run::Answered;
-use state::State;
+use state::{Lasting, State};
 pub use switches::NoModel;
 
 /// What answers requests.
@@ -65,6 +66,10 @@ pub struct Gateway {
     /// Models that the administrator has switched on or off. Held while a snapshot is put into force.
     switched: Mutex<BTreeMap<String, bool>>,
     draining: AtomicBool,
+    /// Versions that were taken back, by plugin and why.
+    pub taken_back: releases::TakenBack,
+    /// What outlives a snapshot, for whoever makes one that differs in its plugins alone; set at the start.
+    pub lasting: OnceLock<Arc<Lasting>>,
     /// The levels of degradation.
     pub degrade: Degrade,
     /// Whether there is memory for one more request.
@@ -105,6 +110,8 @@ impl Gateway {
             reloads: Mutex::default(),
             switched: Mutex::default(),
             draining: AtomicBool::new(false),
+            taken_back: Default::default(),
+            lasting: OnceLock::new(),
             degrade: Degrade::default(),
             memory: Memory::default(),
             counters: OnceLock::new(),
@@ -118,26 +125,35 @@ impl Gateway {
         self.state.load_full()
     }
 
-    /// Puts the next snapshot into force. Exchanges in flight keep theirs.
-    pub fn swap(&self, mut state: State) {
+    /// Puts the next snapshot into force, if the plugins are still those beside which it was built: a version may have been released or
+    /// taken back meanwhile, and then it is to be built anew. Exchanges in flight keep theirs.
+    #[must_use]
+    pub fn swap(&self, mut state: State, beside: &State) -> bool {
+        let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&self.state.load().plugins, &beside.plugins) {
+            return false;
+        }
         for problem in &*state.problems {
             tracing::error!("the version before it stays in force: {problem}");
+        }
+        for (slot, refusal) in state.plugins.taken_back() {
+            tracing::error!(plugin = slot.serving.name(), "the version before it stays in force: it {refusal}");
         }
         for problem in &state.prompt_problems {
             tracing::warn!("{problem}");
         }
         let plugins: Vec<&str> = state.plugins.all().iter().map(|plugin| plugin.label()).collect();
         tracing::info!(plugins = plugins.join(", "), "reloaded");
-        {
-            let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
-            state.models.switch(&switched);
-            self.state.store(Arc::new(state));
-        }
+        state.models.switch(&switched);
+        self.keep(&state.plugins);
+        self.state.store(Arc::new(state));
+        drop(switched);
         self.degrade.changed();
         self.note(|reloads| {
             reloads.done += 1;
             reloads.last_failure = None;
         });
+        true
     }
 
     /// The next snapshot could not be built; the running one stays.

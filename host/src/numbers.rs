@@ -82,6 +82,11 @@ impl Times {
         Some(Duration::from_micros(TIME_BOUNDS_US[bucket]))
     }
 
+    /// How many were counted in each bucket, and beyond the last.
+    pub fn counts(&self) -> [u64; TIME_BOUNDS_US.len() + 1] {
+        std::array::from_fn(|bucket| self.buckets.get(bucket).unwrap_or(&self.beyond).get())
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(Count::get).sum::<u64>() + self.beyond.get()

@@ -1,6 +1,6 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
-//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `hooks` calls it through `exports`, `imports` answers what
+//! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
 //! it asks, `kv` is what it keeps, `limits` ends what it may not do,
 //! `tape` keeps what was asked and answered. `build` and `inspect` serve the command line.
 //!
@@ -22,6 +22,7 @@ pub mod load;
 pub mod numbers;
 pub mod quarantine;
 pub mod registry;
+pub mod release;
 pub mod tape;
 
 pub use load::Plugin;

@@ -23,7 +23,7 @@ mod steward;
 mod supervisor;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -103,7 +103,11 @@ impl Process {
         let (orders, inbox) = mpsc::unbounded_channel();
         // Before anything is read, so that no change falls in between.
         let watcher = watch(&watched(&loaded, &config), orders.clone());
-        let lasting = Arc::new(Lasting::new(workers + 1, aot_folder()));
+        let lasting = Lasting::new(workers + 1, aot_folder());
+        let lasting = Arc::new(match state_folder(&config, loaded.path.as_deref()) {
+            Some(folder) => lasting.with_state(&folder),
+            None => lasting,
+        });
         let steward = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start a runtime"))?;
         let state = steward.block_on(State::build(&lasting, config.clone(), None))?;
         for problem in &state.prompt_problems {
@@ -113,6 +117,8 @@ impl Process {
         let alarm = Alarm::new(orders.clone());
         let drain = Drain::new();
         let gateway = Arc::new(Gateway::new(state));
+        let _ = gateway.lasting.set(lasting.clone());
+        gateway.keep(&gateway.state().plugins);
         let mut options = options(&config).map_err(|finding| BuildError(vec![finding]))?;
 
         // Only now, when nothing but the sockets is missing: until the last word the process before this one serves alone.
@@ -248,6 +254,18 @@ fn aot_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     Some(base.join("pointsman").join("components"))
+}
+
+/// What is released by hand outlives the process: where the configuration says, or in a folder of the configuration file's own.
+fn state_folder(config: &Config, file: Option<&Path>) -> Option<PathBuf> {
+    if let Some(folder) = &config.state {
+        return Some(folder.clone());
+    }
+    let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let file = file?.canonicalize().ok()?;
+    let name = blake3::hash(file.as_os_str().as_encoded_bytes()).to_hex();
+    Some(base.join("pointsman").join(&name[..16]))
 }
 
 /// What keeps a configuration that reads well from being served as it says; empty if nothing does. Everything that a start

@@ -26,6 +26,7 @@ use serde::Deserialize;
 use crate::plugin::PluginSet;
 use crate::plugin::engine::Engine;
 use crate::plugin::load::{LoadError, Settings};
+use crate::plugin::registry::Shelves;
 use crate::plugin::tape::{Facts, Recorded, Snapshot, Valued};
 use crate::record::cost::Price;
 use drive::Ran;
@@ -170,7 +171,7 @@ impl Stage<'_> {
     }
 
     fn load(&self, settings: &Settings) -> Result<Arc<PluginSet>, LoadError> {
-        let (set, errors) = PluginSet::build(self.engine, std::slice::from_ref(settings), None, None);
+        let (set, errors) = PluginSet::build(self.engine, std::slice::from_ref(settings), Shelves::default(), None);
         errors.into_iter().next().map_or(Ok(Arc::new(set)), Err)
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -54,8 +55,27 @@ impl Binary {
         keys: BTreeMap<String, String>,
         environment: &[(&str, &str)],
         before: &str,
-        (stdin, stdout): (Stdio, Stdio),
+        files: (Stdio, Stdio),
     ) -> Self {
+        let (child, log, address, admin) = Self::launch(&folder, environment, before, files);
+        Self { folder, child, log, door: Door { address, admin, keys } }
+    }
+
+    /// Ends the process as a signal does, and starts another one in the same folder, on other ports.
+    pub fn restart(&mut self) {
+        self.signal("TERM");
+        assert!(self.ends_within(crate::SOON).is_some(), "the process did not end");
+        let (child, log, address, admin) = Self::launch(&self.folder, &[], "", (Stdio::null(), Stdio::null()));
+        (self.child, self.log) = (child, log);
+        (self.door.address, self.door.admin) = (address, admin);
+    }
+
+    fn launch(
+        folder: &Folder,
+        environment: &[(&str, &str)],
+        before: &str,
+        (stdin, stdout): (Stdio, Stdio),
+    ) -> (Child, Arc<Mutex<Vec<String>>>, SocketAddr, SocketAddr) {
         // The shell becomes the binary, so that its id is the binary's.
         let mut child = Command::new("sh")
             .args(["-c", &format!("{before}\nexec \"$0\" serve --config \"$1\"")])
@@ -94,7 +114,7 @@ impl Binary {
             assert!(found.is_some(), "the binary does not serve ({status:?}):\n{}", lines().join("\n"));
         }
         let (address, admin) = found.expect("it was looked for");
-        Self { folder, child, log, door: Door { address, admin, keys } }
+        (child, log, address, admin)
     }
 
     /// The process's id.

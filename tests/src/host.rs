@@ -195,8 +195,10 @@ impl Host {
         let address = if listen.lines().any(|line| line.starts_with("address =")) { "" } else { "address = \"127.0.0.1:0\"" };
         let drain = if listen.contains("drain =") { "" } else { "drain = \"1s\"" };
         let threads = if listen.contains("threads =") { "" } else { "threads = 2" };
+        // Beside the configuration, so that it goes with the folder.
+        let state = if top.contains("state =") { "" } else { "state = \"state\"" };
         let mut text = format!(
-            "{top}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n"
+            "{top}\n{state}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n"
         );
         if !endpoints.is_empty() {
             text.push_str(&format!(

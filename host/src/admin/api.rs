@@ -2,7 +2,12 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `GET /api/plugins` | versions in force, and components that could not be loaded |
+//! | `GET /api/plugins` | versions in force, and components that could not be loaded ([`super::plugins`]) |
+//! | `GET /api/plugins/NAME` | all versions of one, and what a shadow does otherwise |
+//! | `POST /api/plugins/NAME/shadow` | `{"version": "sha256:…"}`, or a file: it decides beside the one that serves |
+//! | `POST /api/plugins/NAME/canary` | `{"version": …, "share": 0.05}`: it gets a share of the traffic |
+//! | `POST /api/plugins/NAME/promote` | `{"version": …}`: it takes over; without a version the one on trial |
+//! | `POST /api/plugins/NAME/rollback` | `{"reason": …}`: the one on trial, or else the one that serves, is taken back |
 //! | `GET /api/models` | models, pools and their endpoints |
 //! | `POST /api/models/NAME` | `{"enabled": false}` switches one off, `true` on; `null`: as the configuration says |
 //! | `GET /api/prompts` | prompts, versions, which is the default |
@@ -27,60 +32,9 @@ use crate::gateway::NoModel;
 use crate::gateway::degrade::View;
 use crate::gateway::models::Entry;
 use crate::limit::ladder::Level;
-use crate::plugin::hooks::Cause;
 use crate::upstream::breaker::Standing;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::Pool;
-
-pub(super) async fn plugins(Shared(admin): Shared<Admin>) -> Json<Value> {
-    let state = admin.gateway.state();
-    let plugins: Vec<Value> = state
-        .plugins
-        .all()
-        .iter()
-        .map(|plugin| {
-            let failures: serde_json::Map<_, _> = Cause::ALL
-                .iter()
-                .map(|cause| (cause.name().to_owned(), plugin.numbers.failures[*cause as usize].get().into()))
-                .collect();
-            let times: serde_json::Map<_, _> = plugin
-                .settings()
-                .hooks
-                .iter()
-                .map(|hook| {
-                    let times = &plugin.numbers.calls[*hook as usize];
-                    let us = |share| times.quantile(share).map(|time| time.as_micros() as u64);
-                    (hook.name().to_owned(), json!({ "calls": times.count(), "p50_us": us(0.5), "p99_us": us(0.99) }))
-                })
-                .collect();
-            json!({
-                "name": plugin.name(),
-                "digest": format!("sha256:{}", plugin.digest()),
-                "label": plugin.label(),
-                "version": plugin.info().version,
-                "description": plugin.info().description,
-                "hooks": plugin.settings().hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
-                "tenants": plugin.settings().tenants,
-                "models": plugin.settings().models,
-                "grant": plugin.settings().grants,
-                "kv": plugin.kv.as_ref().map(|kv| kv.sums()).map(|(bytes, entries)| json!({ "bytes": bytes, "entries": entries })),
-                "calls": plugin.numbers.calls.iter().map(crate::numbers::Times::count).sum::<u64>(),
-                "times": times,
-                "failures": failures,
-                "skipped": plugin.numbers.skipped.get(),
-                "fall_throughs": plugin.numbers.fell_through.get(),
-                "memory": plugin.numbers.memory.get(),
-                "quarantined": plugin.quarantine.hooks().iter().map(|hook| hook.name()).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let problems: Vec<Value> = state
-        .problems
-        .iter()
-        .map(|problem| json!({ "plugin": problem.plugin, "file": problem.file, "reason": problem.refusal.to_string() }))
-        .collect();
-    Json(json!({ "plugins": plugins, "problems": problems }))
-}
 
 pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
@@ -126,10 +80,10 @@ pub(super) async fn switch(Shared(admin): Shared<Admin>, Path(name): Path<String
     switched.map(|()| StatusCode::NO_CONTENT).map_err(|NoModel| (StatusCode::NOT_FOUND, "there is no such model\n".to_owned()))
 }
 
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 /// A body in JSON, whatever its `content-type` says.
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, format!("the body: {error}\n")))
 }
 

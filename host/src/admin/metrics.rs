@@ -19,6 +19,7 @@ use crate::plugin::hooks::Cause;
 use crate::plugin::kv::REFUSALS;
 use crate::plugin::load::Hook;
 use crate::plugin::numbers::Value;
+use crate::plugin::release::{Role, Slot, WHOLE};
 use crate::upstream::gauges::Report;
 use crate::upstream::pool::Pool;
 
@@ -27,7 +28,10 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let mut text = Exposition::default();
     admin.gateway.numbers().expose(&mut text);
     listener(&admin, &mut text);
-    plugins(state.plugins.all(), &mut text);
+    let versions: Vec<_> = state.plugins.versions().cloned().collect();
+    plugins(&versions, &mut text);
+    kept(state.plugins.all(), &mut text);
+    releases(&admin, state.plugins.slots(), &mut text);
     for (provider, pool) in &state.pools {
         let view = pool.view();
         text.gauge(
@@ -86,7 +90,7 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         "pointsman_plugin_load_problems",
         "Components that could not be loaded; an older version serves.",
         &[],
-        state.problems.len() as f64,
+        (state.problems.len() + state.plugins.taken_back().count()) as f64,
     );
     if let Some(lost) = admin.gateway.log.get() {
         let lines = lost.dropped_lines() as u64;
@@ -294,8 +298,44 @@ fn plugins(plugins: &[Arc<Plugin>], text: &mut Exposition) {
             );
         }
     }
-    kept(plugins, text);
     guests(plugins, text);
+}
+
+/// Versions on trial, what shadows do otherwise, and what was taken back.
+fn releases(admin: &Admin, slots: &[Slot], text: &mut Exposition) {
+    let trials: Vec<_> = slots.iter().filter_map(|slot| slot.trial.as_ref()).collect();
+    for trial in &trials {
+        let share = match trial.role {
+            Role::Canary(share) => f64::from(share) / f64::from(WHOLE),
+            _ => 0.0,
+        };
+        let labels = [("plugin", trial.plugin.label()), ("role", trial.role.name())];
+        text.gauge("pointsman_plugin_trial", "Versions on trial, with the share of traffic that they get.", &labels, share);
+    }
+    let shadows = trials.iter().filter_map(|trial| match &trial.role {
+        Role::Shadow(shadow) => Some((trial.plugin.label(), shadow)),
+        _ => None,
+    });
+    for (label, shadow) in shadows {
+        for (outcome, count) in
+            [("compared", &shadow.found.compared), ("differed", &shadow.found.differed), ("missed", &shadow.found.missed)]
+        {
+            text.counter(
+                "pointsman_plugin_shadow_total",
+                "Decisions of shadows: compared, not the same, and missed because too many waited.",
+                &[("plugin", label), ("outcome", outcome)],
+                count.get(),
+            );
+        }
+    }
+    for ((plugin, why), count) in admin.gateway.taken_back.read() {
+        text.counter(
+            "pointsman_plugin_rollbacks_total",
+            "Versions that were taken back by themselves, by the limit that they exceeded.",
+            &[("plugin", &plugin), ("why", why)],
+            count,
+        );
+    }
 }
 
 /// What plugins keep. It belongs to a name, not to a version.

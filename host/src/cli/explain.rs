@@ -3,32 +3,23 @@
 //! What it does not do: it knows nothing that `GET /api/exchanges` does not say.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use http::Method;
 use serde_json::Value;
 
+use super::node::Node;
 use super::{WRONG_INPUT, failed};
-use crate::config::SecretRef;
-
-/// How long the host may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the command line says.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The exchange's id, as in `x-request-id`. Without one: the last exchanges
     #[arg(value_name = "ID")]
     id: Option<String>,
-    /// Where the host's admin listener is
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    admin: String,
-    /// The key of [admin]: env:NAME or file:PATH
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    #[command(flatten)]
+    node: Node,
     /// As JSON, as the admin API says it
     #[arg(long)]
     json: bool,
@@ -36,10 +27,6 @@ pub(super) struct Arguments {
 
 /// Exit code 0; 1 where the host does not answer, or knows no such exchange.
 pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let key = match arguments.key.as_deref().map(key).transpose() {
-        Ok(key) => key,
-        Err(reason) => return failed(err, WRONG_INPUT, &reason),
-    };
     let path = match &arguments.id {
         // What an id is not is no part of a path.
         Some(id) if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
@@ -48,9 +35,9 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
         Some(id) => format!("/api/exchanges/{id}"),
         None => "/api/exchanges".to_owned(),
     };
-    let said = match ask(&arguments.admin, &path, key.as_deref()) {
+    let said = match arguments.node.ask(Method::GET, &path, None) {
         Ok(said) => said,
-        Err(reason) => return failed(err, 1, &format!("{}: {reason}", arguments.admin)),
+        Err(reason) => return failed(err, 1, &reason),
     };
     let text = match (arguments.json, &arguments.id) {
         (true, _) => format!("{said:#}\n"),
@@ -62,39 +49,6 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => failed(err, 1, &error),
     }
-}
-
-fn key(written: &str) -> Result<String, String> {
-    let reference = SecretRef::try_from(written.to_owned()).map_err(|error| format!("--key: {error}"))?;
-    let secret = reference.resolve().map_err(|wrong| format!("--key: {wrong}"))?;
-    Ok(secret.expose_secret().to_owned())
-}
-
-/// The JSON at a path of the admin API.
-fn ask(admin: &str, path: &str, key: Option<&str>) -> Result<Value, String> {
-    let address: SocketAddr = admin
-        .to_socket_addrs()
-        .map_err(|error| format!("{error}; write an address and a port, such as 127.0.0.1:9090"))?
-        .next()
-        .ok_or("is no address")?;
-    let exchange = || -> io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{key}connection: close\r\n\r\n").as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(|error| format!("{error}; is the host there, and is this its [admin] address?"))?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("does not answer in HTTP")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        return Err(format!("{status}: {}", body.trim()));
-    }
-    serde_json::from_str(body).map_err(|error| format!("does not answer in JSON: {error}"))
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {

@@ -297,6 +297,7 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
         resolve(&mut tls.key);
         tls.client_ca.iter_mut().for_each(resolve);
     }
+    config.state.iter_mut().for_each(resolve);
     config.listen.handover.iter_mut().for_each(resolve);
     config.admin.iter_mut().filter_map(|admin| admin.key.as_mut()).for_each(secret);
     for provider in config.providers.values_mut() {

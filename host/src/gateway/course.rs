@@ -20,6 +20,7 @@ use crate::limit::ladder::Level;
 use crate::plugin::Plugin;
 use crate::plugin::bindings::types;
 use crate::plugin::hooks::Session;
+use crate::plugin::registry::Whose;
 use crate::record::cost::Tokens;
 use crate::record::{Ending, Record, Stage};
 use crate::upstream;
@@ -30,6 +31,8 @@ pub(super) struct Course {
     pub(super) record: Record,
     /// The plugins' instances; none where there are no plugins, or no request for them to see.
     pub(super) session: Option<Session>,
+    /// Whose exchange it is for the plugins, from when on it counts for them.
+    whose: Option<Whose>,
     /// Where it must wait for a provider.
     pub(super) priority: Priority,
     /// What matters most to the client.
@@ -58,6 +61,7 @@ impl Course {
             exchange: Arc::new(exchange),
             record,
             session: None,
+            whose: None,
             priority,
             preference: None,
             levels: gateway.degrade.levels(),
@@ -165,7 +169,9 @@ impl Course {
             deadline_ms: exchange.deadline.ends().saturating_duration_since(Instant::now()).as_millis() as u32,
             received_at: exchange.received_at,
         };
-        self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head));
+        let whose = exchange.state.plugins.whose(&head, &exchange.headers, request);
+        self.whose = Some(whose.clone());
+        self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head).of(whose));
     }
 
     /// Does somebody want to know how it goes?
@@ -245,6 +251,16 @@ impl Course {
         self.discard(model, Tokens { prompt, ..Tokens::default() });
     }
 
+    /// For each version that the exchange had to do with: did it end well, and what did it cost? A client that left says nothing.
+    fn count_for_plugins(&self, whose: &Whose) {
+        let Record { ending, status, .. } = self.record;
+        if matches!(ending, Ending::Left | Ending::Drained) {
+            return;
+        }
+        let failed = ending != Ending::Whole || status >= 400;
+        self.exchange.count_for_plugins(whose, failed, self.record.spent().unwrap_or(0));
+    }
+
     /// The first byte of the answer's body goes to the client.
     pub(super) fn first_byte(&mut self) {
         let since = self.exchange.started.elapsed().as_micros() as u64;
@@ -266,6 +282,9 @@ impl Drop for Course {
         }
         self.record.labels = self.exchange.labels();
         self.gateway.numbers.book(&self.record);
+        if let Some(whose) = &self.whose {
+            self.count_for_plugins(whose);
+        }
         if let Some(level) = self.degraded {
             self.gateway.degrade.counts[level as usize].add(1);
         }

@@ -17,6 +17,7 @@ use super::state::State;
 use crate::embed::EmbedError;
 use crate::identity::Principal;
 use crate::plugin::imports::{self, Price, Surroundings, Upstream};
+use crate::plugin::registry::Whose;
 use crate::plugin::tape::{Seen, Tape};
 use crate::record::Record;
 use crate::upstream::deadline::Deadline;
@@ -82,6 +83,18 @@ impl Exchange {
     pub fn asks_for(&self, model: &str) {
         if let Ok(mut asked) = self.asked.lock() {
             model.clone_into(&mut asked);
+        }
+    }
+
+    /// The model that the client asked for.
+    fn asked(&self) -> String {
+        self.asked.lock().map(|asked| asked.clone()).unwrap_or_default()
+    }
+
+    /// The exchange is over: it counts for the versions of plugins that it had to do with.
+    pub fn count_for_plugins(&self, whose: &Whose, failed: bool, cost: u64) {
+        if let Ok(asked) = self.asked.lock() {
+            self.state.plugins.book(&self.principal.tenant, &asked, whose, failed, cost);
         }
     }
 
@@ -190,7 +203,7 @@ impl Surroundings for Exchange {
     }
 
     fn candidates(&self) -> Vec<Upstream> {
-        let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
+        let asked = self.asked();
         self.state
             .models
             .choices(&asked)
@@ -206,7 +219,7 @@ impl Surroundings for Exchange {
 
     fn may_choose(&self, name: &str) -> bool {
         // A key that may ask for a virtual model may get whatever the owner's plugins choose for it.
-        let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
+        let asked = self.asked();
         let models = &self.state.models;
         models.is_chat(name) && (self.may_use(name) || models.is_choice(&asked, name))
     }

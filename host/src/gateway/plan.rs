@@ -70,7 +70,10 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
     let mut headers = upwards(&course.exchange.headers);
     let (turns, judge) = match said {
         Some(said) => match said.what {
-            Decision::Reject(rejection) => return Err(rejected(&said.by, rejection)),
+            Decision::Reject(rejection) => {
+                course.decided(&said.by, Vec::new());
+                return Err(rejected(&said.by, rejection));
+            }
             Decision::Pass => by_default(course, request).await,
             Decision::Plan(plan) => {
                 for (name, value) in &plan.headers {

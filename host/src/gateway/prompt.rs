@@ -28,12 +28,18 @@ struct Wish {
 }
 
 pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Result<Arc<ChatRequest>, Error> {
-    let said = match &mut course.session {
-        Some(session) if course.exchange.state.plugins.has(Hook::Prompting) => session.select(&request).await?,
-        _ => None,
-    };
     let asked = request.prompt().map(|prompt| PromptRef { name: prompt.id.clone(), version: prompt.version.clone() });
-    if let Some(wish) = said.map(|said| wish(said.by, said.what, asked.as_ref())).transpose()? {
+    let mut is_to_be_asked = true;
+    while is_to_be_asked {
+        is_to_be_asked = false;
+        let said = match &mut course.session {
+            Some(session) if course.exchange.state.plugins.has(Hook::Prompting) => session.select(&request).await?,
+            _ => None,
+        };
+        if let Some(said) = said.as_ref().filter(|said| matches!(said.what, Outcome::Reject(_))) {
+            course.decided(&said.by, Vec::new());
+        }
+        let Some(wish) = said.map(|said| wish(said.by, said.what, asked.as_ref())).transpose()? else { break };
         match fulfil(course, &request, &wish) {
             Ok(edited) => {
                 if let Some(by) = &wish.by {
@@ -44,7 +50,7 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
             // What does not fit the request is the plugin's failure, and falls through like any other.
             Err(reason) if !is_the_clients(&reason, &wish, asked.as_ref()) => {
                 if let (Some(session), Some(by)) = (&mut course.session, &wish.by) {
-                    session.unfit(by, Hook::Prompting, reason.message())?;
+                    is_to_be_asked = session.unfit(by, Hook::Prompting, reason.message())?;
                 }
             }
             Err(error) => return Err(error),

@@ -107,8 +107,11 @@ pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, scor
 pub(super) fn refused(course: &mut Course, error: &Error, allow: Option<&'static str>) -> Reply {
     course.record.ending = Ending::Refused;
     course.failed(error);
-    // Who refused, or failed and must not be gone without.
+    // Who refused, or failed and must not be gone without. A canary that refused has been noted where it did.
+    let is_noted =
+        |name: &str| course.record.plugins.iter().any(|label| label.rsplit_once('@').is_some_and(|(own, _)| own == name));
     if let Source::Plugin(name) = error.source()
+        && !is_noted(name)
         && let Some(by) = course.exchange.state.plugins.all().iter().find(|plugin| plugin.name() == name).cloned()
     {
         course.decided(&by, Vec::new());

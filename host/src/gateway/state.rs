@@ -24,6 +24,8 @@ use crate::identity::Keys;
 use crate::plugin::PluginSet;
 use crate::plugin::engine::Engine;
 use crate::plugin::load::{LoadError, Settings};
+use crate::plugin::registry::Shelves;
+use crate::plugin::release::store::Store;
 use crate::prompt::{Problem, Registry};
 use crate::upstream::pool::Pool;
 
@@ -36,6 +38,8 @@ pub struct Lasting {
     pub workers: usize,
     /// Where compiled components are kept between starts.
     pub aot: Option<std::path::PathBuf>,
+    /// Where it is kept which versions of plugins serve.
+    pub releases: Store,
 }
 
 impl Lasting {
@@ -44,7 +48,17 @@ impl Lasting {
         Self { workers, aot, ..Self::default() }
     }
 
-    fn engine(&self) -> Result<&Engine, Finding> {
+    /// The same, and this folder for what must outlive the process.
+    #[must_use]
+    pub fn with_state(self, folder: &std::path::Path) -> Self {
+        Self { releases: Store::open(folder), ..self }
+    }
+
+    pub(super) fn shelves(&self) -> Shelves<'_> {
+        Shelves { aot: self.aot.as_deref(), store: Some(&self.releases) }
+    }
+
+    pub(super) fn engine(&self) -> Result<&Engine, Finding> {
         if let Some(engine) = self.engine.get() {
             return Ok(engine);
         }
@@ -53,6 +67,11 @@ impl Lasting {
         })?;
         Ok(self.engine.get_or_init(|| made))
     }
+}
+
+/// What the configuration says about one plugin, in the words of its room.
+pub(super) fn settings(config: &Config, name: &str) -> Option<Settings> {
+    parts::settings(config).into_iter().find(|settings| settings.name == name)
 }
 
 /// The snapshot.

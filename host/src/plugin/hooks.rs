@@ -6,6 +6,7 @@
 //! **Invariant:** what leaves this file has been checked against the contract: a header is a header, a target may be
 //! chosen, a refusal has a status that refusals have.
 //! **Invariant:** a plugin is asked only for the tenants and models that its owner has written. Labels count when their call has succeeded.
+//! **Invariant:** a canary that fails costs an exchange nothing: the version that serves is asked in its place, at the same hook.
 //! **Invariant:** every failure is counted and logged once, and follows the plugin's `on_failure`. What guards the cache fails
 //! closed: a key that fails is a bypass, a veto that fails is a veto, an admission that fails is none.
 
@@ -19,11 +20,14 @@ use wasmtime::Store;
 use super::bindings::types::{self, PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
 use super::exports::Live;
-use super::imports::Surroundings;
+use super::imports::{Aside, Surroundings};
+use super::kv::Kv;
 use super::last_words;
 use super::limits;
 use super::load::{Hook, Plugin};
-use super::registry::PluginSet;
+use super::registry::{PluginSet, Whose};
+use super::release::shadow::{Asked, Job};
+use super::release::told::{Tell, Told};
 use super::tape::{Function, Said as Noted, Shown, Tape};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
@@ -90,7 +94,7 @@ pub struct Said<T> {
 }
 
 /// What `after_attempt` is shown of an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reviewed {
     /// It, or what has come of it, put together.
     pub answer: Arc<Answer>,
@@ -130,6 +134,13 @@ pub struct Session {
     head: RequestHead,
     /// By the plugin's place in the set. A plugin that failed is not asked again in this exchange.
     live: Vec<(usize, Option<Live>)>,
+    whose: Whose,
+    /// Nothing that plugins do here is to be seen.
+    aside: Option<Aside>,
+    /// The place of the version in whose stead a canary has just answered.
+    settled: Option<usize>,
+    /// Why the last call that failed did, or was not made.
+    trouble: Option<&'static str>,
 }
 
 impl Session {
@@ -138,7 +149,24 @@ impl Session {
         if let Some(tape) = around.tape() {
             tape.meets(&head);
         }
-        Self { set, around, head, live: Vec::new() }
+        Self { set, around, head, live: Vec::new(), whose: Whose::default(), aside: None, settled: None, trouble: None }
+    }
+
+    /// The same for whoever this is, where canaries hang on it.
+    #[must_use]
+    pub fn of(self, whose: Whose) -> Self {
+        Self { whose, ..self }
+    }
+
+    /// The same, and nothing that the plugins do is seen: they keep things in a store of their own.
+    #[must_use]
+    pub(super) fn aside(self, kv: Option<Arc<Kv>>) -> Self {
+        Self { aside: Some(Aside { kv }), ..self }
+    }
+
+    /// Why the last call that failed did, or was not made; none if none has.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        self.trouble
     }
 
     /// After a prompt was chosen: later hooks see it in their `request-head`.
@@ -156,7 +184,10 @@ impl Session {
     /// # Errors
     /// When a plugin fails whose owner wrote `on_failure = "fail"`.
     pub async fn select(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<prompting::Outcome>>, Error> {
-        for index in self.set.at(Hook::Prompting, &self.head) {
+        for index in self.set.at(Hook::Prompting, &self.head, &self.whose) {
+            if self.is_settled(index) {
+                continue;
+            }
             let began = Instant::now();
             self.begins(index, Function::Select, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
@@ -165,6 +196,7 @@ impl Session {
                 prompting::Outcome::Reject(rejection) => checked_rejection(rejection).map(prompting::Outcome::Reject),
                 other => Ok(other),
             });
+            self.beside(index, request, began, || Asked::Select, &outcome);
             let keep = plugin.settings.hooks.len() > 1;
             match self.leave(index, &plugin, Hook::Prompting, live, keep, began, outcome)? {
                 None | Some(prompting::Outcome::Pass) => {}
@@ -180,17 +212,26 @@ impl Session {
     /// # Errors
     /// As [`Session::select`].
     pub async fn key(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<caching::Directive>>, Error> {
-        for index in self.set.at(Hook::Caching, &self.head) {
+        for index in self.set.at(Hook::Caching, &self.head, &self.whose) {
+            if self.is_settled(index) {
+                continue;
+            }
+            let is_trial = self.set.serving(index).is_some();
             let began = Instant::now();
             self.begins(index, Function::Key, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else {
+                if is_trial {
+                    continue;
+                }
                 return Ok(Some(Said { by: self.set.all()[index].clone(), what: caching::Directive::Bypass }));
             };
             let asked = async { Ok::<_, Failed>(plugin.exports.key(&mut live, &self.head).await??) };
             let directive = patiently(&plugin, asked).await;
+            self.beside(index, request, began, || Asked::Key, &directive);
             let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_to_confirm);
             match self.leave(index, &plugin, Hook::Caching, live, keep, began, directive)? {
                 Some(caching::Directive::Pass) => {}
+                None if is_trial => {}
                 None => return Ok(Some(Said { by: plugin, what: caching::Directive::Bypass })),
                 Some(what) => return Ok(Some(Said { by: plugin, what })),
             }
@@ -200,28 +241,36 @@ impl Session {
 
     /// May this near hit be served? The plugin that made the key answers; where it cannot, the answer is no.
     pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
-        let Some(index) = self.set.place(by) else { return caching::Verdict::Veto };
-        let began = Instant::now();
-        self.begins(index, Function::Confirm, request, Shown { hit: Some(hit), ..Shown::default() });
-        let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else {
-            return caching::Verdict::Veto;
-        };
-        let asked = async { Ok::<_, Failed>(plugin.exports.confirm(&mut live, &self.head, hit).await??) };
-        let verdict = patiently(&plugin, asked).await;
-        self.leave(index, &plugin, Hook::Caching, live, true, began, verdict).ok().flatten().unwrap_or(caching::Verdict::Veto)
+        for index in self.ways(by) {
+            let began = Instant::now();
+            self.begins(index, Function::Confirm, request, Shown { hit: Some(hit), ..Shown::default() });
+            let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else { continue };
+            let asked = async { Ok::<_, Failed>(plugin.exports.confirm(&mut live, &self.head, hit).await??) };
+            let verdict = patiently(&plugin, asked).await;
+            self.beside(index, request, began, || Asked::Confirm(hit.clone()), &verdict);
+            if let Ok(Some(verdict)) = self.leave(index, &plugin, Hook::Caching, live, true, began, verdict) {
+                return verdict;
+            }
+        }
+        caching::Verdict::Veto
     }
 
     /// May this answer be stored, and for how many milliseconds? Where the plugin cannot say, the answer is no. A fresh instance
     /// says it: the one that made the key would have waited for as long as the model takes, with its memory.
     pub async fn admit(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, answer: &Arc<Answer>) -> Option<u32> {
-        let index = self.set.place(by)?;
-        let began = Instant::now();
-        self.begins(index, Function::Admit, request, Shown { answer: Some(answer), ..Shown::default() });
-        let (plugin, mut live) = self.enter(index, Hook::Caching, request).await.ok()??;
-        live.store.data_mut().answer = Some(answer.clone());
-        let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
-        let admitted = patiently(&plugin, asked).await;
-        self.leave(index, &plugin, Hook::Caching, live, false, began, admitted).ok().flatten().flatten()
+        for index in self.ways(by) {
+            let began = Instant::now();
+            self.begins(index, Function::Admit, request, Shown { answer: Some(answer), ..Shown::default() });
+            let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else { continue };
+            live.store.data_mut().answer = Some(answer.clone());
+            let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
+            let admitted = patiently(&plugin, asked).await;
+            self.beside(index, request, began, || Asked::Admit(answer.clone()), &admitted);
+            if let Ok(Some(admitted)) = self.leave(index, &plugin, Hook::Caching, live, false, began, admitted) {
+                return admitted;
+            }
+        }
+        None
     }
 
     /// The `routing` hook: the first plugin with an opinion.
@@ -229,12 +278,16 @@ impl Session {
     /// # Errors
     /// As [`Session::select`].
     pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
-        for index in self.set.at(Hook::Routing, &self.head) {
+        for index in self.set.at(Hook::Routing, &self.head, &self.whose) {
+            if self.is_settled(index) {
+                continue;
+            }
             let began = Instant::now();
             self.begins(index, Function::Route, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
+            self.beside(index, request, began, || Asked::Route, &decision);
             match self.leave(index, &plugin, Hook::Routing, live, false, began, decision)? {
                 None | Some(routing::Decision::Pass) => {}
                 Some(what) => return Ok(Some(Said { by: plugin, what })),
@@ -254,20 +307,62 @@ impl Session {
         last: &routing::Attempt,
         answer: Option<&Reviewed>,
     ) -> Result<Option<routing::NextStep>, Error> {
-        let Some(index) = self.set.place(by) else { return Ok(None) };
-        let began = Instant::now();
         let (seen, partial) = (answer.map(|seen| &seen.answer), answer.is_some_and(|seen| !seen.whole));
-        self.begins(index, Function::AfterAttempt, request, Shown { answer: seen, partial, attempt: Some(last), hit: None });
-        let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { return Ok(None) };
-        let state = live.store.data_mut();
-        (state.answer, state.partial) = (seen.cloned(), partial);
-        let asked = async { Ok::<_, Failed>(plugin.exports.after_attempt(&mut live, &self.head, last).await??) };
-        let step = patiently(&plugin, asked).await.and_then(|step| match step {
-            routing::NextStep::Reject(rejection) => checked_rejection(rejection).map(routing::NextStep::Reject),
-            routing::NextStep::Escalate(target) => self.checked_target(&target).map(|()| routing::NextStep::Escalate(target)),
-            other => Ok(other),
+        for index in self.ways(by) {
+            let began = Instant::now();
+            self.begins(index, Function::AfterAttempt, request, Shown { answer: seen, partial, attempt: Some(last), hit: None });
+            let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
+            let state = live.store.data_mut();
+            (state.answer, state.partial) = (seen.cloned(), partial);
+            let asked = async { Ok::<_, Failed>(plugin.exports.after_attempt(&mut live, &self.head, last).await??) };
+            let step = patiently(&plugin, asked).await.and_then(|step| match step {
+                routing::NextStep::Reject(rejection) => checked_rejection(rejection).map(routing::NextStep::Reject),
+                routing::NextStep::Escalate(target) => self.checked_target(&target).map(|()| routing::NextStep::Escalate(target)),
+                other => Ok(other),
+            });
+            self.beside(index, request, began, || Asked::After(last.clone(), answer.cloned()), &step);
+            if let Some(step) = self.leave(index, &plugin, Hook::Routing, live, false, began, step)? {
+                return Ok(Some(step));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The places that are asked about what this version has begun: its own, and where that is a canary's the serving version's.
+    fn ways(&self, by: &Arc<Plugin>) -> impl Iterator<Item = usize> + use<> {
+        let own = self.set.place(by);
+        own.into_iter().chain(own.and_then(|place| self.set.serving(place)))
+    }
+
+    /// Has a canary just answered in this place's stead?
+    fn is_settled(&mut self, index: usize) -> bool {
+        self.settled.take() == Some(index)
+    }
+
+    /// Has the shadow of a version, if it has one, decide the same.
+    fn beside<T: Tell>(
+        &self,
+        index: usize,
+        request: &Arc<ChatRequest>,
+        began: Instant,
+        asked: impl FnOnce() -> Asked,
+        said: &Result<T, Failed>,
+    ) {
+        let Some(shadow) = self.set.shadow(index) else { return };
+        let said = match said {
+            Ok(said) => said.told(),
+            Err(failed) => Told::failed(failed.cause.name()),
+        };
+        shadow.ask(Job {
+            around: self.around.clone(),
+            head: self.head.clone(),
+            request: request.clone(),
+            // What this call has left is not among them yet.
+            labels: self.around.labels(),
+            elapsed: began.saturating_duration_since(self.around.started()),
+            asked: asked(),
+            said,
         });
-        self.leave(index, &plugin, Hook::Routing, live, false, began, step)
     }
 
     /// Drops all instances, before a long wait for the upstream begins.
@@ -277,15 +372,18 @@ impl Session {
 
     /// What a plugin said turned out not to fit the request: a failure like any other.
     ///
+    /// True: it was a canary, and the version that serves is still to be asked.
+    ///
     /// # Errors
     /// When its owner wrote `on_failure = "fail"`.
-    pub fn unfit(&mut self, by: &Arc<Plugin>, hook: Hook, reason: &str) -> Result<(), Error> {
-        let Some(index) = self.set.place(by) else { return Ok(()) };
+    pub fn unfit(&mut self, by: &Arc<Plugin>, hook: Hook, reason: &str) -> Result<bool, Error> {
+        let Some(index) = self.set.place(by) else { return Ok(false) };
         self.live.retain(|(place, _)| *place != index);
         if let Some(tape) = self.tape() {
             tape.unfit(by, reason);
         }
-        self.failed(index, by, hook, Instant::now(), bad_output(reason))
+        self.failed(index, by, hook, Instant::now(), bad_output(reason))?;
+        Ok(self.set.serving(index).is_some())
     }
 
     fn checked(&self, decision: routing::Decision) -> Result<routing::Decision, Failed> {
@@ -327,14 +425,14 @@ impl Session {
         hook: Hook,
         request: &Arc<ChatRequest>,
     ) -> Result<Option<(Arc<Plugin>, Live)>, Error> {
-        let plugin = self.set.all()[index].clone();
+        let plugin = self.set.version(index).clone();
         let kept = match self.live.iter().position(|(place, _)| *place == index) {
             Some(at) => match self.live.swap_remove(at).1 {
                 Some(live) => Some(live),
                 None => {
                     self.live.push((index, None));
                     self.ends(Instant::now(), || Noted::Skipped, &[]);
-                    return fall_through(&plugin, hook, "quarantined");
+                    return self.fall_through(index, hook, "quarantined");
                 }
             },
             None => None,
@@ -343,7 +441,7 @@ impl Session {
         if !plugin.engine.is_metered() && plugin.quarantine.holds(hook, &self.head.tenant) {
             plugin.numbers.skipped.add(1);
             self.ends(Instant::now(), || Noted::Skipped, &[]);
-            return fall_through(&plugin, hook, "quarantined");
+            return self.fall_through(index, hook, "quarantined");
         }
         let mut live = match kept {
             Some(mut live) => {
@@ -377,7 +475,7 @@ impl Session {
         if let Some(tape) = self.tape() {
             let at_us = self.around.started().elapsed().as_micros() as u64;
             let told = (at_us, self.head.prompt.as_ref());
-            tape.begins(&self.set.all()[index], function, told, request, &shown, || self.around.labels());
+            tape.begins(self.set.version(index), function, told, request, &shown, || self.around.labels());
         }
     }
 
@@ -392,6 +490,7 @@ impl Session {
     async fn instantiate(&self, plugin: &Arc<Plugin>) -> wasmtime::Result<Live> {
         let mut state = plugin.state();
         state.around = Some(self.around.clone());
+        state.aside = self.aside.clone();
         let mut store = Store::new(&plugin.engine, state);
         limits::apply(&mut store);
         limits::start(&mut store, plugin.settings.deadline);
@@ -416,6 +515,7 @@ impl Session {
             Ok(said) => {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
                 plugin.quarantine.succeeded(hook, &self.head.tenant);
+                self.settled = self.set.serving(index);
                 let labels = std::mem::take(&mut live.store.data_mut().labels);
                 self.ends(began, || Noted::Decided(serde_json::to_value(&said).unwrap_or_default()), &labels);
                 if !labels.is_empty() {
@@ -449,17 +549,22 @@ impl Session {
             "plugin failed: {:.512}",
             failed.reason
         );
-        fall_through(plugin, hook, failed.cause.name()).map(drop::<Option<()>>)
+        self.fall_through(index, hook, failed.cause.name()).map(drop::<Option<()>>)
     }
-}
 
-/// The rule for a call that has failed, or is not made.
-fn fall_through<T>(plugin: &Plugin, hook: Hook, why: &str) -> Result<Option<T>, Error> {
-    if plugin.settings.fail {
-        return Err(Error::plugin_failed(plugin.name(), hook.name(), why));
+    /// The rule for a call that has failed, or is not made. Where it was a canary's, the version that serves is asked.
+    fn fall_through<T>(&mut self, index: usize, hook: Hook, why: &'static str) -> Result<Option<T>, Error> {
+        self.trouble = Some(why);
+        let plugin = self.set.version(index);
+        if self.set.serving(index).is_some() {
+            return Ok(None);
+        }
+        if plugin.settings.fail {
+            return Err(Error::plugin_failed(plugin.name(), hook.name(), why));
+        }
+        plugin.numbers.fell_through.add(1);
+        Ok(None)
     }
-    plugin.numbers.fell_through.add(1);
-    Ok(None)
 }
 
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.

@@ -12,6 +12,8 @@ mod kv;
 mod request;
 mod small;
 
+pub(super) use small::bucket;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::kv::Kv;
 use super::limits::{Budget, Held};
 use super::load::Plugin;
 use super::tape::{Question, Tape};
@@ -79,6 +82,12 @@ pub trait Surroundings: Send + Sync {
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
 }
 
+/// The store of a version whose doings are not to be seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aside {
+    pub(super) kv: Option<Arc<Kv>>,
+}
+
 /// A store's data: one plugin's view of one exchange.
 pub struct State {
     pub(super) plugin: Arc<Plugin>,
@@ -94,6 +103,8 @@ pub struct State {
     /// What the call that is under way has left; it counts when the call has succeeded.
     pub(super) labels: Vec<(String, String)>,
     pub(super) random: Option<u64>,
+    /// Nothing that it does is to be seen: a shadow's, with what it keeps where it may.
+    pub(super) aside: Option<Aside>,
     /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
     /// store's data `Sync`, which a future that lends it out must be.
     pub(super) wasi: Option<Box<Mutex<(WasiCtx, ResourceTable)>>>,

@@ -153,6 +153,20 @@ impl Kv {
         })
     }
 
+    /// Another store with what is in this one. Shard by shard: what others change meanwhile is in it or not.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let copy = Self { hash: self.hash.clone(), ..Self::default() };
+        for (from, to) in self.shards.iter().zip(&copy.shards) {
+            let tenants = from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let sum = |part: fn(&Tenant) -> usize| tenants.values().map(part).sum::<usize>();
+            copy.sums.bytes.fetch_add(sum(Tenant::charged), Ordering::Relaxed);
+            copy.sums.entries.fetch_add(sum(Tenant::entries), Ordering::Relaxed);
+            *to.lock().unwrap_or_else(PoisonError::into_inner) = tenants;
+        }
+        copy
+    }
+
     /// Bytes and entries over all tenants, what is over and not yet gone among them.
     pub fn sums(&self) -> (usize, usize) {
         (self.sums.bytes.load(Ordering::Relaxed), self.sums.entries.load(Ordering::Relaxed))

@@ -24,6 +24,7 @@ use super::last_words;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
 use super::quarantine::Quarantine;
+use super::release::Rules;
 
 /// The largest component file that is read.
 const MAX_FILE: u64 = 64 << 20;
@@ -79,11 +80,18 @@ pub struct Settings {
     pub memory: usize,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
+    /// How its versions are released.
+    pub release: Rules,
     /// Its own `config` table.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Settings {
+    /// Does a version that was loaded under these go with those? How it is released changes nothing about it.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        Self { release: other.release.clone(), ..self.clone() } == *other
+    }
+
     /// Is it asked about this tenant's requests for this model?
     pub(super) fn is_for(&self, tenant: &str, model: &str) -> bool {
         let has = |list: &[String], name: &str| list.is_empty() || list.iter().any(|own| own == name);
@@ -198,6 +206,7 @@ impl Plugin {
             log_lines: 0,
             labels: Vec::new(),
             random: None,
+            aside: None,
             wasi: None,
         }
     }
@@ -215,6 +224,11 @@ pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), Refusal> {
     let bytes = std::fs::read(file).map_err(unreadable)?;
     let digest = hex(&Sha256::digest(&bytes));
     Ok((bytes, digest))
+}
+
+/// The digest of what a component came as.
+pub(super) fn digest_of(bytes: &[u8]) -> Option<String> {
+    Some(hex(&Sha256::digest(bytes)))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use super::release::figures::{Exchanges, Past};
 use crate::numbers::{Count, Highest, Times};
 
 /// The numbers of one plugin version.
@@ -29,6 +30,10 @@ pub struct Numbers {
     pub vetoes: Count,
     /// Log lines over the limit of an exchange.
     pub dropped_log_lines: Count,
+    /// What exchanges came to in which it had its part.
+    pub exchanges: Exchanges,
+    /// How it fared of late, where somebody looks at it.
+    pub past: Past,
     /// What the guest counts itself.
     pub guest: Guest,
 }
@@ -128,7 +133,7 @@ impl Guest {
 
 /// A name that is not the host's own, and is none of those that a histogram makes of its own.
 fn is_instrument(name: &str) -> bool {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 16] = [
         "call_seconds",
         "failures_total",
         "quarantined",
@@ -139,6 +144,9 @@ fn is_instrument(name: &str) -> bool {
         "load_problems",
         "fall_throughs_total",
         "memory_bytes",
+        "trial",
+        "shadow_total",
+        "rollbacks_total",
         "kv_bytes",
         "kv_entries",
         "kv_refused_total",

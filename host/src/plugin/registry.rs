@@ -1,21 +1,45 @@
 //! The set of plugins in force: an immutable snapshot, built beside the running one and swapped in whole.
 //!
+//! A plugin's **place** is its place in the order. A version on trial that an exchange may have to do with, a canary, has a place of its own,
+//! behind all others; where it is asked, it is asked just before the version that serves.
+//!
 //! What it does not do: it does not watch files and does not swap; `gateway/state` does both.
 //!
 //! **Invariant:** an exchange sees one set, from its beginning to its end.
 //! **Invariant:** a component that does not load leaves the version before it in force.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bindings::types::RequestHead;
 use super::engine::Engine;
 use super::load::{self, Hook, LoadError, Plugin, Refusal, Settings};
+use super::release::shadow::Shadow;
+use super::release::store::{Saved, Store};
+use super::release::{Role, Rules, Slot, Sticky, Trial};
+use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::prefix;
+
+/// Folders that outlive the process.
+#[derive(Clone, Copy, Default)]
+pub struct Shelves<'a> {
+    /// Compiled components.
+    pub aot: Option<&'a Path>,
+    /// Versions, and which of them serves.
+    pub store: Option<&'a Store>,
+}
 
 /// Plugins in the order of the configuration, which is the order in which they are asked.
 #[derive(Default)]
 pub struct PluginSet {
+    slots: Vec<Slot>,
+    /// The versions that serve, by place.
     all: Vec<Arc<Plugin>>,
+    /// The canaries, whose places follow, and the places of the versions that serve.
+    canaries: Vec<(Arc<Trial>, usize)>,
+    /// Is there a shadow?
+    shadows: bool,
     /// Places in `all`, by hook.
     hooks: [Vec<usize>; 3],
 }
@@ -24,35 +48,96 @@ impl PluginSet {
     /// Loads what has changed and keeps what has not. Components are compiled in parallel, on threads of their own.
     ///
     /// Each error names a plugin that could not be loaded. If `previous` has one of that name, that version stays.
-    pub fn build(engine: &Engine, settings: &[Settings], aot: Option<&Path>, previous: Option<&Self>) -> (Self, Vec<LoadError>) {
-        let loaded: Vec<Result<Arc<Plugin>, Refusal>> = std::thread::scope(|scope| {
-            let running: Vec<_> =
-                settings.iter().map(|settings| scope.spawn(move || one(engine, settings, aot, previous))).collect();
-            let crashed = |_| Err(Refusal::component("crashed the compiler", "rebuild it"));
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(crashed)).collect()
+    pub fn build(
+        engine: &Engine,
+        settings: &[Settings],
+        shelves: Shelves<'_>,
+        previous: Option<&Self>,
+    ) -> (Self, Vec<LoadError>) {
+        // What was decided before the process began counts where nothing is known since.
+        let saved = previous.is_none().then(|| shelves.store.map(Store::load)).flatten().unwrap_or_default();
+        let built: Vec<(Option<Slot>, Option<Refusal>)> = std::thread::scope(|scope| {
+            let running: Vec<_> = settings
+                .iter()
+                .map(|settings| {
+                    let before = previous.and_then(|previous| previous.slot(&settings.name));
+                    let one = One { engine, settings, shelves, before, saved: saved.get(&settings.name) };
+                    (before, scope.spawn(move || one.build()))
+                })
+                .collect();
+            let crashed =
+                |before: Option<&Slot>| (before.cloned(), Some(Refusal::component("crashed the compiler", "rebuild it")));
+            running.into_iter().map(|(before, thread)| thread.join().unwrap_or_else(|_| crashed(before))).collect()
         });
-        let mut set = Self::default();
         let mut errors = Vec::new();
-        for (settings, loaded) in settings.iter().zip(loaded) {
-            match loaded {
-                Ok(plugin) => set.all.push(plugin),
-                Err(refusal) => {
-                    set.all.extend(previous.and_then(|previous| previous.named(&settings.name)).cloned());
-                    errors.push(LoadError { plugin: settings.name.clone(), file: settings.component.clone(), refusal });
-                }
-            }
+        let mut slots = Vec::new();
+        for (settings, (slot, refusal)) in settings.iter().zip(built) {
+            slots.extend(slot);
+            errors.extend(refusal.map(|refusal| LoadError {
+                plugin: settings.name.clone(),
+                file: settings.component.clone(),
+                refusal,
+            }));
         }
-        for (place, plugin) in set.all.iter().enumerate() {
-            for hook in &plugin.settings().hooks {
-                set.hooks[*hook as usize].push(place);
-            }
-        }
-        (set, errors)
+        (Self::of(slots), errors)
     }
 
-    /// All plugins, in order.
+    fn of(slots: Vec<Slot>) -> Self {
+        let mut set = Self { all: slots.iter().map(|slot| slot.serving.clone()).collect(), ..Self::default() };
+        for (place, slot) in slots.iter().enumerate() {
+            for hook in &slot.serving.settings().hooks {
+                set.hooks[*hook as usize].push(place);
+            }
+            match slot.trial.as_ref().map(|trial| (trial, &trial.role)) {
+                Some((trial, Role::Canary(_))) => set.canaries.push((trial.clone(), place)),
+                Some((_, Role::Shadow(_))) => set.shadows = true,
+                Some((_, Role::Waiting)) | None => {}
+            }
+        }
+        set.slots = slots;
+        set
+    }
+
+    /// One version by itself.
+    pub(super) fn alone(plugin: Arc<Plugin>) -> Self {
+        Self::of(vec![Slot::first(plugin, Rules::default())])
+    }
+
+    /// The same with another slot in the place of the one of its name.
+    #[must_use]
+    pub fn with(&self, slot: Slot) -> Self {
+        let other = |own: &Slot| if own.serving.name() == slot.serving.name() { slot.clone() } else { own.clone() };
+        Self::of(self.slots.iter().map(other).collect())
+    }
+
+    /// The versions that serve, in order.
     pub fn all(&self) -> &[Arc<Plugin>] {
         &self.all
+    }
+
+    /// All there is of each plugin, in order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// All there is of one.
+    pub fn slot(&self, name: &str) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.serving.name() == name)
+    }
+
+    /// The versions that serve, and those on trial.
+    pub fn versions(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.slots.iter().flat_map(|slot| std::iter::once(&slot.serving).chain(slot.trial.as_ref().map(|trial| &trial.plugin)))
+    }
+
+    /// Plugins at whose place a component lies that was taken back.
+    pub fn taken_back(&self) -> impl Iterator<Item = (&Slot, Refusal)> {
+        self.slots.iter().filter_map(|slot| Some((slot, taken_back(slot)?)))
+    }
+
+    /// What must outlive the process.
+    pub fn saved(&self) -> BTreeMap<String, Saved> {
+        self.slots.iter().map(|slot| (slot.serving.name().to_owned(), slot.saved())).collect()
     }
 
     /// Is there anything to ask at all?
@@ -60,11 +145,44 @@ impl PluginSet {
         self.all.is_empty()
     }
 
-    /// The places of the plugins that are asked at a hook about this request.
-    pub(super) fn at(&self, hook: Hook, head: &RequestHead) -> impl Iterator<Item = usize> + use<> {
+    /// The places of the versions that are asked at a hook about this request, a canary before the one that serves.
+    pub(super) fn at(&self, hook: Hook, head: &RequestHead, whose: &Whose) -> impl Iterator<Item = usize> + use<> {
         let is_bound = |place: &usize| self.all[*place].settings().is_for(&head.tenant, &head.model);
         // At most a handful; the copy lets a session change itself while it goes through them.
-        self.hooks[hook as usize].iter().copied().filter(is_bound).collect::<Vec<_>>().into_iter()
+        let own = self.hooks[hook as usize].iter().copied().filter(is_bound);
+        let places: Vec<usize> = match self.canaries.is_empty() {
+            true => own.collect(),
+            false => own.flat_map(|place| self.canary(place, whose).into_iter().chain([place])).collect(),
+        };
+        places.into_iter()
+    }
+
+    /// The place of the canary that decides before the version at this place, for whoever this is.
+    fn canary(&self, place: usize, whose: &Whose) -> Option<usize> {
+        let at = self.canaries.iter().position(|(_, serving)| *serving == place)?;
+        self.canaries[at].0.takes(whose.under(&self.slots[place].rules.sticky)).then_some(self.all.len() + at)
+    }
+
+    /// The version at a place.
+    pub(super) fn version(&self, place: usize) -> &Arc<Plugin> {
+        match place.checked_sub(self.all.len()) {
+            None => &self.all[place],
+            Some(at) => &self.canaries[at].0.plugin,
+        }
+    }
+
+    /// The place of the version that serves where the one at this place is on trial.
+    pub(super) fn serving(&self, place: usize) -> Option<usize> {
+        place.checked_sub(self.all.len()).map(|at| self.canaries[at].1)
+    }
+
+    /// The shadow of the version at a place.
+    pub(super) fn shadow(&self, place: usize) -> Option<&Arc<Shadow>> {
+        let slot = if self.shadows { self.slots.get(place)? } else { return None };
+        match &slot.trial.as_ref()?.role {
+            Role::Shadow(shadow) => Some(shadow),
+            _ => None,
+        }
     }
 
     /// Is any plugin asked at this hook?
@@ -73,20 +191,215 @@ impl PluginSet {
     }
 
     pub(super) fn place(&self, plugin: &Arc<Plugin>) -> Option<usize> {
-        self.all.iter().position(|own| Arc::ptr_eq(own, plugin))
+        (0..self.all.len() + self.canaries.len()).find(|place| Arc::ptr_eq(self.version(*place), plugin))
     }
 
-    fn named(&self, name: &str) -> Option<&Arc<Plugin>> {
-        self.all.iter().find(|plugin| plugin.name() == name)
+    /// Whose request this is, where a canary hangs on it.
+    pub fn whose(&self, head: &RequestHead, headers: &http::HeaderMap, request: &ChatRequest) -> Whose {
+        if self.canaries.is_empty() {
+            return Whose::default();
+        }
+        let named = |sticky: &Sticky| match sticky {
+            Sticky::Session(name) => session(headers.get(name).map(http::HeaderValue::as_bytes), &head.tenant, request),
+            Sticky::Key => format!("key {} {}", head.tenant, head.principal.as_deref().unwrap_or_default()),
+            Sticky::Tenant => format!("tenant {}", head.tenant),
+        };
+        let rules = self.canaries.iter().map(|(_, place)| &self.slots[*place].rules.sticky);
+        let mut all: Vec<(Sticky, String)> = Vec::new();
+        for sticky in rules {
+            if all.iter().all(|(known, _)| known != sticky) {
+                all.push((sticky.clone(), named(sticky)));
+            }
+        }
+        Whose(all)
+    }
+
+    /// An exchange is over: it counts for the versions that it had to do with.
+    pub fn book(&self, tenant: &str, model: &str, whose: &Whose, failed: bool, cost: u64) {
+        for (place, plugin) in self.all.iter().enumerate().filter(|(_, plugin)| plugin.settings().is_for(tenant, model)) {
+            let canary = if self.canaries.is_empty() { None } else { self.canary(place, whose) };
+            canary.map_or(plugin, |place| self.version(place)).numbers.exchanges.note(failed, cost);
+        }
     }
 }
 
-fn one(engine: &Engine, settings: &Settings, aot: Option<&Path>, previous: Option<&PluginSet>) -> Result<Arc<Plugin>, Refusal> {
-    let (bytes, digest) = load::read(settings)?;
-    let before = previous.and_then(|previous| previous.named(&settings.name));
-    if let Some(same) = before.filter(|plugin| plugin.digest() == digest && plugin.settings() == settings) {
-        return Ok(same.clone());
+/// A session has a name, or is told by how it begins: later turns of a conversation repeat the first message.
+fn session(named: Option<&[u8]>, tenant: &str, request: &ChatRequest) -> String {
+    let said = || ["/prompt_cache_key", "/user"].iter().find_map(|pointer| request.pointer(pointer));
+    let name = named.or_else(|| said().filter(|text| *text != "null").map(str::as_bytes));
+    let (kind, name) = match name {
+        Some(name) => ("session", prefix::hash(0, name)),
+        None => {
+            let first = request.messages().iter().find(|message| &*message.role == "user");
+            ("beginning", prefix::hash(0, first.map(|message| message.text.to_string()).unwrap_or_default().as_bytes()))
+        }
+    };
+    format!("{kind} {tenant} {name:x}")
+}
+
+/// Whose request it is, in each of the ways that a canary may hang on.
+#[derive(Clone, Debug, Default)]
+pub struct Whose(Vec<(Sticky, String)>);
+
+impl Whose {
+    fn under(&self, sticky: &Sticky) -> &str {
+        self.0.iter().find(|(own, _)| own == sticky).map_or("", |(_, name)| name)
     }
-    let kept = before.and_then(|plugin| plugin.kv.clone());
-    load::load(engine, settings, &bytes, digest, aot, kept).map(Arc::new)
+}
+
+/// One plugin that is to be built.
+struct One<'a> {
+    engine: &'a Engine,
+    settings: &'a Settings,
+    shelves: Shelves<'a>,
+    before: Option<&'a Slot>,
+    saved: Option<&'a Saved>,
+}
+
+/// A version that an administrator names.
+#[derive(Clone, Debug)]
+pub enum Named {
+    /// One that was kept, by its digest.
+    Digest(String),
+    /// A component that nobody has seen yet.
+    File(PathBuf),
+}
+
+/// Loads a version of a plugin under its settings, for it to be released.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn load_version(
+    engine: &Engine,
+    settings: &Settings,
+    shelves: Shelves<'_>,
+    slot: &Slot,
+    named: &Named,
+) -> Result<Arc<Plugin>, Refusal> {
+    let mut one = One { engine, settings, shelves, before: None, saved: None };
+    let kept = slot.serving.kv.clone();
+    match named {
+        Named::Digest(digest) => one.load(digest, None, kept),
+        Named::File(file) => {
+            let elsewhere = Settings { component: file.clone(), ..settings.clone() };
+            one.settings = &elsewhere;
+            let (bytes, digest) = load::read(one.settings)?;
+            one.settings = settings;
+            if let Some(store) = shelves.store {
+                store.keep(&digest, &bytes);
+            }
+            let known = slot.version(&digest).filter(|version| version.settings().is_like(settings)).cloned();
+            known.map_or_else(|| one.load(&digest, Some(&Found { bytes, digest: digest.clone() }), kept), Ok)
+        }
+    }
+}
+
+/// A component as it was found.
+struct Found {
+    bytes: Vec<u8>,
+    digest: String,
+}
+
+impl One<'_> {
+    fn build(self) -> (Option<Slot>, Option<Refusal>) {
+        let found = match load::read(self.settings) {
+            Ok((bytes, digest)) => Found { bytes, digest },
+            Err(refusal) => return (self.before.cloned().or_else(|| self.restored(None)), Some(refusal)),
+        };
+        if let Some(store) = self.shelves.store {
+            store.keep(&found.digest, &found.bytes);
+        }
+        let (known, refusal) = match self.before {
+            Some(before) => self.under_settings(before, &found),
+            None => (self.restored(Some(&found)), None),
+        };
+        let Some(slot) = known else {
+            return match self.load(&found.digest, Some(&found), None) {
+                Ok(plugin) => (Some(Slot::first(plugin, self.settings.release.clone())), None),
+                Err(refusal) => (None, Some(refusal)),
+            };
+        };
+        let slot = if slot.file == found.digest {
+            slot
+        } else {
+            let known = slot.version(&found.digest).filter(|version| version.settings().is_like(self.settings)).cloned();
+            match known.map_or_else(|| self.load(&found.digest, Some(&found), slot.serving.kv.clone()), Ok) {
+                Ok(plugin) => slot.found(plugin),
+                Err(refusal) => return (Some(slot), Some(refusal)),
+            }
+        };
+        (Some(slot), refusal)
+    }
+
+    /// A version by its digest: of the file that was found, or of those that are kept.
+    fn load(&self, digest: &str, found: Option<&Found>, kept: Option<Arc<super::kv::Kv>>) -> Result<Arc<Plugin>, Refusal> {
+        let stored;
+        let bytes = match found.filter(|found| found.digest == digest) {
+            Some(found) => &found.bytes,
+            None => {
+                let gone =
+                    || Refusal::component(format!("is not what serves, and sha256:{digest} is not kept"), "deploy it anew");
+                stored = self.shelves.store.and_then(|store| store.get(digest)).ok_or_else(gone)?;
+                &stored
+            }
+        };
+        load::load(self.engine, self.settings, bytes, digest.to_owned(), self.shelves.aot, kept).map(Arc::new)
+    }
+
+    /// The versions that there are, under the settings as they are now. One that does not load under them keeps its own.
+    fn under_settings(&self, before: &Slot, found: &Found) -> (Option<Slot>, Option<Refusal>) {
+        let mut slot = before.clone();
+        slot.rules = self.settings.release.clone();
+        let again = |plugin: &Arc<Plugin>| match plugin.settings().is_like(self.settings) {
+            true => Ok(plugin.clone()),
+            false => self.load(plugin.digest(), Some(found), before.serving.kv.clone()),
+        };
+        slot.before = slot.before.map(|plugin| again(&plugin).unwrap_or(plugin));
+        if let Some(trial) = &before.trial
+            && let Ok(plugin) = again(&trial.plugin)
+            && !Arc::ptr_eq(&plugin, &trial.plugin)
+        {
+            let role = match &trial.role {
+                Role::Shadow(_) => Shadow::start(&plugin).map_or(Role::Waiting, Role::Shadow),
+                role => role.clone(),
+            };
+            slot.trial = Some(Arc::new(Trial { plugin, role, ..Trial::clone(trial) }));
+        }
+        match again(&before.serving) {
+            Ok(plugin) => {
+                slot.serving = plugin;
+                (Some(slot), None)
+            }
+            // Another file is there: what matters is whether that one goes with the settings.
+            Err(_) if found.digest != before.file => (Some(slot), None),
+            Err(refusal) => (Some(slot), Some(refusal)),
+        }
+    }
+
+    /// What was kept of the process before this one.
+    fn restored(&self, found: Option<&Found>) -> Option<Slot> {
+        let saved = self.saved?;
+        let serving = self
+            .load(&saved.serving, found, None)
+            .inspect_err(|refusal| {
+                tracing::error!(
+                    plugin = self.settings.name,
+                    "the version that served does not any more; the component does: it {refusal}"
+                );
+            })
+            .ok()?;
+        let load = |digest: &String| self.load(digest, found, serving.kv.clone()).ok();
+        let before = saved.before.as_ref().and_then(load);
+        let trial = saved.trial.as_ref().and_then(|trial| load(&trial.digest));
+        Some(Slot::restored(saved, serving, before, trial, self.settings.release.clone()))
+    }
+}
+
+/// The component is one that does not serve, because it was taken back.
+fn taken_back(slot: &Slot) -> Option<Refusal> {
+    let is_in_use =
+        slot.file == slot.serving.digest() || slot.trial.as_ref().is_some_and(|trial| trial.plugin.digest() == slot.file);
+    let ended = slot.taken_back(&slot.file).filter(|_| !is_in_use)?;
+    let remedy = format!("put another one there, or run `pointsman plugin promote {} {}`", slot.serving.name(), &slot.file[..12]);
+    Some(Refusal::component(format!("was taken back ({})", ended.reason), remedy))
 }

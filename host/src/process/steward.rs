@@ -17,7 +17,7 @@ use super::{Order, memory, opens_to_all, supervisor, watched};
 use crate::config::reload::Watcher;
 use crate::config::{self, Loaded};
 use crate::gateway::state::{Lasting, State};
-use crate::gateway::{Gateway, degrade};
+use crate::gateway::{Gateway, degrade, releases};
 use crate::listen::drain::Drain;
 use crate::{admin, listen, upstream};
 
@@ -52,6 +52,7 @@ impl Steward {
         let pools = move || gateway.state().pools.values().cloned().collect();
         self.drain.spawn_detached(upstream::watch::run(pools, changed.clone()));
         self.drain.spawn_detached(degrade::run(self.gateway.clone()));
+        self.drain.spawn_detached(releases::run(self.gateway.clone(), self.drain.clone()));
         if let Some(mark) = self.gateway.state().config.listen.memory {
             self.drain.spawn_detached(memory::watch(mark.bytes(), self.gateway.clone()));
         }
@@ -165,13 +166,22 @@ impl Steward {
         if differs {
             tracing::warn!("[listen], [admin] and [log] take effect at the next start; everything else is in force now");
         }
-        // Compiling takes milliseconds to seconds, and this thread answers the administrator.
-        let (lasting, runtime) = (self.lasting.clone(), tokio::runtime::Handle::current());
-        let building = move || runtime.block_on(State::build(&lasting, config, Some(&before)));
-        match tokio::task::spawn_blocking(building).await {
-            Ok(Ok(state)) => self.gateway.swap(state),
-            Ok(Err(error)) => self.gateway.reload_failed(error.to_string()),
-            Err(error) => self.gateway.reload_failed(format!("building it failed: {error}")),
+        loop {
+            // Compiling takes milliseconds to seconds, and this thread answers the administrator.
+            let (lasting, runtime) = (self.lasting.clone(), tokio::runtime::Handle::current());
+            let (before, config) = (self.gateway.state(), config.clone());
+            let beside = before.clone();
+            let building = move || runtime.block_on(State::build(&lasting, config, Some(&before)));
+            match tokio::task::spawn_blocking(building).await {
+                // Another round only where a version was released or taken back in between.
+                Ok(Ok(state)) => {
+                    if self.gateway.swap(state, &beside) {
+                        return;
+                    }
+                }
+                Ok(Err(error)) => return self.gateway.reload_failed(error.to_string()),
+                Err(error) => return self.gateway.reload_failed(format!("building it failed: {error}")),
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::drive::calls_of;
 use crate::plugin::imports::{EmbedError, Surroundings, Upstream};
 use crate::plugin::tape::{Call, Labels, Recorded, Tape};
 use crate::vector::Vector;
@@ -30,9 +31,9 @@ impl Around {
             Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
         };
         let headers = recorded.headers.iter().filter_map(header).collect();
-        let of_plugin = || recorded.calls.iter().filter(|call| call.plugin == name);
-        let own_then = of_plugin().flat_map(|call| call.labels.iter().cloned().chain(call.decided_labels())).collect();
-        let tape = Tape::replay(of_plugin());
+        let calls = calls_of(name, &recorded);
+        let own_then = calls.iter().flat_map(|call| call.labels.iter().cloned().chain(call.decided_labels())).collect();
+        let tape = Tape::replay(calls);
         Self { headers, tape, own_then, recorded, started: Instant::now(), labels: Mutex::default() }
     }
 

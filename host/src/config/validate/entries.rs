@@ -40,6 +40,7 @@ impl Check<'_> {
             self.no_doubles(&path("hooks"), &plugin.hooks);
             self.binding(name, plugin);
             self.kept(name, plugin);
+            self.release(name, plugin);
             self.no_doubles(&path("grant"), &plugin.grant);
             if plugin.deadline < MIN_DEADLINE {
                 self.error(
@@ -96,6 +97,31 @@ impl Check<'_> {
         if self.document.has(&["plugins", name, "kv"]) && !plugin.grant.contains(&Grant::Kv) {
             let reason = "without the grant it may keep nothing";
             self.warning(&["plugins", name, "kv"], reason, "add \"kv\" to `grant`, or remove this");
+        }
+    }
+
+    /// How it is released.
+    fn release(&mut self, name: &str, plugin: &Plugin) {
+        let path = |field: &'static str| ["plugins", name, "release", field];
+        let release = &plugin.release;
+        if !(release.share > 0.0 && release.share <= 1.0) {
+            self.error(&path("share"), "a share is above 0 and at most 1", "write 0.05 for one request of twenty");
+        }
+        for (field, share) in [("traps", release.traps), ("deadlines", release.deadlines), ("errors", release.errors)] {
+            if !(0.0..=1.0).contains(&share) {
+                self.error(&path(field), "a share is at least 0 and at most 1", "write 0.01 for one of a hundred");
+            }
+        }
+        if !(release.latency >= 1.0 && release.latency.is_finite()) {
+            self.error(&path("latency"), "this is how many times as long, and at least 1", "write 3 for three times as long");
+        }
+        if !(release.cost >= 0.0 && release.cost.is_finite()) {
+            self.error(&path("cost"), "this is how much more, and not below 0", "write 0.25 for a quarter more");
+        }
+        self.not_zero(&path("window"), release.window.is_zero(), "\"5m\"");
+        self.not_zero(&path("min_samples"), release.min_samples == 0, "100");
+        if http::HeaderName::from_bytes(release.session_header.as_bytes()).is_err() {
+            self.error(&path("session_header"), "this is not a header's name", "write a header's name, such as \"x-session-id\"");
         }
     }
 

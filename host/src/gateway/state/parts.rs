@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::{Lasting, State};
 use crate::cache::Cache;
 use crate::config::{self, Config, Finding};
@@ -17,6 +19,8 @@ use crate::identity::Keys;
 use crate::plugin::PluginSet;
 use crate::plugin::kv;
 use crate::plugin::load::{Hook, LoadError, Settings};
+use crate::plugin::release::judge::Limits;
+use crate::plugin::release::{OnChange, Rules, Sticky, WHOLE};
 use crate::prompt::{Problem, Registry};
 
 /// What keeps a part from being made.
@@ -55,7 +59,7 @@ pub(super) fn plugins(
     }
     let engine = lasting.engine().map_err(|finding| vec![finding])?;
     let before = previous.map(|previous| &*previous.plugins);
-    let (plugins, problems) = PluginSet::build(engine, &settings, lasting.aot.as_deref(), before);
+    let (plugins, problems) = PluginSet::build(engine, &settings, lasting.shelves(), before);
     let is_without = |problem: &&LoadError| plugins.all().iter().all(|plugin| plugin.name() != problem.plugin);
     let missing: Findings = problems.iter().filter(is_without).map(unloaded).collect();
     if missing.is_empty() { Ok((plugins, problems)) } else { Err(missing) }
@@ -133,9 +137,42 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
                 tenant_memory: plugin.kv.tenant_memory.as_usize(),
                 tenant_entries: plugin.kv.tenant_entries,
             },
+            release: rules(&plugin.release),
             config: plugin.config.as_object().cloned().unwrap_or_default(),
         })
         .collect()
+}
+
+/// `[plugins.NAME.release]` in the words of the plugin room. `config` has checked ranges and names.
+fn rules(release: &config::Release) -> Rules {
+    let own = Rules::default();
+    Rules {
+        on_change: match release.on_change {
+            config::OnChange::Promote => OnChange::Promote,
+            config::OnChange::Canary => OnChange::Canary,
+            config::OnChange::Shadow => OnChange::Shadow,
+            config::OnChange::Hold => OnChange::Hold,
+        },
+        share: ((release.share * f64::from(WHOLE)).round() as u32).clamp(1, WHOLE),
+        sticky: match release.sticky {
+            config::Sticky::Session => {
+                HeaderName::from_bytes(release.session_header.as_bytes()).map_or(own.sticky, Sticky::Session)
+            }
+            config::Sticky::Key => Sticky::Key,
+            config::Sticky::Tenant => Sticky::Tenant,
+        },
+        rollback: release.rollback,
+        probation: release.probation.get(),
+        limits: Limits {
+            window: release.window.get(),
+            min_samples: release.min_samples,
+            traps: release.traps,
+            deadlines: release.deadlines,
+            latency: release.latency,
+            errors: release.errors,
+            cost: release.cost,
+        },
+    }
 }
 
 /// `[cache]`: entries stay over a reload that they go with.

@@ -12,7 +12,9 @@ use crate::plugin::tape::Blob;
 
 impl State {
     fn kept<T>(&self, ask: impl FnOnce(&Kv, &Limits, &str) -> Result<T, KvError>) -> Result<T, KvError> {
-        let (Some(kv), Some(around)) = (&self.plugin.kv, &self.around) else { return Err(KvError::Unavailable) };
+        // A shadow has a copy of its own.
+        let own = self.aside.as_ref().map_or(&self.plugin.kv, |aside| &aside.kv);
+        let (Some(kv), Some(around)) = (own, &self.around) else { return Err(KvError::Unavailable) };
         ask(kv, &self.plugin.settings().kv, around.tenant())
     }
 }

@@ -75,17 +75,23 @@ impl log::Host for State {
 
 impl metrics::Host for State {
     fn increment(&mut self, name: String, delta: u64, labels: Labels) -> Result<()> {
-        self.plugin.numbers.guest.increment(&name, delta, labels);
+        if self.aside.is_none() {
+            self.plugin.numbers.guest.increment(&name, delta, labels);
+        }
         Ok(())
     }
 
     fn gauge(&mut self, name: String, value: f64, labels: Labels) -> Result<()> {
-        self.plugin.numbers.guest.gauge(&name, value, labels);
+        if self.aside.is_none() {
+            self.plugin.numbers.guest.gauge(&name, value, labels);
+        }
         Ok(())
     }
 
     fn observe(&mut self, name: String, value: f64, labels: Labels) -> Result<()> {
-        self.plugin.numbers.guest.observe(&name, value, labels);
+        if self.aside.is_none() {
+            self.plugin.numbers.guest.observe(&name, value, labels);
+        }
         Ok(())
     }
 }
@@ -125,7 +131,7 @@ impl random::Host for State {
 }
 
 /// A stable choice of 0 to `buckets` - 1 for a salt and key. The contract promises that it never changes.
-fn bucket(salt: &str, key: &str, buckets: u32) -> u32 {
+pub(in crate::plugin) fn bucket(salt: &str, key: &str, buckets: u32) -> u32 {
     if buckets == 0 {
         return 0;
     }

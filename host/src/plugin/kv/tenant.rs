@@ -69,7 +69,7 @@ impl Value {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) value: Value,
     pub(super) ends: Option<Instant>,
@@ -82,7 +82,7 @@ impl Entry {
 }
 
 /// The entries of one tenant.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tenant {
     entries: HashMap<Arc<str>, Entry>,
     ends: BTreeSet<(Instant, Arc<str>)>,
@@ -92,6 +92,16 @@ pub(super) struct Tenant {
 impl Tenant {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes that it is charged.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// How many it has.
+    pub(super) fn entries(&self) -> usize {
+        self.entries.len()
     }
 
     /// The value under a key, if it still holds.

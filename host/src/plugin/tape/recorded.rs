@@ -13,6 +13,7 @@ use super::Call;
 use crate::plugin::bindings::types::RequestHead;
 use crate::plugin::bindings::upstreams::Upstream;
 use crate::plugin::load::{Hook, Settings};
+use crate::plugin::release::Rules;
 use crate::plugin::{Plugin, kv};
 
 /// The version of the format. A file of another one is not read.
@@ -191,6 +192,8 @@ impl Facts {
             memory: self.memory,
             // A replay has no store.
             kv: kv::Limits { memory: 0, tenant_memory: 0, tenant_entries: 0 },
+            // Nor any other version.
+            release: Rules::default(),
             config: self.config.clone(),
         }
     }
