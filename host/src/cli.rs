@@ -83,7 +83,7 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Build, inspect and release plugins
+    /// Start, build, test, inspect and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Say why an exchange went as it went
@@ -103,6 +103,21 @@ enum Command {
 
 #[derive(Subcommand)]
 enum PluginCommand {
+    /// Start a plugin in a new folder: source, tests, cases
+    ///
+    /// The folder's name is the plugin's. What is written builds, and passes `pointsman plugin test DIR`, at once. The SDK is written with
+    /// it, as it belongs to this pointsman; within a clone of pointsman the clone's own is used.
+    New {
+        /// The folder, which must be empty or not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// The language
+        #[arg(long, value_name = "LANG", default_value = "rust", value_parser = plugin::languages())]
+        lang: String,
+        /// What it is to decide
+        #[arg(long, value_name = "HOOK", default_value = "routing", value_parser = plugin::hooks())]
+        hook: String,
+    },
     /// Build a plugin's folder into a component
     ///
     /// Needs Rust and its wasm32-unknown-unknown target, which is added if rustup is there. The component lands beside the
@@ -111,6 +126,19 @@ enum PluginCommand {
         /// The plugin's folder
         #[arg(value_name = "DIR")]
         dir: PathBuf,
+    },
+    /// Run a plugin's own cases: request in, decision expected
+    ///
+    /// A folder is built first. Cases are `cases/*.toml` and `cases/*.json` beside the source or the component; what may stand in them is in
+    /// docs/plugin-cases.md. Each is one call of the component in the engine that serves, without a server. Exit code 0: all are as expected;
+    /// 1: some are not, or the folder does not build; 2: a file of cases or the component is not what it should be, or there is none.
+    Test {
+        /// The plugin's folder, or a component
+        #[arg(value_name = "DIR|COMPONENT")]
+        what: PathBuf,
+        /// A file of cases, instead of those in `cases/`; may be given several times
+        #[arg(long, value_name = "FILE")]
+        cases: Vec<PathBuf>,
     },
     /// Show what a component is: hooks, what it wants to be granted, contract version, size, digest
     Inspect {
@@ -157,7 +185,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve { config } => serve::serve(&config, &mut err),
         Command::Dev { listen, admin, dir } => dev::dev(&dir, listen, admin, &mut out, &mut err),
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
+        Command::Plugin(PluginCommand::New { dir, lang, hook }) => plugin::new(&dir, &lang, &hook, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Test { what, cases }) => plugin::test(&what, &cases, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),

@@ -27,6 +27,7 @@ pub mod reload;
 pub mod report;
 pub mod schema;
 pub mod secret;
+pub mod sheet;
 mod suggest;
 pub mod unit;
 mod validate;

@@ -2,7 +2,7 @@
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
 //! it asks, `kv` is what it keeps, `limits` ends what it may not do,
-//! `tape` keeps what was asked and answered. `build` and `inspect` serve the command line.
+//! `tape` keeps what was asked and answered. `build`, `cases`, `inspect` and `scaffold` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -10,6 +10,7 @@
 
 pub mod bindings;
 pub mod build;
+pub mod cases;
 pub mod engine;
 mod exports;
 pub mod hooks;
@@ -23,6 +24,7 @@ pub mod numbers;
 pub mod quarantine;
 pub mod registry;
 pub mod release;
+pub mod scaffold;
 pub mod tape;
 
 pub use load::Plugin;

@@ -250,7 +250,7 @@ fn serve(
 }
 
 /// Compiled components outlive the process, in the user's own cache folder.
-fn aot_folder() -> Option<PathBuf> {
+pub fn aot_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     Some(base.join("pointsman").join("components"))

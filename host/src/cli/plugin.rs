@@ -1,13 +1,49 @@
-//! `pointsman plugin build` and `pointsman plugin inspect`.
+//! `pointsman plugin new`, `build`, `test` and `inspect`.
 //!
-//! What it does not do: both work on files alone; no host has to run.
+//! What it does not do: all work on files alone; no host has to run.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
+
 use super::{WRONG_INPUT, failed};
-use crate::plugin::{build as builder, inspect as inspector};
+use crate::plugin::cases::{self, CaseError, Tried};
+use crate::plugin::load::Hook;
+use crate::plugin::{build as builder, inspect as inspector, scaffold};
+use crate::process;
+
+/// What `--lang` may be.
+pub(super) fn languages() -> PossibleValuesParser {
+    PossibleValuesParser::new(scaffold::LANGUAGES.iter().map(|language| language.name))
+}
+
+/// What `--hook` may be.
+pub(super) fn hooks() -> PossibleValuesParser {
+    PossibleValuesParser::new(Hook::ALL.map(Hook::name))
+}
+
+/// Starts a plugin in a new folder.
+pub fn new(dir: &Path, language: &str, hook: &str, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let hook = Hook::ALL.into_iter().find(|known| known.name() == hook);
+    let (Some(language), Some(hook)) = (scaffold::language(language), hook) else {
+        return failed(err, WRONG_INPUT, &"there is no such language or hook; see --help");
+    };
+    match scaffold::new(dir, language, hook) {
+        Ok(_) => {
+            let dir = dir.display();
+            let _ = writeln!(out, "{dir}: a plugin in {} with the hook {}", language.title, hook.name());
+            let _ = writeln!(
+                out,
+                "\n  pointsman plugin test {dir}   builds it, and runs its cases\n  pointsman dev {dir}           serves it, and again at each save"
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error @ (scaffold::NewError::Occupied(_) | scaffold::NewError::Name { .. })) => failed(err, WRONG_INPUT, &error),
+        Err(error) => failed(err, 1, &error),
+    }
+}
 
 /// Builds a folder into a component.
 pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
@@ -24,6 +60,58 @@ pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Err(error @ builder::BuildError::Manifest { .. }) => failed(err, WRONG_INPUT, &error),
         Err(error) => failed(err, 1, &error),
     }
+}
+
+/// Runs a plugin's cases: a line for each, what differs below it, and a sum.
+pub fn test(what: &Path, named: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let is_source = what.is_dir();
+    let folder = if is_source { what } else { what.parent().unwrap_or(Path::new("")) };
+    let files = if named.is_empty() { cases::find(folder) } else { named.to_vec() };
+    if files.is_empty() {
+        return failed(err, WRONG_INPUT, &CaseError::None(folder.join("cases")));
+    }
+    let component = if is_source {
+        match builder::build(what, &builder::Options::default()) {
+            Ok(built) => {
+                let _ = write!(err, "{}", built.warnings);
+                built.component
+            }
+            Err(error @ builder::BuildError::Manifest { .. }) => return failed(err, WRONG_INPUT, &error),
+            Err(error) => return failed(err, 1, &error),
+        }
+    } else {
+        what.to_owned()
+    };
+    let (mut all, mut wrong) = (0, 0);
+    let done = cases::run(&component, &files, process::aot_folder().as_deref(), |tried| {
+        all += 1;
+        wrong += usize::from(!tried.differences.is_empty());
+        let _ = told(tried, out);
+    });
+    match done {
+        Ok(()) => {
+            let cases = if all == 1 { "case" } else { "cases" };
+            let sum = if wrong == 0 { "all as expected".to_owned() } else { format!("{wrong} not as expected") };
+            let _ = writeln!(out, "{}: {all} {cases}, {sum}", component.display());
+            if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(CaseError::Files(report)) => {
+            let _ = write!(err, "{report}");
+            ExitCode::from(WRONG_INPUT)
+        }
+        Err(error @ CaseError::Engine(_)) => failed(err, 1, &error),
+        Err(error) => failed(err, WRONG_INPUT, &error),
+    }
+}
+
+fn told(tried: &Tried, out: &mut dyn Write) -> std::io::Result<()> {
+    let Tried { file, line, name, differences, lines } = tried;
+    if differences.is_empty() {
+        return writeln!(out, "ok    {name}");
+    }
+    writeln!(out, "FAIL  {name} ({}:{line})", file.display())?;
+    differences.iter().try_for_each(|difference| writeln!(out, "      {difference}"))?;
+    lines.iter().try_for_each(|line| writeln!(out, "      it logged {line}"))
 }
 
 /// Shows what a component is.

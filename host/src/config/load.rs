@@ -144,7 +144,7 @@ fn placed(mut faults: Vec<Fault>, path: &Path, text: &str, document: Option<&Doc
     faults.into_iter().map(|fault| fault.place(path, text, document)).collect()
 }
 
-fn syntax_fault(error: &toml::de::Error) -> Fault {
+pub(super) fn syntax_fault(error: &toml::de::Error) -> Fault {
     let remedy = match error.message() {
         "duplicate key" => "remove one of the two, or merge them",
         _ => "write TOML: `key = value`, text in quotes, a section as [name]",
@@ -226,7 +226,7 @@ fn missing(path: &[String], span: &std::ops::Range<usize>, document: &Document, 
 }
 
 /// Reason and remedy from the text of a serde error. The value itself is left out: it may be a secret in the wrong place.
-fn explain(message: &str) -> (String, String) {
+pub(super) fn explain(message: &str) -> (String, String) {
     if let Some((reason, remedy)) = message.split_once("; ") {
         return (reason.to_owned(), remedy.to_owned());
     }

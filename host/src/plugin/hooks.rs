@@ -102,6 +102,17 @@ pub struct Reviewed {
     pub whole: bool,
 }
 
+/// A call that failed in this exchange.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Where.
+    pub hook: Hook,
+    /// Of what kind.
+    pub cause: Cause,
+    /// What is known of it.
+    pub reason: String,
+}
+
 /// A failure of one call.
 struct Failed {
     cause: Cause,
@@ -134,6 +145,7 @@ pub struct Session {
     head: RequestHead,
     /// By the plugin's place in the set. A plugin that failed is not asked again in this exchange.
     live: Vec<(usize, Option<Live>)>,
+    failures: Vec<Failure>,
     whose: Whose,
     /// Nothing that plugins do here is to be seen.
     aside: Option<Aside>,
@@ -149,7 +161,17 @@ impl Session {
         if let Some(tape) = around.tape() {
             tape.meets(&head);
         }
-        Self { set, around, head, live: Vec::new(), whose: Whose::default(), aside: None, settled: None, trouble: None }
+        Self {
+            set,
+            around,
+            head,
+            live: Vec::new(),
+            failures: Vec::new(),
+            whose: Whose::default(),
+            aside: None,
+            settled: None,
+            trouble: None,
+        }
     }
 
     /// The same for whoever this is, where canaries hang on it.
@@ -167,6 +189,11 @@ impl Session {
     /// Why the last call that failed did, or was not made; none if none has.
     pub(super) fn trouble(&self) -> Option<&'static str> {
         self.trouble
+    }
+
+    /// The calls that have failed so far.
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
     }
 
     /// After a prompt was chosen: later hooks see it in their `request-head`.
@@ -549,7 +576,9 @@ impl Session {
             "plugin failed: {:.512}",
             failed.reason
         );
-        self.fall_through(index, hook, failed.cause.name()).map(drop::<Option<()>>)
+        let cause = failed.cause;
+        self.failures.push(Failure { hook, cause, reason: failed.reason });
+        self.fall_through(index, hook, cause.name()).map(drop::<Option<()>>)
     }
 
     /// The rule for a call that has failed, or is not made. Where it was a canary's, the version that serves is asked.

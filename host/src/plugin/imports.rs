@@ -15,6 +15,7 @@ mod small;
 pub(super) use small::bucket;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
@@ -56,6 +57,10 @@ pub trait Surroundings: Send + Sync {
     fn received_at(&self) -> u64;
     /// The same moment on the monotonic clock.
     fn started(&self) -> Instant;
+    /// How long ago that is.
+    fn elapsed(&self) -> Duration {
+        self.started().elapsed()
+    }
     /// The models that may answer this request, in the configuration's order.
     fn candidates(&self) -> Vec<Upstream>;
     /// One model by its configured name.

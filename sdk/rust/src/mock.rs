@@ -155,7 +155,7 @@ impl Host {
         self.with(|state| state.keep(key, value.to_string()))
     }
 
-    /// How much may be kept for one tenant: entries, and bytes as the contract counts them. Otherwise 4,096 and 1 MiB.
+    /// How much may be kept for one tenant: entries, and bytes as the contract counts them. Otherwise 4,000 and 1 MiB, as a host's default is.
     pub fn room(self, entries: usize, bytes: usize) -> Self {
         self.with(|state| state.store.room = (entries, bytes))
     }

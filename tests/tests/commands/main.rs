@@ -4,3 +4,4 @@ mod check;
 mod codes;
 mod dev;
 mod files;
+mod new;

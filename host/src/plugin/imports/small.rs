@@ -98,14 +98,13 @@ impl metrics::Host for State {
 
 impl clock::Host for State {
     fn now(&mut self) -> Result<u64> {
-        let now = |state: &Self| {
-            state.around.as_ref().map_or(0, |around| around.received_at() + around.started().elapsed().as_millis() as u64)
-        };
+        let now =
+            |state: &Self| state.around.as_ref().map_or(0, |around| around.received_at() + around.elapsed().as_millis() as u64);
         Ok(self.asks("clock.now", || json!([]), || 0, now))
     }
 
     fn elapsed_us(&mut self) -> Result<u64> {
-        let elapsed = |state: &Self| state.around.as_ref().map_or(0, |around| around.started().elapsed().as_micros() as u64);
+        let elapsed = |state: &Self| state.around.as_ref().map_or(0, |around| around.elapsed().as_micros() as u64);
         Ok(self.asks("clock.elapsed-us", || json!([]), || 0, elapsed))
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { tenants: HashMap::new(), room: (4_096, 1 << 20), is_absent: false }
+        Self { tenants: HashMap::new(), room: (4_000, 1 << 20), is_absent: false }
     }
 }
 
