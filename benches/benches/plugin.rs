@@ -39,7 +39,6 @@ use pointsman::plugin::build;
 use pointsman::plugin::engine::Engine;
 use pointsman::plugin::hooks::Session;
 use pointsman::plugin::load::{Hook, Settings};
-use pointsman::plugin::registry::Shelves;
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -70,7 +69,7 @@ impl Bench {
         let engine = Engine::new().expect("an engine");
         let policy = component("benches/guest");
         let set = |settings: &[Settings]| {
-            let (set, errors) = PluginSet::build(&engine, settings, Shelves::default(), None);
+            let (set, errors) = PluginSet::build(&engine, settings, None, None);
             assert!(errors.is_empty(), "{errors:?}");
             Arc::new(set)
         };
@@ -196,6 +195,8 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         deadline: Duration::from_secs(1),
         memory: 16 << 20,
         kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
+        source: Default::default(),
+        quarantine: Default::default(),
         release: Default::default(),
         config: config.as_object().cloned().unwrap_or_default(),
     }

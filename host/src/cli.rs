@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** exit codes: 0 done, 1 failed, 2 the input was wrong (arguments, configuration, a component).
 
+mod bundle;
 pub mod check;
 pub mod demo;
 pub mod dev;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use bundle::BundleCommand;
 use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
@@ -74,7 +76,8 @@ enum Command {
     ///
     /// Loads what `serve` loads: plugins (compiled, and asked for their own check), prompts, the embedder, certificates, and the
     /// keys that `env:` and `file:` refer to, which must be there as they must be for `serve`. Prints every error with file, line,
-    /// column, reason and remedy, and ends with exit code 2 if there is one. Listens nowhere and connects nowhere.
+    /// column, reason and remedy, and ends with exit code 2 if there is one. Listens nowhere, and connects
+    /// nowhere but to registries for components that were not pulled yet.
     Check {
         /// The configuration file
         #[arg(value_name = "FILE", required_unless_present = "schema")]
@@ -83,7 +86,7 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Start, build, test, inspect and release plugins
+    /// Start, build, test, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Say why an exchange went as it went
@@ -150,6 +153,8 @@ enum PluginCommand {
         json: bool,
     },
     #[command(flatten)]
+    Bundle(BundleCommand),
+    #[command(flatten)]
     Release(ReleaseCommand),
 }
 
@@ -189,6 +194,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Test { what, cases }) => plugin::test(&what, &cases, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),

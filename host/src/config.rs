@@ -18,6 +18,7 @@ mod json;
 pub mod load;
 mod locate;
 mod model;
+mod oci;
 mod policy;
 mod probe;
 mod provider;
@@ -46,6 +47,7 @@ pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
+pub use oci::{NoReference, OciReference, is_digest};
 pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
@@ -238,8 +240,15 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plugin {
-    /// The component's file, `.wasm`. When it changes the new one takes over.
+    /// The component's file, `.wasm`. When it changes the new one takes over. Or what an OCI registry has:
+    /// `oci://REGISTRY/REPOSITORY[:TAG]@sha256:DIGEST`, the manifest's digest; by a tag alone only where `digest` stands beside it.
     pub component: PathBuf,
+    /// The only component that is loaded, as `sha256:` and its digest. Absent: any.
+    pub digest: Option<String>,
+    /// Whose signatures are trusted, as `ed25519:` and the key that `pointsman plugin key new FILE` prints. A component that none of them has signed is
+    /// not loaded. Empty or absent: signatures are not looked at.
+    #[serde(default)]
+    pub trust: Vec<String>,
     /// What it decides. At least one, none twice.
     pub hooks: Vec<Hook>,
     /// The tenants about whose requests it is asked. Empty or absent: all.
@@ -263,6 +272,9 @@ pub struct Plugin {
     /// How much it may keep from one request to the next, where `kv` is granted.
     #[serde(default)]
     pub kv: Kept,
+    /// When it is left alone, because it fails.
+    #[serde(default)]
+    pub quarantine: Quarantine,
     /// How a new version comes into force.
     #[serde(default)]
     pub release: Release,
@@ -270,6 +282,30 @@ pub struct Plugin {
     #[serde(default = "json::empty", deserialize_with = "json::from_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: serde_json::Value,
+}
+
+impl Plugin {
+    /// The component where it is a registry's. An error: it was meant to be.
+    pub fn oci(&self) -> Option<Result<OciReference, NoReference>> {
+        self.component.to_str().filter(|text| text.starts_with(oci::SCHEME)).map(str::parse)
+    }
+}
+
+/// When a plugin is left alone: at the hook where it fails, and for the tenant whose requests it fails on. Its `on_failure` says what becomes
+/// of a request meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quarantine {
+    /// After so many failures in a row. Default 20.
+    pub after: u32,
+    /// For so long. Then it is on probation: the first call decides, and one failure sends it back. Default 10s.
+    pub lasts: Duration,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { after: 20, lasts: Duration::from_secs(10) }
+    }
 }
 
 /// What a plugin may keep in its `kv` store, in memory.

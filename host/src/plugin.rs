@@ -1,8 +1,9 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `kv` is what it keeps, `limits` ends what it may not do,
-//! `tape` keeps what was asked and answered. `build`, `cases`, `inspect` and `scaffold` serve the command line.
+//! it asks, `kv` is what it keeps, `limits` ends what it may not do, `tape` keeps what was
+//! asked and answered. `bundle` signs components and checks who has, `oci` fetches them;
+//! `build`, `cases`, `inspect` and `scaffold` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
 //!
@@ -10,6 +11,7 @@
 
 pub mod bindings;
 pub mod build;
+pub mod bundle;
 pub mod cases;
 pub mod engine;
 mod exports;
@@ -21,6 +23,7 @@ mod last_words;
 pub mod limits;
 pub mod load;
 pub mod numbers;
+pub mod oci;
 pub mod quarantine;
 pub mod registry;
 pub mod release;

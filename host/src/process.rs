@@ -269,7 +269,7 @@ fn state_folder(config: &Config, file: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// What keeps a configuration that reads well from being served as it says; empty if nothing does. Everything that a start
-/// loads is loaded, with the same compiled components; nobody is listened to, and nothing is connected to.
+/// loads is loaded, with the same compiled components; nobody is listened to, and nothing is connected to but registries for components that were not pulled yet.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let lasting = Lasting::new(1, aot_folder());
     let mut found = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -329,7 +329,7 @@ fn opens_to_all(config: &Config, listens: SocketAddr) -> Option<String> {
 fn watched(loaded: &Loaded, config: &Config) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     paths.extend(loaded.path.clone());
-    paths.extend(config.plugins.values().map(|plugin| plugin.component.clone()));
+    paths.extend(config.plugins.values().filter(|plugin| plugin.oci().is_none()).map(|plugin| plugin.component.clone()));
     paths.extend(config.prompts.iter().map(|prompts| prompts.path.clone()));
     paths.extend(
         config

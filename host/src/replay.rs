@@ -156,7 +156,13 @@ impl Stage<'_> {
             return Ok(Some(cast.clone()));
         }
         let settings = |component: &Path| match &self.options.settings {
-            Some(settings) => Settings { component: component.to_owned(), name: key.0.name.clone(), ..settings.clone() },
+            Some(settings) => Settings {
+                component: component.to_owned(),
+                name: key.0.name.clone(),
+                // Another component is not the one that was pinned.
+                source: Default::default(),
+                ..settings.clone()
+            },
             None => key.0.settings(component),
         };
         let against = self.options.against.as_deref().map(|component| self.load(&settings(component))).transpose()?;

@@ -23,6 +23,7 @@ use crate::{eventually, within};
 pub struct Binary {
     /// What it was started from.
     pub folder: Folder,
+    environment: Vec<(String, String)>,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     door: Door,
@@ -58,14 +59,16 @@ impl Binary {
         files: (Stdio, Stdio),
     ) -> Self {
         let (child, log, address, admin) = Self::launch(&folder, environment, before, files);
-        Self { folder, child, log, door: Door { address, admin, keys } }
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { folder, environment, child, log, door: Door { address, admin, keys } }
     }
 
     /// Ends the process as a signal does, and starts another one in the same folder, on other ports.
     pub fn restart(&mut self) {
         self.signal("TERM");
         assert!(self.ends_within(crate::SOON).is_some(), "the process did not end");
-        let (child, log, address, admin) = Self::launch(&self.folder, &[], "", (Stdio::null(), Stdio::null()));
+        let environment: Vec<_> = self.environment.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let (child, log, address, admin) = Self::launch(&self.folder, &environment, "", (Stdio::null(), Stdio::null()));
         (self.child, self.log) = (child, log);
         (self.door.address, self.door.admin) = (address, admin);
     }

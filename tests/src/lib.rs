@@ -30,6 +30,7 @@ pub mod h2;
 pub mod host;
 pub mod link;
 pub mod metrics;
+pub mod registry;
 pub mod sse;
 pub mod tls;
 pub mod upstream;
@@ -43,6 +44,7 @@ pub use door::Door;
 pub use front::Front;
 pub use host::{Host, Plugin, Running};
 pub use link::FaultLink;
+pub use registry::Registry;
 pub use upstream::{Act, FakeUpstream, Fault, Gate, Place};
 
 /// The longest that a test waits for something that ought to happen soon. The machine may be slow and shared.

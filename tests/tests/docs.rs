@@ -52,6 +52,54 @@ fn configuration() {
     check("configuration.md", &page);
 }
 
+#[test]
+fn plugin_cases() {
+    let schema = pointsman::plugin::cases::schema();
+    let example =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/cost-ceiling/cases/cost-ceiling.toml"));
+    // Its end is as plain as its beginning.
+    let example: Vec<String> = example.unwrap().split("\n\n").take(4).map(str::to_owned).collect();
+    let mut page = format!(
+        "# Cases of a plugin\n\nMade from `host/src/plugin/cases/file.rs` and `expect.rs`. `pointsman plugin test DIR` builds the folder and runs its cases, `cases/*.toml` and\n`cases/*.json`; `pointsman plugin test FILE.wasm` those beside the component; `--cases FILE` names others. Each case is one call of the component in the\nengine that serves, with what the case gives around it: no server, no model, no network, no clock but the case's. Each has a plugin of its own: what one\nkeeps, another does not find. What the component imports is granted, and a call has two seconds.\n\nThe exit code is 0 where all are as expected; 1 where some are not, or the folder does not build; 2 where a file of cases or the component is not\nwhat it should be, or there is no case. What is wrong with a file is told with file, line and column.\n\n```text\n{}\n```\n\nUnder a case that is not as expected stand the fields that differ, what was expected and what came, and what the plugin has logged:\n\n```text\nFAIL  near the ceiling the cheapest model is asked first (cases/cost-ceiling.toml:14)\n      plan.targets[0].model: expected \"small\", got \"large\"\n      leaves.kv.calls/20454: expected \"9\", got \"8\"\n```\n",
+        example.join("\n\n")
+    );
+    let mut seen = Vec::new();
+    shape(&schema, &schema, "", &mut seen, &mut page);
+    check("plugin-cases.md", &page);
+}
+
+/// A table's keys, or the words of an enumeration that has tables; then what is below it. Each type once.
+fn shape(schema: &Value, at: &Value, name: &str, seen: &mut Vec<String>, page: &mut String) {
+    let about = |at: &Value| at["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+    let (heading, prefix) =
+        if name.is_empty() { ("The file".to_owned(), String::new()) } else { (format!("`{name}`"), format!("{name}.")) };
+    write!(page, "\n## {heading}\n\n{}\n\n| key | meaning |\n|---|---|\n", about(at)).unwrap();
+    let mut below: Vec<(&str, &Value)> = Vec::new();
+    let required: Vec<&str> = at["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (key, property) in at["properties"].as_object().into_iter().flatten() {
+        let must = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
+        writeln!(page, "| `{key}` | {}{must}{} |", about(property), choices(schema, property)).unwrap();
+        below.push((key, property));
+    }
+    for option in at["oneOf"].as_array().into_iter().flatten() {
+        let words = option["enum"].as_array().into_iter().flatten().chain(option.get("const"));
+        let tables = option["properties"].as_object().into_iter().flatten();
+        let keys = words.filter_map(Value::as_str).chain(tables.clone().map(|(key, _)| key.as_str()));
+        keys.for_each(|key| writeln!(page, "| `{key}` | {} |", about(option)).unwrap());
+        below.extend(tables.map(|(key, property)| (key.as_str(), property)));
+    }
+    for (key, property) in below {
+        let listed = property.get("items").or_else(|| property["anyOf"].get(0)?.get("items"));
+        let inner = followed(schema, listed.unwrap_or(property));
+        let has_tables = |at: &Value| at.get("properties").is_some();
+        let is_page = has_tables(inner) || inner["oneOf"].as_array().is_some_and(|options| options.iter().any(has_tables));
+        if is_page && !seen.contains(&inner.to_string()) {
+            seen.push(inner.to_string());
+            shape(schema, inner, &format!("{prefix}{key}"), seen, page);
+        }
+    }
+}
+
 /// A table's keys, then its own tables.
 fn section(schema: &Value, table: &Value, path: &str, page: &mut String) {
     if !path.is_empty() {

@@ -54,12 +54,52 @@ fn swap(host: &Binary, number: u32) -> Duration {
     began.elapsed()
 }
 
+/// What is slow on a busy machine is not taken back here.
+fn swapped() -> Plugin {
+    Plugin::router(0).set("release = { rollback = false }")
+}
+
+/// A thousand versions, one after the other, while 64 connections load the host: no request fails, and what is gone is gone.
+#[test]
+fn a_thousand_versions_come_and_go() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).plugin(swapped());
+    let cache = host.folder().path("cache");
+    let host = host.spawn_with(&[("XDG_CACHE_HOME", cache.to_str().unwrap())]);
+    let (base, mark) = (guests::router(0), revision(0));
+    let at = base.windows(mark.len()).position(|window| window == mark.as_bytes()).unwrap();
+    let file = host.folder.path("next.wasm");
+    let (mut resident, began) = ((0, 0), Instant::now());
+    let (served, decided) = under_load(&host, || {
+        for number in 1..=1_000 {
+            let mut component = base.clone();
+            component[at..at + mark.len()].copy_from_slice(revision(number).as_bytes());
+            host.folder.write("next.wasm", &component);
+            let answer = host.tell("/api/plugins/router/promote", &json!({ "version": file }));
+            assert_eq!(answer.status, 200, "{number}: {}", answer.text());
+            if number % 50 == 0 {
+                eventually(&format!("revision {number}"), || {
+                    (host.chat("which?").header("x-pointsman-reason") == Some(&revision(number))).then_some(())
+                });
+            }
+            if number == 200 {
+                resident.0 = host.resident();
+            }
+        }
+        resident.1 = host.resident();
+    });
+    let (before, after) = (resident.0 >> 10, resident.1 >> 10);
+    println!("{served} requests, {decided} decided; {:?} for all; {before} KiB before, {after} after", began.elapsed());
+    assert!(served > 64 * 20, "{served} requests are no load");
+    assert!(before.abs_diff(after) <= 5 << 10, "{before} KiB before, {after} KiB after");
+}
+
 /// Two hundred swaps while 64 connections load the host: no request fails, each version is in force within a moment, and none of
 /// them is still in memory afterwards.
 #[test]
 fn a_component_is_swapped_under_load() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0));
+    let host = Host::new().upstream(&fake).plugin(swapped());
     // A cache folder of its own: two hundred components are nobody's to keep.
     let cache = host.folder().path("cache");
     let host = host.spawn_with(&[("XDG_CACHE_HOME", cache.to_str().unwrap())]);

@@ -24,6 +24,7 @@ use crate::identity::Keys;
 use crate::plugin::PluginSet;
 use crate::plugin::engine::Engine;
 use crate::plugin::load::{LoadError, Settings};
+use crate::plugin::oci::Kept;
 use crate::plugin::registry::Shelves;
 use crate::plugin::release::store::Store;
 use crate::prompt::{Problem, Registry};
@@ -40,12 +41,17 @@ pub struct Lasting {
     pub aot: Option<std::path::PathBuf>,
     /// Where it is kept which versions of plugins serve.
     pub releases: Store,
+    /// What was pulled from registries.
+    pub pulled: Kept,
 }
 
 impl Lasting {
     /// For this many cores, with compiled components in this folder.
     pub fn new(workers: usize, aot: Option<std::path::PathBuf>) -> Self {
-        Self { workers, aot, ..Self::default() }
+        // Beside each other, and each its own: one has machine code.
+        let pulled =
+            aot.as_deref().and_then(std::path::Path::parent).map(|base| Kept::open(&base.join("oci"))).unwrap_or_default();
+        Self { workers, aot, pulled, ..Self::default() }
     }
 
     /// The same, and this folder for what must outlive the process.
@@ -55,7 +61,7 @@ impl Lasting {
     }
 
     pub(super) fn shelves(&self) -> Shelves<'_> {
-        Shelves { aot: self.aot.as_deref(), store: Some(&self.releases) }
+        Shelves { aot: self.aot.as_deref(), store: Some(&self.releases), pulled: Some(&self.pulled) }
     }
 
     pub(super) fn engine(&self) -> Result<&Engine, Finding> {

@@ -25,6 +25,7 @@ use super::kv::Kv;
 use super::last_words;
 use super::limits;
 use super::load::{Hook, Plugin};
+use super::quarantine::Back;
 use super::registry::{PluginSet, Whose};
 use super::release::shadow::{Asked, Job};
 use super::release::told::{Tell, Told};
@@ -541,7 +542,10 @@ impl Session {
         match said {
             Ok(said) => {
                 plugin.numbers.calls[hook as usize].observe(began.elapsed());
-                plugin.quarantine.succeeded(hook, &self.head.tenant);
+                if plugin.quarantine.succeeded(hook, &self.head.tenant) == Back::Now {
+                    let (plugin, hook, tenant) = (plugin.label(), hook.name(), &self.head.tenant);
+                    tracing::info!(plugin, hook, tenant, "a plugin that was left alone answers again");
+                }
                 self.settled = self.set.serving(index);
                 let labels = std::mem::take(&mut live.store.data_mut().labels);
                 self.ends(began, || Noted::Decided(serde_json::to_value(&said).unwrap_or_default()), &labels);

@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wit_component::DecodedWasm;
 
+use super::bundle::{self, Wrapping};
 use super::load::{CONTRACT, Hook};
 
 /// The largest file that is looked at, as for loading.
@@ -36,6 +37,16 @@ pub struct Inspection {
     pub hooks: Vec<String>,
     /// The interfaces that it wants to be granted.
     pub grants: Vec<String>,
+    /// All interfaces that it imports.
+    pub imports: Vec<String>,
+    /// Those that it exports.
+    pub exports: Vec<String>,
+    /// What its manifest allows it to be granted, where it is a bundle.
+    pub allowed: Option<Vec<String>>,
+    /// The names of the cases in it.
+    pub cases: Vec<String>,
+    /// Whose signature it has; whether that key is trusted a configuration says.
+    pub signed: Option<String>,
     /// Interfaces of WASI that it imports. They are locked down: no files, no network, no environment.
     pub wasi: Vec<String>,
     /// What keeps this host from loading it, and what to do.
@@ -82,7 +93,20 @@ pub(super) fn of(bytes: &[u8]) -> Result<Inspection, String> {
     };
     let world = &resolve.worlds[world];
     let names = |keys: Vec<_>| keys.into_iter().map(|key| resolve.name_world_key(key)).collect::<Vec<String>>();
-    let mut found = facts(&names(world.imports.keys().collect()), &names(world.exports.keys().collect()));
+    let (imports, exports) = (names(world.imports.keys().collect()), names(world.exports.keys().collect()));
+    let mut found = facts(&imports, &exports);
+    (found.imports, found.exports) = (imports, exports);
+    match bundle::unwrap(bytes) {
+        Ok(Wrapping { manifest, signed }) => {
+            found.signed = signed.map(|signed| signed.by.to_string());
+            if signed.is_some_and(|signed| !signed.holds()) {
+                found.problems.push("has been changed since it was signed; bundle it anew".to_owned());
+            }
+            found.cases = manifest.iter().flat_map(|manifest| manifest.cases.keys().cloned()).collect();
+            found.allowed = manifest.map(|manifest| manifest.grants);
+        }
+        Err(reason) => found.problems.push(format!("{reason}; bundle it anew with `pointsman plugin bundle`")),
+    }
     found.size = bytes.len() as u64;
     found.digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(found)
@@ -141,6 +165,13 @@ impl fmt::Display for Inspection {
         writeln!(out, "  hooks     {}", list(&self.hooks))?;
         writeln!(out, "  wants     {}", list(&self.grants))?;
         writeln!(out, "  WASI      {}", list(&self.wasi))?;
+        if let Some(allowed) = &self.allowed {
+            writeln!(out, "  may have  {}", list(allowed))?;
+            writeln!(out, "  cases     {}", list(&self.cases))?;
+        }
+        if let Some(signed) = &self.signed {
+            writeln!(out, "  signed    {signed}")?;
+        }
         for problem in &self.problems {
             writeln!(out, "  problem   it {problem}")?;
         }

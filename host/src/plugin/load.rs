@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use super::bindings::{self, lifecycle, types};
+use super::bundle::{self, PublicKey};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
 use super::imports::State;
@@ -23,8 +24,10 @@ use super::kv::{self, Kv};
 use super::last_words;
 use super::limits::{self, Budget};
 use super::numbers::Numbers;
-use super::quarantine::Quarantine;
+use super::oci::{self, Kept};
+use super::quarantine::{self, Quarantine};
 use super::release::Rules;
+use crate::config::OciReference;
 
 /// The largest component file that is read.
 const MAX_FILE: u64 = 64 << 20;
@@ -80,6 +83,10 @@ pub struct Settings {
     pub memory: usize,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
+    /// Where its component comes from, and what is asked of it.
+    pub source: Source,
+    /// When it is left alone, because it fails.
+    pub quarantine: quarantine::Rules,
     /// How its versions are released.
     pub release: Rules,
     /// Its own `config` table.
@@ -96,6 +103,30 @@ impl Settings {
     pub(super) fn is_for(&self, tenant: &str, model: &str) -> bool {
         let has = |list: &[String], name: &str| list.is_empty() || list.iter().any(|own| own == name);
         has(&self.tenants, tenant) && has(&self.models, model)
+    }
+}
+
+/// Where a component comes from, and what is asked of it. By default it is a file, and anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Source {
+    /// It is a registry's.
+    pub oci: Option<OciReference>,
+    /// The only digest that it may have.
+    pub pin: Option<String>,
+    /// Who must have signed it; empty: nobody.
+    pub trust: Vec<PublicKey>,
+}
+
+impl Source {
+    /// Is this the version that is pinned, if one is?
+    pub(super) fn admits(&self, digest: &str) -> Result<(), Refusal> {
+        match &self.pin {
+            Some(pin) if pin != digest => {
+                let reason = format!("is sha256:{digest}, and sha256:{pin} is pinned");
+                Err(Refusal::new("digest", reason, "put the pinned component there, or pin this one"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -124,7 +155,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(key: &'static str, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn new(key: &'static str, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { key, reason: reason.into(), remedy: remedy.into() }
     }
 
@@ -212,23 +243,41 @@ impl Plugin {
     }
 }
 
-/// Reads a component's file and its digest.
-pub(super) fn read(settings: &Settings) -> Result<(Vec<u8>, String), Refusal> {
-    let file = &settings.component;
+/// Reads a component where it is, and its digest. A pin is kept to.
+pub(super) fn read(settings: &Settings, pulled: &Kept) -> Result<(Vec<u8>, String), Refusal> {
+    let bytes = match &settings.source.oci {
+        Some(reference) => pull(reference, settings.source.pin.as_deref(), pulled)?,
+        None => read_file(&settings.component)?,
+    };
+    let digest = digest_of(&bytes);
+    settings.source.admits(&digest)?;
+    Ok((bytes, digest))
+}
+
+/// By a pin what was pulled is found without a word of the registry's.
+fn pull(reference: &OciReference, pin: Option<&str>, pulled: &Kept) -> Result<Vec<u8>, Refusal> {
+    if let Some(bytes) = pin.and_then(|pin| pulled.get(pin)) {
+        return Ok(bytes);
+    }
+    oci::pull(reference, pulled).map_err(|error| {
+        let remedy = "see that the registry has it (`pointsman plugin push`), and that this machine may pull it";
+        Refusal::component(format!("cannot be pulled: {error}"), remedy)
+    })
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| Refusal::component(format!("cannot be read: {error}"), BUILD);
     let size = std::fs::metadata(file).map_err(unreadable)?.len();
     if size > MAX_FILE {
         let reason = format!("is {size} bytes, and a component may have {MAX_FILE}");
         return Err(Refusal::component(reason, "name the component's file, or make it smaller"));
     }
-    let bytes = std::fs::read(file).map_err(unreadable)?;
-    let digest = hex(&Sha256::digest(&bytes));
-    Ok((bytes, digest))
+    std::fs::read(file).map_err(unreadable)
 }
 
 /// The digest of what a component came as.
-pub(super) fn digest_of(bytes: &[u8]) -> Option<String> {
-    Some(hex(&Sha256::digest(bytes)))
+pub(super) fn digest_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -244,6 +293,7 @@ pub(super) fn load(
     aot: Option<&Path>,
     kept: Option<Arc<Kv>>,
 ) -> Result<Plugin, Refusal> {
+    bundle::check(bytes, &settings.grants, &settings.source.trust)?;
     let component = precompiled::component(engine, bytes, aot).map_err(|error| explain(&error, bytes))?;
     let linker = link(engine, &component, settings)?;
     let pre = linker.instantiate_pre(&component).map_err(|error| {
@@ -271,7 +321,7 @@ pub(super) fn load(
         exports,
         waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
         numbers: Numbers::default(),
-        quarantine: Quarantine::default(),
+        quarantine: Quarantine::new(settings.quarantine),
         kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
         settings: settings.clone(),
     };

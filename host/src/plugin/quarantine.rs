@@ -14,14 +14,34 @@ use tokio::time::Instant;
 
 use super::load::Hook;
 
-/// Failures in a row after which a plugin is left alone.
-const AFTER: u32 = 20;
-/// For how long. Then its calls are tried again; the first failure sends it back.
-const LASTS: Duration = Duration::from_secs(10);
+/// When, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Failures in a row after which a plugin is left alone.
+    pub after: u32,
+    /// For how long. Then its calls are tried again; the first failure sends it back.
+    pub lasts: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { after: 20, lasts: Duration::from_secs(10) }
+    }
+}
+
+/// What has become of a call's success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// It was not left alone.
+    Never,
+    /// It was, and its time of probation is over with this call.
+    Now,
+}
 
 /// The failures of one plugin version.
 #[derive(Debug, Default)]
 pub struct Quarantine {
+    rules: Rules,
     /// Entries in `rows`.
     entries: AtomicUsize,
     rows: Mutex<[HashMap<Box<str>, Row>; 3]>,
@@ -41,6 +61,11 @@ impl Row {
 }
 
 impl Quarantine {
+    /// By these rules.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
     /// Is it to be left alone, here and for this tenant?
     pub fn holds(&self, hook: Hook, tenant: &str) -> bool {
         self.entries.load(Ordering::Relaxed) > 0 && self.rows()[hook as usize].get(tenant).is_some_and(Row::is_left_alone)
@@ -62,17 +87,20 @@ impl Quarantine {
         }
         let Some(row) = rows.get_mut(tenant) else { return false };
         row.failures += 1;
-        if row.failures >= AFTER {
-            row.until = Some(Instant::now() + LASTS);
+        if row.failures >= self.rules.after {
+            row.until = Some(Instant::now() + self.rules.lasts);
         }
         row.until.is_some()
     }
 
     /// A call has succeeded: the row of failures is over.
-    pub(super) fn succeeded(&self, hook: Hook, tenant: &str) {
-        if self.entries.load(Ordering::Relaxed) > 0 && self.rows()[hook as usize].remove(tenant).is_some() {
-            self.entries.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn succeeded(&self, hook: Hook, tenant: &str) -> Back {
+        if self.entries.load(Ordering::Relaxed) == 0 {
+            return Back::Never;
         }
+        let Some(row) = self.rows()[hook as usize].remove(tenant) else { return Back::Never };
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        if row.until.is_some() { Back::Now } else { Back::Never }
     }
 
     fn rows(&self) -> MutexGuard<'_, [HashMap<Box<str>, Row>; 3]> {
@@ -86,21 +114,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_row_of_failures_counts_for_its_hook_and_tenant_alone() {
-        let (here, all) = (Hook::Routing, Quarantine::default());
-        for count in 1..=AFTER {
+        let rules = Rules { after: 5, lasts: Duration::from_secs(3) };
+        let (here, all) = (Hook::Routing, Quarantine::new(rules));
+        for count in 1..=rules.after {
             assert!(!all.holds(here, "a"));
-            assert_eq!(all.failed(here, "a"), count == AFTER);
+            assert_eq!(all.failed(here, "a"), count == rules.after);
             all.succeeded(Hook::Caching, "a");
-            all.succeeded(here, "b");
+            assert_eq!(all.succeeded(here, "b"), Back::Never);
         }
         assert!(all.holds(here, "a") && !all.holds(here, "b") && !all.holds(Hook::Caching, "a"));
         assert_eq!(all.hooks(), [here]);
         // After its time it is on probation: one failure is enough, one success clears it.
-        tokio::time::advance(LASTS).await;
+        tokio::time::advance(rules.lasts).await;
         assert!(!all.holds(here, "a") && all.hooks().is_empty());
         assert!(all.failed(here, "a") && all.holds(here, "a"));
-        tokio::time::advance(LASTS).await;
-        all.succeeded(here, "a");
+        tokio::time::advance(rules.lasts).await;
+        assert_eq!(all.succeeded(here, "a"), Back::Now);
         assert!(!all.failed(here, "a"));
     }
 }

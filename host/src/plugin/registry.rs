@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::bindings::types::RequestHead;
 use super::engine::Engine;
 use super::load::{self, Hook, LoadError, Plugin, Refusal, Settings};
+use super::oci::Kept;
 use super::release::shadow::Shadow;
 use super::release::store::{Saved, Store};
 use super::release::{Role, Rules, Slot, Sticky, Trial};
@@ -28,6 +29,20 @@ pub struct Shelves<'a> {
     pub aot: Option<&'a Path>,
     /// Versions, and which of them serves.
     pub store: Option<&'a Store>,
+    /// What was pulled from registries.
+    pub pulled: Option<&'a Kept>,
+}
+
+impl<'a> From<Option<&'a Path>> for Shelves<'a> {
+    fn from(aot: Option<&'a Path>) -> Self {
+        Self { aot, ..Self::default() }
+    }
+}
+
+impl Shelves<'_> {
+    fn read(&self, settings: &Settings) -> Result<(Vec<u8>, String), Refusal> {
+        load::read(settings, self.pulled.unwrap_or(&Kept::default()))
+    }
 }
 
 /// Plugins in the order of the configuration, which is the order in which they are asked.
@@ -48,12 +63,13 @@ impl PluginSet {
     /// Loads what has changed and keeps what has not. Components are compiled in parallel, on threads of their own.
     ///
     /// Each error names a plugin that could not be loaded. If `previous` has one of that name, that version stays.
-    pub fn build(
+    pub fn build<'a>(
         engine: &Engine,
         settings: &[Settings],
-        shelves: Shelves<'_>,
+        shelves: impl Into<Shelves<'a>>,
         previous: Option<&Self>,
     ) -> (Self, Vec<LoadError>) {
+        let shelves = shelves.into();
         // What was decided before the process began counts where nothing is known since.
         let saved = previous.is_none().then(|| shelves.store.map(Store::load)).flatten().unwrap_or_default();
         let built: Vec<(Option<Slot>, Option<Refusal>)> = std::thread::scope(|scope| {
@@ -276,15 +292,23 @@ pub fn load_version(
     slot: &Slot,
     named: &Named,
 ) -> Result<Arc<Plugin>, Refusal> {
-    let mut one = One { engine, settings, shelves, before: None, saved: None };
+    let one = One { engine, settings, shelves, before: None, saved: None };
     let kept = slot.serving.kv.clone();
     match named {
-        Named::Digest(digest) => one.load(digest, None, kept),
+        Named::Digest(digest) => {
+            settings.source.admits(digest)?;
+            one.load(digest, None, kept)
+        }
         Named::File(file) => {
-            let elsewhere = Settings { component: file.clone(), ..settings.clone() };
-            one.settings = &elsewhere;
-            let (bytes, digest) = load::read(one.settings)?;
-            one.settings = settings;
+            let oci = file.to_str().filter(|text| text.starts_with("oci://")).map(str::parse).transpose();
+            let oci = oci.map_err(|error| {
+                Refusal::component(
+                    format!("is no component of a registry: {error}"),
+                    "write oci://REGISTRY/REPOSITORY@sha256:DIGEST",
+                )
+            })?;
+            let source = load::Source { oci, ..settings.source.clone() };
+            let (bytes, digest) = shelves.read(&Settings { component: file.clone(), source, ..settings.clone() })?;
             if let Some(store) = shelves.store {
                 store.keep(&digest, &bytes);
             }
@@ -302,7 +326,7 @@ struct Found {
 
 impl One<'_> {
     fn build(self) -> (Option<Slot>, Option<Refusal>) {
-        let found = match load::read(self.settings) {
+        let found = match self.shelves.read(self.settings) {
             Ok((bytes, digest)) => Found { bytes, digest },
             Err(refusal) => return (self.before.cloned().or_else(|| self.restored(None)), Some(refusal)),
         };

@@ -5,3 +5,4 @@ mod codes;
 mod dev;
 mod files;
 mod new;
+mod tutorial;

@@ -152,7 +152,7 @@ fn one_of_them_is_replaced() {
     let after = plugins();
     assert_ne!(before[1]["digest"], after[1]["digest"]);
     assert!(after[0]["digest"] == before[0]["digest"] && after[0]["calls"].as_u64() > Some(3), "{after}");
-    for known in ["digest", "calls", "times", "failures", "memory"] {
-        assert_eq!(after[2][known], before[2][known], "never asked");
+    for what in ["digest", "calls", "times", "failures"] {
+        assert_eq!(after[2][what], before[2][what], "never asked");
     }
 }

@@ -54,7 +54,8 @@ pub(crate) fn host(endpoints: &[String], handover: &Path, revision: u32) -> Host
         .log("info,pointsman::exchange=warn")
         .listen("drain = \"60s\"\nmax_connections_per_address = 5000")
         .listen(&format!("handover = {handover:?}"))
-        .plugin(Plugin::router(revision))
+        // What fails here fails on purpose, and is no version's fault.
+        .plugin(Plugin::router(revision).set("release = { rollback = false }"))
         .provider(COMMON)
         .section(&provider("hedging", "hedge = { after = \"p95\", budget = 0.05 }"))
         .section(&provider("gpus", &format!("continuation = \"vllm\"\n{GATE}")))

@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::{Check, suggest};
-use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin};
+use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -26,7 +29,7 @@ impl Check<'_> {
                 );
             }
             // Not an error: a build may be replacing it, and while pointsman runs the version before goes on serving.
-            if !plugin.component.is_file() {
+            if plugin.oci().is_none() && !plugin.component.is_file() {
                 let reason = format!("the file {} does not exist", plugin.component.display());
                 self.warning(&path("component"), reason, "build it with `pointsman plugin build DIR` before pointsman starts");
             }
@@ -41,6 +44,9 @@ impl Check<'_> {
             self.binding(name, plugin);
             self.kept(name, plugin);
             self.release(name, plugin);
+            self.not_zero(&["plugins", name, "quarantine", "after"], plugin.quarantine.after == 0, "20");
+            self.not_zero(&["plugins", name, "quarantine", "lasts"], plugin.quarantine.lasts.is_zero(), "\"10s\"");
+            self.origin(name, plugin);
             self.no_doubles(&path("grant"), &plugin.grant);
             if plugin.deadline < MIN_DEADLINE {
                 self.error(
@@ -98,6 +104,43 @@ impl Check<'_> {
             let reason = "without the grant it may keep nothing";
             self.warning(&["plugins", name, "kv"], reason, "add \"kv\" to `grant`, or remove this");
         }
+    }
+
+    /// Where it comes from, and what is asked of it.
+    fn origin(&mut self, name: &str, plugin: &Plugin) {
+        let path = |field: &'static str| ["plugins", name, field];
+        let pin = plugin.digest.as_deref();
+        if pin.is_some_and(|pin| !pin.strip_prefix("sha256:").is_some_and(is_digest)) {
+            self.error(
+                &path("digest"),
+                "a digest is `sha256:` and 64 hexadecimal digits in lower case",
+                "copy what `pointsman plugin inspect FILE` says",
+            );
+        }
+        match plugin.oci() {
+            Some(Err(error)) => self.error(
+                &path("component"),
+                format!("this is no component of a registry: {error}"),
+                "write oci://REGISTRY/REPOSITORY@sha256:DIGEST, as `pointsman plugin push` prints it",
+            ),
+            Some(Ok(reference)) if reference.digest.is_none() && pin.is_none() => self.error(
+                &path("component"),
+                "whoever may push can let a tag stand for another component",
+                "add @sha256:DIGEST, or `digest` with the component's own",
+            ),
+            Some(Ok(_)) | None => {}
+        }
+        for (index, key) in plugin.trust.iter().enumerate() {
+            let bytes = key.strip_prefix("ed25519:").and_then(|key| BASE64.decode(key).ok());
+            if bytes.is_none_or(|bytes| bytes.len() != 32) {
+                self.error(
+                    &["plugins", name, "trust", &format!("[{index}]")],
+                    "a key is `ed25519:` and 44 characters of base64",
+                    "copy what `pointsman plugin key new FILE` prints",
+                );
+            }
+        }
+        self.no_doubles(&path("trust"), &plugin.trust);
     }
 
     /// How it is released.

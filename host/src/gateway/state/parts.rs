@@ -16,11 +16,10 @@ use crate::gateway::explain::{self, Stories};
 use crate::gateway::models::Models;
 use crate::gateway::recording::Recording;
 use crate::identity::Keys;
-use crate::plugin::PluginSet;
-use crate::plugin::kv;
-use crate::plugin::load::{Hook, LoadError, Settings};
+use crate::plugin::load::{Hook, LoadError, Settings, Source};
 use crate::plugin::release::judge::Limits;
 use crate::plugin::release::{OnChange, Rules, Sticky, WHOLE};
+use crate::plugin::{PluginSet, kv, quarantine};
 use crate::prompt::{Problem, Registry};
 
 /// What keeps a part from being made.
@@ -137,10 +136,21 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
                 tenant_memory: plugin.kv.tenant_memory.as_usize(),
                 tenant_entries: plugin.kv.tenant_entries,
             },
+            source: source(plugin),
+            quarantine: quarantine::Rules { after: plugin.quarantine.after, lasts: plugin.quarantine.lasts.get() },
             release: rules(&plugin.release),
             config: plugin.config.as_object().cloned().unwrap_or_default(),
         })
         .collect()
+}
+
+/// Where a component comes from. `config` has checked what cannot be read here.
+fn source(plugin: &config::Plugin) -> Source {
+    Source {
+        oci: plugin.oci().and_then(Result::ok),
+        pin: plugin.digest.as_deref().and_then(|pin| pin.strip_prefix("sha256:")).map(str::to_owned),
+        trust: plugin.trust.iter().filter_map(|key| key.parse().ok()).collect(),
+    }
 }
 
 /// `[plugins.NAME.release]` in the words of the plugin room. `config` has checked ranges and names.

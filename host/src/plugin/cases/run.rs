@@ -20,7 +20,7 @@ use crate::plugin::hooks::Session;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::kv;
 use crate::plugin::load::{Hook, Plugin, Refusal, Settings};
-use crate::plugin::registry::{PluginSet, Shelves};
+use crate::plugin::registry::PluginSet;
 use crate::plugin::release::Rules;
 
 /// Time for one call. A case is about what is decided; a guest without end is ended all the same.
@@ -51,6 +51,8 @@ impl<'a> Bench<'a> {
             deadline: DEADLINE,
             memory: MAX_MEMORY,
             kv: KEPT,
+            source: Default::default(),
+            quarantine: Default::default(),
             release: Rules::default(),
             config: serde_json::Map::new(),
         };
@@ -61,8 +63,7 @@ impl<'a> Bench<'a> {
     pub(super) fn ask(&self, case: &Case, given: &Given) -> Vec<Difference> {
         let config = given.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let settings = Settings { config, ..self.settings.clone() };
-        let shelves = Shelves { aot: self.aot, store: None };
-        let (set, mut errors) = PluginSet::build(self.engine, &[settings], shelves, None);
+        let (set, mut errors) = PluginSet::build(self.engine, &[settings], self.aot, None);
         match (set.all().first().cloned(), errors.pop()) {
             (None, None) => vec![Difference::new("plugin", "one that loads", "none")],
             (_, Some(error)) if error.refusal.key == "config" => judged(case, refused(&error.refusal)),

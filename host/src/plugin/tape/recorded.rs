@@ -194,6 +194,9 @@ impl Facts {
             kv: kv::Limits { memory: 0, tenant_memory: 0, tenant_entries: 0 },
             // Nor any other version.
             release: Rules::default(),
+            // What is replayed is named by its file, and asked however it fails.
+            source: Default::default(),
+            quarantine: Default::default(),
             config: self.config.clone(),
         }
     }
