@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::explain::Stories;
 use super::models::{self, Models};
+use super::outbound::Lanes;
 use super::recording::Recording;
 use crate::cache::Cache;
 use crate::config::{Config, Finding};
@@ -39,6 +40,8 @@ pub struct Lasting {
     pub workers: usize,
     /// Where compiled components are kept between starts.
     pub aot: Option<std::path::PathBuf>,
+    /// What plugins send over, made when one may.
+    outbound: OnceLock<Arc<Lanes>>,
     /// Where it is kept which versions of plugins serve.
     pub releases: Store,
     /// What was pulled from registries.
@@ -113,6 +116,8 @@ pub struct State {
     pub stories: Option<Arc<Stories>>,
     /// `[recording]`.
     pub recording: Option<Recording>,
+    /// What plugins send over; none where none may.
+    pub outbound: Option<Arc<Lanes>>,
     /// The longest that an exchange may take.
     pub longest: Duration,
 }
@@ -199,6 +204,11 @@ impl State {
             examples: Arc::new(examples),
             stories,
             recording,
+            outbound: config
+                .plugins
+                .values()
+                .any(|plugin| plugin.http.is_some())
+                .then(|| lasting.outbound.get_or_init(|| Arc::new(Lanes::new(lasting.workers))).clone()),
             longest,
             config,
         })

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::drive::calls_of;
-use crate::plugin::imports::{EmbedError, Surroundings, Upstream};
+use crate::plugin::imports::{EmbedError, Status, Surroundings, Upstream};
 use crate::plugin::tape::{Call, Labels, Recorded, Tape};
 use crate::vector::Vector;
 
@@ -73,6 +73,10 @@ impl Surroundings for Around {
 
     fn model(&self, name: &str) -> Option<Upstream> {
         self.recorded.models.iter().find(|seen| seen.name == name).map(|seen| seen.upstream.clone())
+    }
+
+    fn status(&self, name: &str) -> Option<Status> {
+        self.recorded.models.iter().find(|seen| seen.name == name).and_then(|seen| seen.status)
     }
 
     fn may_choose(&self, model: &str) -> bool {

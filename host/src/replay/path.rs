@@ -90,7 +90,8 @@ impl Path {
             _ => None,
         };
         let (before, now) = (plan(&call.said), said.and_then(plan));
-        let had_none = before.is_none() && !matches!(&call.said, Said::Decided(Value::Object(_)));
+        let is_refusal = |said: &Said| matches!(said, Said::Decided(Value::Object(cases)) if cases.contains_key("Reject"));
+        let had_none = before.is_none() && !is_refusal(&call.said);
         match now {
             Some(plan) => {
                 self.left = plan.targets.into_iter().map(|target| target.model).collect();
@@ -100,7 +101,7 @@ impl Path {
             }
             // Without an opinion then and now it goes as it went.
             None if had_none => {}
-            None if said.is_some_and(|said| matches!(said, Said::Decided(Value::Object(_)))) => {}
+            None if said.is_some_and(is_refusal) => {}
             // Without one now the host chooses: what was asked for, or the first of the choices.
             None => match exchange.candidates.first() {
                 Some(first) => {

@@ -7,8 +7,8 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
-use super::{RequestHandle, ResponseHandle, State, cut};
-use crate::plugin::bindings::request_data::{Host, HostRequest, HostResponse, Message};
+use super::{ChunkHandle, RequestHandle, ResponseHandle, State, cut};
+use crate::plugin::bindings::request_data::{Host, HostChunk, HostRequest, HostResponse, Message};
 use crate::plugin::bindings::types::{self, Role};
 
 /// Labels that one call may leave; the contract names these numbers.
@@ -23,7 +23,7 @@ fn is_sensitive(name: &str) -> bool {
     name == AUTHORIZATION.as_str()
         || name == PROXY_AUTHORIZATION.as_str()
         || name == COOKIE.as_str()
-        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key")
+        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key" | "x-auth-token" | "x-amz-security-token")
 }
 
 /// The headers that guests can see, in their order, and of each its first value: a guest sees no other.
@@ -118,6 +118,20 @@ impl HostResponse for State {
     }
 
     fn drop(&mut self, _: Resource<ResponseHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl HostChunk for State {
+    fn text(&mut self, _: Resource<ChunkHandle>, max_bytes: u32) -> Result<String> {
+        Ok(self.part.as_ref().map_or("", |part| cut(part.text(), max_bytes)).to_owned())
+    }
+
+    fn json(&mut self, _: Resource<ChunkHandle>, event: u32, pointer: String) -> Result<Option<String>> {
+        Ok(self.part.as_ref().and_then(|part| part.pointer(event as usize, &pointer)))
+    }
+
+    fn drop(&mut self, _: Resource<ChunkHandle>) -> Result<()> {
         Ok(())
     }
 }

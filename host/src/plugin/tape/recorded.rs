@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Call;
 use crate::plugin::bindings::types::RequestHead;
-use crate::plugin::bindings::upstreams::Upstream;
+use crate::plugin::bindings::upstreams::{Status, Upstream};
 use crate::plugin::load::{Hook, Settings};
 use crate::plugin::release::Rules;
 use crate::plugin::{Plugin, kv};
@@ -55,6 +55,9 @@ pub struct Seen {
     pub may_choose: bool,
     /// What `upstreams.get` says; of a model that is off it is the one in its place.
     pub upstream: Upstream,
+    /// What `upstreams.status-of` says.
+    #[serde(default)]
+    pub status: Option<Status>,
 }
 
 /// How an exchange went on after its plugins were asked.
@@ -192,6 +195,8 @@ impl Facts {
             memory: self.memory,
             // A replay has no store.
             kv: kv::Limits { memory: 0, tenant_memory: 0, tenant_entries: 0 },
+            // It sends nothing: what was answered is answered again.
+            http: None,
             // Nor any other version.
             release: Rules::default(),
             // What is replayed is named by its file, and asked however it fails.
