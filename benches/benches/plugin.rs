@@ -101,16 +101,16 @@ impl Bench {
         let session = |set: &Arc<PluginSet>, operation| Session::new(set.clone(), self.around.clone(), head(operation));
         self.time(group, "no plugin", async || {
             let mut session = session(&self.none, Operation::Chat);
-            assert!(session.route(&short).await.expect("no failure").is_none());
+            assert!(session.route(&short).await.expect("no failure").said.is_none());
         });
         self.time(group, "fresh, passes", async || {
             let mut session = session(&self.router, Operation::Embedding);
-            assert!(session.route(&short).await.expect("no failure").is_none());
+            assert!(session.route(&short).await.expect("no failure").said.is_none());
         });
         for (name, request) in [("fresh, one hook", &short), ("fresh, one hook, 128 KB of prompt", &long)] {
             self.time(group, name, async || {
                 let mut session = session(&self.router, Operation::Chat);
-                assert!(session.route(request).await.expect("no failure").is_some());
+                assert!(session.route(request).await.expect("no failure").said.is_some());
             });
         }
         self.reused(group, "reused, passes", Operation::Embedding, &short);
@@ -127,7 +127,7 @@ impl Bench {
                 let mut session = session(set, Operation::Chat);
                 let prompt = session.select(&short).await.expect("no failure");
                 let key = session.key(&short).await.expect("no failure");
-                let route = session.route(&short).await.expect("no failure");
+                let route = session.route(&short).await.expect("no failure").said;
                 assert_eq!([prompt.is_some(), key.is_some(), route.is_some()].iter().filter(|said| **said).count(), expected);
             });
         }
@@ -195,6 +195,7 @@ fn settings(name: &str, component: &Path, hooks: &[Hook], grants: &[&str], confi
         deadline: Duration::from_secs(1),
         memory: 16 << 20,
         kv: pointsman::plugin::kv::Limits { memory: 16 << 20, tenant_memory: 1 << 20, tenant_entries: 4_000 },
+        http: None,
         source: Default::default(),
         quarantine: Default::default(),
         release: Default::default(),

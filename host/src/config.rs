@@ -9,6 +9,7 @@
 //! **Invariant:** maps keep the order of the file: plugins run in that order.
 //! **Invariant:** configuration is a leaf: it uses no other module of the crate.
 
+pub mod allow;
 mod cascade;
 mod degrade;
 mod embedder;
@@ -257,6 +258,9 @@ pub struct Plugin {
     /// How much it may keep from one request to the next, where `kv` is granted.
     #[serde(default)]
     pub kv: Kept,
+    /// Where it may send requests to, where `http` is granted. Absent: nowhere.
+    #[serde(default)]
+    pub http: Option<Outbound>,
     /// When it is left alone, because it fails.
     #[serde(default)]
     pub quarantine: Quarantine,
@@ -267,6 +271,45 @@ pub struct Plugin {
     #[serde(default = "json::empty", deserialize_with = "json::from_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: serde_json::Value,
+}
+
+/// What a plugin may send with `http`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// `https://host[:port][/path]`: the host, and the beginning of the path up to a slash. A private address only where it stands there itself.
+    pub allow: Vec<String>,
+    /// Time for one call. The plugin's `deadline` holds as well. Default 1s.
+    #[serde(default = "default_call")]
+    pub timeout: Duration,
+    /// The largest body of a request. Default 256KiB, at most 1MiB.
+    #[serde(default = "default_call_size")]
+    pub request: ByteSize,
+    /// The largest body of an answer. Default 256KiB, at most 1MiB.
+    #[serde(default = "default_call_size")]
+    pub answer: ByteSize,
+    /// Calls of one exchange. Default 4.
+    #[serde(default = "default_calls")]
+    pub calls: u32,
+    /// Calls at a time. Each holds one of the node's 1000 instances. Default 64.
+    #[serde(default = "default_calls_at_once")]
+    pub at_once: usize,
+}
+
+fn default_call() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_call_size() -> ByteSize {
+    ByteSize::new(256 << 10)
+}
+
+fn default_calls() -> u32 {
+    4
+}
+
+fn default_calls_at_once() -> usize {
+    64
 }
 
 impl Plugin {
@@ -351,6 +394,8 @@ pub enum Grant {
     Random,
     /// What it keeps from one request to the next.
     Kv,
+    /// Requests to services that `http` allows.
+    Http,
 }
 
 /// What becomes of a request whose plugin failed.

@@ -104,9 +104,11 @@ impl Kind {
             }
             Self::PromptNotFound => (404, "prompt_not_found", "There is no prompt of that name, or no such version of it."),
             Self::PromptFailed => (400, "prompt_failed", "The prompt could not be rendered; a variable is missing, say."),
-            Self::Rejected => {
-                (400, "rejected", "A plugin refused the request. It chooses status (400 to 499, or 503), code and message.")
-            }
+            Self::Rejected => (
+                400,
+                "rejected",
+                "A plugin refused the request, or its answer. It chooses status (400 to 499, or 503), code and message; `answer_refused` (503): it let no answer pass, and no other model gave one.",
+            ),
             Self::PluginFailed => (500, "plugin_failed", "A plugin failed whose owner wrote `on_failure = \"fail\"`."),
             Self::UpstreamUnreachable => (502, "upstream_unreachable", "No endpoint could be connected to."),
             Self::UpstreamTimeout => (

@@ -20,6 +20,7 @@ mod exchange;
 mod fill;
 mod key;
 pub mod models;
+mod outbound;
 mod plan;
 pub mod pressure;
 mod prompt;
@@ -28,6 +29,7 @@ mod reply;
 mod run;
 pub mod state;
 mod switches;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -300,12 +302,13 @@ impl Gateway {
         course: &mut Course,
         request: &Arc<ChatRequest>,
         keys: Option<Keys>,
-        Answered { reply, strip, continuation, .. }: Answered,
+        answer: Answered,
     ) -> Result<Reply, Error> {
+        let reply = &answer.reply;
         let fill = keys
             .filter(|keys| keys.store && reply.status == StatusCode::OK && !reply.headers.contains_key(CONTENT_ENCODING))
             .and_then(|keys| fill::Fill::new(course, request, keys, reply.model.clone()));
-        reply::upstream(course, fill, reply, strip, continuation).await
+        reply::upstream(course, fill, answer).await
     }
 }
 

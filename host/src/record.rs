@@ -29,11 +29,13 @@ pub enum Ending {
     Refused,
     /// Cut, because the process ended and the time for a drain was over.
     Drained,
+    /// An answer that a plugin has ended, with a reason that says so.
+    Stopped,
 }
 
 impl Ending {
     /// All, in the order of the counters.
-    pub const ALL: [Self; 5] = [Self::Left, Self::Whole, Self::Broken, Self::Refused, Self::Drained];
+    pub const ALL: [Self; 6] = [Self::Left, Self::Whole, Self::Broken, Self::Refused, Self::Drained, Self::Stopped];
 
     /// The name in logs and metrics.
     pub fn name(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Ending {
             Self::Broken => "broken",
             Self::Refused => "refused",
             Self::Drained => "drained",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -136,6 +139,8 @@ pub struct Record {
     pub continued: u32,
     /// What was doubted of answers that were dropped, in their order; last `kept` if one of them went to the client after all.
     pub escalated: Vec<&'static str>,
+    /// The reason with which a plugin has ended the answer.
+    pub stopped: Option<&'static str>,
     /// A cascade's judge could not judge an answer, or not by what a model was to say of it; it passed.
     pub unjudged: bool,
     /// Time spent in each stage.
@@ -337,6 +342,7 @@ fn line(record: &Record) {
         continued = (record.continued > 0).then_some(record.continued),
         escalated = (!record.escalated.is_empty()).then(|| record.escalated.join(",")),
         unjudged = record.unjudged.then_some(true),
+        stopped = record.stopped,
         first_byte_us = record.first_byte_us,
         total_us = record.total_us,
         "exchange"

@@ -537,6 +537,7 @@ pub fn told(error: &Error, endpoint: &str, model: &str, provider: &str) -> Strin
             return format!("The provider `{provider}` of the model `{model}` took too long: it{bound}");
         }
         Kind::UpstreamDenied => "does not accept the gateway's key. Its owner must correct `key` of that provider.",
+        Kind::Rejected => "gave no answer that a plugin lets pass.",
         Kind::Overloaded => "has no room just now. Try again shortly.",
         _ => "gave no whole answer that can be passed on.",
     };

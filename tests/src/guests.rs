@@ -7,7 +7,9 @@
 //!
 //! **Invariant:** what is given back is made of the sources as they are now.
 
+pub mod fuzz;
 pub mod hostile;
+pub mod walls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use sha2::{Digest, Sha256};
 use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const NAMES: [&str; 3] = ["puppet", "asker", "router"];
+const NAMES: [&str; 4] = ["puppet", "asker", "router", "sender"];
 
 /// The guest that returns what the request's `x-puppet-HOOK` headers say. All hooks, no imports.
 pub fn puppet() -> Vec<u8> {
@@ -27,6 +29,11 @@ pub fn puppet() -> Vec<u8> {
 /// The guest that asks the host what `x-puppet-ask` says. All hooks, every import.
 pub fn asker() -> Vec<u8> {
     built("asker")
+}
+
+/// The guest that sends what `x-puppet-send` says. It imports `http`.
+pub fn sender() -> Vec<u8> {
+    built("sender")
 }
 
 /// The guest that routes to the model asked for, and gives `revision NNNNNNNN` as its reason. Another number is another
@@ -57,6 +64,19 @@ fn built(name: &str) -> Vec<u8> {
         build(&target, &folder);
     }
     fs::read(&file).expect("the guest was built")
+}
+
+/// Writes components and modules that nobody has thought of into a folder, as `FIRST.wasm` and so on: `tests/smith`, built as the guests are.
+pub fn smith(folder: &Path, first: u64, count: u64) {
+    let own = std::env::current_exe().expect("a test has a file");
+    let target = own.ancestors().nth(3).expect("tests lie three folders deep").join("guests");
+    fs::create_dir_all(&target).expect("the target folder can be written");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["run", "--release", "--locked", "--quiet", "--manifest-path"]).arg(manifest_folder().join("smith/Cargo.toml"));
+    build.arg("--target-dir").arg(&target).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let output = build.arg("--").arg(folder).args([first.to_string(), count.to_string()]).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn build(target: &Path, folder: &Path) {

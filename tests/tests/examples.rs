@@ -61,6 +61,39 @@ fn cascade() {
 }
 
 #[test]
+fn guard() {
+    let fake = FakeUpstream::start();
+    let config = "{ words = [\"Project Aurora\"], instead = \"large\" }";
+    let host = Host::new().upstream(&fake).plugin(plugin("guard", "\"config\"", config)).start();
+    let early = "Ask about project AURORA there.".to_owned();
+    let late = format!("{}project aurora, they say.", "word ".repeat(40));
+    let (harmless, other) = ("Projects have an aurora.", "I cannot say.");
+    for (small, large, model, says, reason) in [
+        (harmless, other, "small", harmless, "stop"),
+        (&early, other, "large", other, "stop"),
+        (&early, &early, "large", "", "content_filter"),
+    ] {
+        fake.when("tiny-1", Act::say(small));
+        fake.when("giant-1", Act::say(large));
+        for streamed in [false, true] {
+            let ask = host.ask("hi").model("auto");
+            let answer = if streamed { ask.streamed().send() } else { ask.send() };
+            assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some(model)), "{small} {streamed}");
+            let said = if streamed { sse::content(&answer.body) } else { answer.content() };
+            assert!(
+                said == says && answer.text().contains(&format!("\"finish_reason\":{reason:?}")),
+                "{small} {streamed}: {}",
+                answer.text()
+            );
+        }
+    }
+    fake.when("tiny-1", Act::say(late));
+    let answer = host.ask("hi").model("auto").streamed().send();
+    assert!(answer.text().contains("content_filter") && sse::is_done(&answer.body), "{}", answer.text());
+    assert!(!sse::content(&answer.body).contains("aurora") && sse::content(&answer.body).starts_with("word word"));
+}
+
+#[test]
 fn specialists() {
     let fake = FakeUpstream::start();
     let tasks =

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
+use tests::guests::fuzz::{self, Deed};
 use tests::guests::hostile::{self, At, Hostile};
 use tests::{Door, FakeUpstream, Host, Plugin, guests};
 
@@ -25,7 +26,7 @@ fn plugin(guest: &Hostile) -> Plugin {
 fn plugin_at(guest: &Hostile, at: At) -> Plugin {
     let grants = guest.grants;
     let hook = match at {
-        At::Route | At::After => "routing",
+        At::Route | At::After | At::Chunk => "routing",
         At::Select => "prompting",
         At::Key | At::Confirm | At::Admit => "caching",
     };
@@ -66,7 +67,7 @@ fn seconds(host: &Door, hook: &str) -> f64 {
 #[test]
 fn each_does_as_little_harm_in_the_other_hooks() {
     let fake = FakeUpstream::start();
-    for at in [At::After, At::Select, At::Key, At::Confirm, At::Admit] {
+    for at in [At::After, At::Chunk, At::Select, At::Key, At::Confirm, At::Admit] {
         for guest in hostile::ALL.iter().filter(|guest| !guest.routes()) {
             let host = Host::new().upstream(&fake).semantic().plugin(plugin_at(guest, at)).start();
             let check = |text: &str, expect: &str| {
@@ -83,6 +84,11 @@ fn each_does_as_little_harm_in_the_other_hooks() {
             let vetoed = if guest.name == "endless-start" { "bypass" } else { "miss" };
             match at {
                 At::Route | At::After | At::Select => check("hi", "miss"),
+                // Whoever might have ended the answer has not seen it: it is for nobody else. One that cannot begin has not asked for it.
+                At::Chunk => {
+                    check("hi", "miss");
+                    check("hi", if guest.name == "endless-start" { "exact" } else { "miss" });
+                }
                 At::Key => (0..2).for_each(|_| check("hi", "bypass")),
                 // What may not be asked again is no answer to a question that is nearly the same.
                 At::Confirm => ["How do I bake bread?", "how do I bake bread"].iter().for_each(|text| check(text, vetoed)),
@@ -186,6 +192,39 @@ fn a_plugin_that_fails_now_and_then_is_not() {
         host.ask("hi").puppet("route", orders).send();
     }
     assert_eq!(host.metrics().sum("pointsman_plugin_skipped_total", &[]), 0.0);
+}
+
+/// Every function of the host, called without end, and with arguments of 60 MiB: each such call ends in time, takes next to no memory, and the
+/// request goes on.
+#[test]
+fn no_import_can_be_flooded_or_overfed() {
+    let fake = FakeUpstream::start();
+    let plugin = Plugin::new("each", fuzz::each())
+        .hooks("\"routing\"")
+        .set(&format!("grant = [{}]", fuzz::grants()))
+        .set("memory = \"64MiB\"\ndeadline = \"40ms\"\nhttp = { allow = [\"http://127.0.0.1:1\"], calls = 1000000 }");
+    let host = Host::new().upstream(&fake).section("[examples.task]\ncode = [\"Write a function.\"]").plugin(plugin).spawn();
+    let ask = |order: usize| assert_eq!(host.ask("hi").set("max_tokens", json!(order)).send().status, 200, "{order}");
+    ask(1);
+    assert_eq!(host.metrics().sum("pointsman_plugin_failures_total", &[]), 0.0, "{}", host.api("/api/plugins"));
+    let before = host.resident();
+    let functions = fuzz::calls_of_each();
+    assert!(functions.len() > 25, "{functions:?}");
+    for (number, (name, has_length)) in functions.iter().enumerate() {
+        for deed in [Deed::Flood, Deed::Huge].into_iter().filter(|deed| *deed == Deed::Flood || *has_length) {
+            let count = || host.metrics().sum("pointsman_plugin_failures_total", &["plugin=\"each@"]);
+            let (failed, took) = (count(), seconds(&host, "routing"));
+            ask(deed.order(number));
+            // Its deadline ends it, or its own memory: what a function gives back lies there.
+            assert_eq!(count() - failed, 1.0, "{name}, {deed:?}: {}", host.api("/api/plugins"));
+            // A busy machine may keep everybody waiting: a second is no loop without an end.
+            assert!(seconds(&host, "routing") - took < 1.0, "{name}, {deed:?}");
+            // So that it is not left alone.
+            ask(1);
+        }
+    }
+    let grown = host.resident().saturating_sub(before) >> 20;
+    assert!(grown < 32, "{grown} MiB");
 }
 
 /// Bombs go off many at a time, and the process is as large as before.

@@ -78,7 +78,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
         (
             "a.toml",
             format!("{ROUTE}expect = \"serve\"\n"),
-            "a.toml:7:10: case[0].expect: this hook does not decide that; write one of pass, plan, reject, fails",
+            "a.toml:7:10: case[0].expect: this hook does not decide that; write one of pass, plan, observe, reject, fails",
         ),
         (
             "b.toml",

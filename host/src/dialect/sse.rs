@@ -10,6 +10,8 @@
 //! **Invariant:** at most [`MAX_EVENT`] bytes are held; a longer event is dropped and noted.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 /// The longest event that is read, in bytes. Longer ones pass, unread.
 pub const MAX_EVENT: usize = 1 << 20;
@@ -17,6 +19,11 @@ pub const MAX_EVENT: usize = 1 << 20;
 /// Is this the value of `content-type` of a stream of events? Its case says nothing.
 pub fn is_events(content_type: &[u8]) -> bool {
     content_type.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Is an answer with these headers a stream of events that can be read?
+pub fn is_readable(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes())) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// An incremental reader.

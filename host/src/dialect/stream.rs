@@ -6,6 +6,7 @@
 //! **Invariant:** what `assemble` makes and `replay` plays back says the same as the stream did.
 
 mod assemble;
+pub mod part;
 mod replay;
 pub mod said;
 
@@ -142,6 +143,11 @@ impl Tap {
     /// How many events have come, `[DONE]` not among them.
     pub fn events(&self) -> u32 {
         self.seen.events
+    }
+
+    /// Was an event too long to be read?
+    pub fn has_overflowed(&self) -> bool {
+        self.reader.overflowed()
     }
 
     /// How it ended, when its bytes have ended.

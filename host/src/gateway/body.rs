@@ -21,6 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::continuation::{Asked, Continuation, GoesOn};
 use super::course::Course;
 use super::fill::Fill;
+use super::watch::{Next, Verdict, Watch, reason};
 use crate::dialect;
 use crate::dialect::logprobs;
 use crate::dialect::sse::{MAX_EVENT, Rewrite};
@@ -75,6 +76,8 @@ pub(super) struct Stream {
     continuation: Option<Box<Continuation>>,
     /// It broke off, and another endpoint is asked to go on.
     asked: Option<(Asked, Broke)>,
+    /// Plugins that see it before the client does.
+    watch: Option<Box<Watch>>,
     over: bool,
 }
 
@@ -101,8 +104,15 @@ impl Stream {
             filling: None,
             continuation,
             asked: None,
+            watch: None,
             over: false,
         }
+    }
+
+    /// Under observation.
+    pub(super) fn watched(mut self, watch: Option<Box<Watch>>) -> Self {
+        self.watch = watch;
+        self
     }
 
     fn poll_data(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
@@ -123,7 +133,19 @@ impl Stream {
             if self.over {
                 return Poll::Ready(None);
             }
-            match ready!(self.upstream.poll_piece(context)) {
+            let next = match &mut self.watch {
+                None => ready!(self.upstream.poll_piece(context)),
+                Some(watch) => match ready!(watch.poll(&mut self.upstream, context)) {
+                    Next::Piece(piece) => Some(Ok(piece)),
+                    Next::Broke(error) => Some(Err(error)),
+                    Next::End => None,
+                    Next::Over(verdict) => {
+                        self.stopped(course, verdict);
+                        continue;
+                    }
+                },
+            };
+            match next {
                 Some(Ok(piece)) => {
                     let piece = match &mut self.rewrite {
                         Some(rewrite) => rewrite.feed(&piece),
@@ -207,6 +229,10 @@ impl Stream {
 
     /// The answer is whole: the cache gets it before the client gets its last event.
     fn store(&mut self) {
+        if self.watch.as_ref().is_some_and(|watch| !watch.has_seen()) {
+            // Whoever has failed at it might have ended it.
+            self.fill = None;
+        }
         if let (Some(fill), Some(copy)) = (self.fill.take(), self.tap.as_mut().and_then(Tap::take_copy)) {
             self.filling = Some(Box::pin(fill.stream(copy)));
         }
@@ -269,12 +295,35 @@ impl Stream {
                     course.overtaken(&model, prompt + completion);
                 }
                 self.ready.extend(tap.said().map(Said::seam));
+                if let Some(watch) = &mut self.watch {
+                    watch.goes_on();
+                }
                 (self.upstream, self.endpoint, self.over) = (body, endpoint, false);
                 self.rewrite = Some(Rewrite::new(said::without_role));
                 // Two halves are no answer that others should get.
                 self.fill = None;
             }
             _ => self.broke_for_good(course, broke),
+        }
+    }
+
+    /// Those who observe it let no more of it pass. What the client has are whole events.
+    fn stopped(&mut self, course: &mut Course, verdict: Verdict) {
+        let Some(watch) = self.watch.take() else { return };
+        self.over = true;
+        self.fill = None;
+        self.upstream.leave();
+        self.held.clear();
+        course.left_at(watch.prompt(), watch.so_far());
+        match verdict {
+            Verdict::Stopped { by, ending } => {
+                self.ready.push_back(watch.closing(&by, ending));
+                course.stopped(&by, reason(ending));
+            }
+            Verdict::Failed(error) => {
+                self.ready.push_back(dialect::error::event(error.status().as_u16(), error.message(), Some(error.code())));
+                note(course, &error);
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::degrade::Levels;
@@ -13,7 +14,7 @@ use super::models::Entry;
 use super::{Exchange, Gateway, deadline};
 use crate::cache;
 use crate::config::{Preference, Priority};
-use crate::dialect::answer::Usage;
+use crate::dialect::answer::{Answer, Usage};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
 use crate::limit::ladder::Level;
@@ -235,6 +236,28 @@ impl Course {
     pub(super) fn discard(&mut self, model: &str, tokens: Tokens) {
         let cost = self.exchange.state.models.price(model).map_or(0, |price| price.of(tokens));
         self.record.discarded = self.record.discarded.saturating_add(cost);
+    }
+
+    /// An answer was left before the upstream had counted it: after so many events, about one a token.
+    pub(super) fn left_at(&mut self, prompt: u32, events: u32) {
+        let price = self.record.model.as_ref().and_then(|model| self.exchange.state.models.price(model));
+        let tokens = Tokens { prompt: prompt.into(), completion: events.into(), cached: 0 };
+        self.record.cost = self.record.cost.or_else(|| price.map(|price| price.of(tokens)));
+    }
+
+    /// A plugin has ended an answer that was whole.
+    pub(super) fn stopped_whole(&mut self, answer: &Bytes, by: &Arc<Plugin>, reason: &'static str) {
+        if let Some(usage) = Answer::read(answer.clone()).and_then(|answer| answer.usage()) {
+            self.used(usage);
+        }
+        self.stopped(by, reason);
+    }
+
+    /// A plugin has ended the answer.
+    pub(super) fn stopped(&mut self, by: &Arc<Plugin>, reason: &'static str) {
+        self.decided(by, Vec::new());
+        self.record.ending = Ending::Stopped;
+        self.record.stopped = Some(reason);
     }
 
     /// A second endpoint was asked and cancelled: it has read the prompt as well, as far as anybody can say.

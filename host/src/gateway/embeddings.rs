@@ -10,6 +10,7 @@ use super::course::Course;
 use super::degrade::effects;
 use super::models::{self, Entry};
 use super::reply::{self, Reply};
+use super::run::Answered;
 use crate::dialect::embeddings::{self, EmbeddingRequest};
 use crate::embed::{EmbedError, Embedder};
 use crate::error::{Error, Kind, Source};
@@ -67,7 +68,7 @@ async fn from_upstream(course: &mut Course, attempt: Attempt, tokens: u32) -> Re
         course.overtaken(&attempt.model, tokens.into());
     }
     course.done(Stage::Run);
-    reply::upstream(course, None, answer?, false, None).await
+    reply::upstream(course, None, Answered::plain(answer?)).await
 }
 
 async fn built_in(course: &mut Course, request: &EmbeddingRequest, embedder: &dyn Embedder) -> Result<Reply, Error> {

@@ -5,7 +5,7 @@
 //! **Invariant:** the snapshot of configuration, plugins and fleet is taken once, at the beginning.
 //! **Invariant:** at most one embedding of the last user message is computed in an exchange.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
@@ -16,10 +16,12 @@ use super::models::Model;
 use super::state::State;
 use crate::embed::EmbedError;
 use crate::identity::Principal;
-use crate::plugin::imports::{self, Price, Surroundings, Upstream};
+use crate::plugin::http::{Inbound, Outbound};
+use crate::plugin::imports::{self, Circuit, HttpError, Latency, Price, Surroundings, Upstream};
 use crate::plugin::registry::Whose;
 use crate::record::Record;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::pool::{self, Pool};
 use crate::vector::Vector;
 
 /// What is known when the request's head has been read.
@@ -44,6 +46,24 @@ pub struct Exchange {
     asked: Mutex<String>,
     labels: Mutex<Vec<(String, String)>>,
     vector: Mutex<Option<(String, Vector)>>,
+    /// The fleet as plugins see it, from the first time that one has looked.
+    fleet: Fleet,
+    /// Outbound calls so far, by plugin.
+    calls: Mutex<Vec<(String, u32)>>,
+}
+
+/// What plugins were told of each pool, by its name. They are told the same again.
+#[derive(Default)]
+struct Fleet {
+    views: OnceLock<Vec<(String, pool::View)>>,
+    statuses: OnceLock<Vec<(String, pool::Status)>>,
+}
+
+impl Fleet {
+    fn of<T: Copy>(told: &OnceLock<Vec<(String, T)>>, state: &State, name: &str, look: fn(&Pool) -> T) -> Option<T> {
+        let all = told.get_or_init(|| state.pools.iter().map(|(name, pool)| (name.clone(), look(pool))).collect());
+        all.iter().find(|(known, _)| known == name).map(|(_, told)| *told)
+    }
 }
 
 impl Exchange {
@@ -64,6 +84,8 @@ impl Exchange {
             asked: Mutex::default(),
             labels: Mutex::default(),
             vector: Mutex::default(),
+            fleet: Fleet::default(),
+            calls: Mutex::default(),
         }
     }
 
@@ -131,7 +153,8 @@ impl Exchange {
     }
 
     fn view(&self, model: &Model) -> Upstream {
-        let pool = model.pool.view();
+        let known = Fleet::of(&self.fleet.views, &self.state, &model.provider, Pool::view);
+        let pool = known.unwrap_or_else(|| model.pool.view());
         let micros = |dollars: f64| (dollars * 1e6).round() as u64;
         Upstream {
             model: model.name.to_string(),
@@ -188,6 +211,11 @@ impl Surroundings for Exchange {
         self.state.models.chat(name).map(|model| self.view(model))
     }
 
+    fn status(&self, name: &str) -> Option<imports::Status> {
+        let model = self.state.models.chat(name)?;
+        Fleet::of(&self.fleet.statuses, &self.state, &model.provider, Pool::status).map(told)
+    }
+
     fn may_choose(&self, name: &str) -> bool {
         // A key that may ask for a virtual model may get whatever the owner's plugins choose for it.
         let asked = self.asked();
@@ -218,8 +246,54 @@ impl Surroundings for Exchange {
         })
     }
 
+    fn next_call(&self, plugin: &str) -> u32 {
+        let Ok(mut calls) = self.calls.lock() else { return u32::MAX };
+        match calls.iter_mut().find(|(name, _)| name == plugin) {
+            Some((_, count)) => {
+                *count = count.saturating_add(1);
+                *count
+            }
+            None => {
+                calls.push((plugin.to_owned(), 1));
+                1
+            }
+        }
+    }
+
+    fn fetch(&self, request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
+        Box::pin(async move {
+            let Some(lanes) = &self.state.outbound else { return Err(HttpError::Unavailable) };
+            lanes.send(&self.id, self.worker, request).await
+        })
+    }
+
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>> {
         self.state.examples.classify(examples, vector, k)
+    }
+}
+
+fn told(status: pool::Status) -> imports::Status {
+    let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let latency = |(half, most): (Duration, Duration)| Latency { p50_ms: ms(half), p95_ms: ms(most) };
+    imports::Status {
+        circuit: match status {
+            pool::Status { available: 1.., .. } => Circuit::Closed,
+            pool::Status { on_probation: true, .. } => Circuit::Probation,
+            _ => Circuit::Open,
+        },
+        available: status.available,
+        endpoints: status.endpoints,
+        retry_after_ms: status.pause.map(ms),
+        in_flight: status.in_flight,
+        waiting: status.waiting,
+        limit: status.limit,
+        running: status.running,
+        queued: status.queued,
+        memory: status.memory,
+        first_byte: status.first_byte.map(latency),
+        whole: status.whole.map(latency),
+        requests_left: status.requests_left,
+        tokens_left: status.tokens_left,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::plugin::Plugin;
 use crate::plugin::bindings::routing::{Decision, Review};
 use crate::plugin::bindings::types::Target;
+use crate::plugin::hooks::{Observer, Routed};
 use crate::plugin::imports::Surroundings;
 use crate::plugin::load::Hook;
 use crate::upstream::Attempt;
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub(super) turns: Vec<Turn>,
     pub(super) headers: HeaderMap,
     pub(super) judge: Option<Judge>,
+    /// Plugins that see the answer before the client does.
+    pub(super) observers: Vec<Observer>,
 }
 
 /// One attempt.
@@ -63,9 +66,9 @@ impl Judge {
 }
 
 pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Result<Plan, Error> {
-    let said = match &mut course.session {
+    let Routed { said, observers } = match &mut course.session {
         Some(session) if course.exchange.state.plugins.has(Hook::Routing) => session.route(request).await?,
-        _ => None,
+        _ => Routed { said: None, observers: Vec::new() },
     };
     let mut headers = upwards(&course.exchange.headers);
     let (turns, judge) = match said {
@@ -74,7 +77,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
                 course.decided(&said.by, Vec::new());
                 return Err(rejected(&said.by, rejection));
             }
-            Decision::Pass => by_default(course, request).await,
+            Decision::Pass | Decision::Observe(_) => by_default(course, request).await,
             Decision::Plan(plan) => {
                 for (name, value) in &plan.headers {
                     // `hooks` has checked both.
@@ -93,7 +96,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         },
         None => by_default(course, request).await,
     };
-    Ok(Plan { turns, headers, judge })
+    Ok(Plan { turns, headers, judge, observers })
 }
 
 /// Without an opinion: the model that was asked for, or of a virtual one's choices the first, or all of them in a cascade or in their

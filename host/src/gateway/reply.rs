@@ -12,9 +12,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{ERROR_EVENT, ReplyBody, Stream};
-use super::continuation::Continuation;
 use super::course::Course;
 use super::fill::Fill;
+use super::run::Answered;
 use crate::cache::Entry;
 use crate::dialect;
 use crate::dialect::answer::Answer;
@@ -49,17 +49,11 @@ pub(super) fn json(body: Bytes) -> Reply {
     Reply { status: StatusCode::OK, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]), body: Content::Whole(body) }
 }
 
-/// An upstream's answer. `strip`: without log-probabilities, which nobody but us has asked for.
-pub(super) async fn upstream(
-    course: &mut Course,
-    fill: Option<Fill>,
-    answer: upstream::Reply,
-    strip: bool,
-    continuation: Option<Box<Continuation>>,
-) -> Result<Reply, Error> {
-    let upstream::Reply { status, headers, endpoint, body, .. } = answer;
-    let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
-        && !headers.contains_key(header::CONTENT_ENCODING);
+/// An upstream's answer.
+pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: Answered) -> Result<Reply, Error> {
+    let Answered { reply, strip, continuation, watch, .. } = answer;
+    let upstream::Reply { status, headers, endpoint, body, .. } = reply;
+    let is_events = sse::is_readable(&headers);
     let body = match body {
         // A stream that began with an error, for which no other model could make up: it is all there.
         Body::Whole(bytes) if is_events && status.is_success() => {
@@ -82,7 +76,9 @@ pub(super) async fn upstream(
             }
             Content::Whole(bytes)
         }
-        Body::Stream(body) => Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint, strip, continuation))),
+        Body::Stream(body) => {
+            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint, strip, continuation).watched(watch)))
+        }
     };
     Ok(Reply { status, headers, body })
 }

@@ -9,6 +9,7 @@
 //! **Invariant:** an answer that was doubted is better than none: it is kept until another one has begun.
 //! **Invariant:** whatever was asked for is paid for: the exchange's cost has the answers that were dropped in it.
 
+mod observe;
 mod review;
 mod see;
 mod self_check;
@@ -25,11 +26,14 @@ use tokio::time::Instant;
 use super::continuation::Continuation;
 use super::course::Course;
 use super::plan::{Judge, Plan, Turn};
+use super::watch::Watch;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
+use crate::plugin::hooks::Observer;
 use crate::record::cost::Tokens;
 use crate::route::judge::Doubt;
 use crate::upstream::{self, Body, Context, Run};
+use observe::Seen;
 use see::Broke;
 
 /// Does the upstream refuse to say log-probabilities?
@@ -50,6 +54,15 @@ pub(super) struct Answered {
     pub(super) strip: bool,
     /// What goes on with it where it breaks off.
     pub(super) continuation: Option<Box<Continuation>>,
+    /// Plugins that see a stream before the client does.
+    pub(super) watch: Option<Box<Watch>>,
+}
+
+impl Answered {
+    /// As it is, and for nobody else.
+    pub(super) fn plain(reply: upstream::Reply) -> Self {
+        Self { reply, storable: false, strip: false, continuation: None, watch: None }
+    }
 }
 
 pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>, plan: Plan) -> Result<Answered, Error> {
@@ -68,8 +81,8 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>, plan:
         priority: course.priority,
         headers: plan.headers,
     };
-    let (left, judge, run) = (plan.turns.into(), plan.judge, Run::new(&context));
-    Turns { course, request, judge, left, run, context: &context, number: 0, kept: None, failed: false }.take().await
+    let (left, judge, observers, run) = (plan.turns.into(), plan.judge, plan.observers, Run::new(&context));
+    Turns { course, request, judge, observers, left, run, context: &context, number: 0, kept: None, failed: false }.take().await
 }
 
 /// A plan on its way.
@@ -77,6 +90,7 @@ struct Turns<'a> {
     course: &'a mut Course,
     request: &'a Arc<ChatRequest>,
     judge: Option<Judge>,
+    observers: Vec<Observer>,
     left: VecDeque<Turn>,
     run: Run<'a>,
     context: &'a Context<'a>,
@@ -89,6 +103,7 @@ struct Turns<'a> {
 /// An answer that was not good enough, and its share of what was paid for answers that nobody gets.
 struct Kept {
     answered: Answered,
+    attempt: upstream::Attempt,
     cost: u64,
 }
 
@@ -121,19 +136,21 @@ impl Turns<'_> {
                 break;
             }
         }
-        if let Some(Kept { mut answered, cost }) = self.kept {
+        if let Some(Kept { mut answered, attempt, cost }) = self.kept.take() {
             if let Body::Stream(stream) = &mut answered.reply.body {
                 stream.has_its_turn();
             }
-            self.course.record.discarded = self.course.record.discarded.saturating_sub(cost);
-            self.course.record.escalated.push("kept");
-            self.course.answered(Ok(&answered.reply));
-            self.course.record.tries = self.run.tries();
-            return Ok(answered);
+            if let Seen::Goes(answered) = self.observed(answered, &attempt).await? {
+                self.course.record.discarded = self.course.record.discarded.saturating_sub(cost);
+                self.course.record.escalated.push("kept");
+                self.course.answered(Ok(&answered.reply));
+                self.course.record.tries = self.run.tries();
+                return Ok(*answered);
+            }
         }
         let answer = self.run.conclude();
         self.course.answered(answer.as_ref());
-        answer.map(|reply| Answered { reply, storable: false, strip: false, continuation: None })
+        answer.map(Answered::plain)
     }
 
     /// An attempt has an answer: for the client, or not, and then whether the plan goes on.
@@ -151,10 +168,9 @@ impl Turns<'_> {
             if let Some(model) = self.course.exchange.state.models.chat(&turn.attempt.model) {
                 model.says_no_logprobs.store(true, Ordering::Relaxed);
             }
-            let answered = Answered { reply, storable: false, strip: false, continuation: None };
-            self.kept.get_or_insert(Kept { answered, cost: 0 });
-            self.run.has_another();
             let attempt = upstream::Attempt { body: turn.plain.unwrap_or_default(), ..turn.attempt };
+            self.kept.get_or_insert(Kept { answered: Answered::plain(reply), attempt: attempt.clone(), cost: 0 });
+            self.run.has_another();
             self.left.push_front(Turn { attempt, plain: None, ..turn });
             return Ok(Err(true));
         }
@@ -171,7 +187,7 @@ impl Turns<'_> {
             Body::Stream(_) => Continuation::of(self.course, self.request, &turn.attempt, self.context),
             Body::Whole(_) => None,
         };
-        let answered = Answered { reply, storable: !self.failed, strip: turn.plain.is_some(), continuation };
+        let answered = Answered { reply, storable: !self.failed, strip: turn.plain.is_some(), continuation, watch: None };
         let is_worse = !answered.reply.status.is_success()
             && matches!(self.judge, Some(Judge::Cascade(_)))
             && self.kept.as_ref().is_some_and(|kept| kept.answered.reply.status.is_success());
@@ -181,8 +197,14 @@ impl Turns<'_> {
             return Ok(Err(true));
         }
         if matches!(step, Step::Accept) {
-            self.course.answered(Ok(&answered.reply));
-            return Ok(Ok(Box::new(answered)));
+            return match self.observed(answered, &turn.attempt).await? {
+                Seen::Goes(answered) => {
+                    self.course.answered(Ok(&answered.reply));
+                    Ok(Ok(answered))
+                }
+                Seen::Left => Ok(Err(true)),
+                Seen::Broke => self.has_failed(turn, began).await.map(Err),
+            };
         }
         self.course.record.discarded = self.course.record.discarded.saturating_add(cost);
         let mut answered = answered;
@@ -190,7 +212,8 @@ impl Turns<'_> {
             // The next one may be of the same pool, and nobody waits for a place that he holds himself.
             stream.gives_way();
         }
-        self.kept = Some(Kept { answered: Answered { storable: false, ..answered }, cost });
+        let answered = Answered { storable: false, ..answered };
+        self.kept = Some(Kept { answered, attempt: turn.attempt.clone(), cost });
         self.run.has_another();
         let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
         self.course.record.escalated.push(doubt.name());

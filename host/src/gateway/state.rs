@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::models::{self, Models};
+use super::outbound::Lanes;
 use crate::cache::Cache;
 use crate::config::{Config, Finding};
 use crate::embed::Embedder;
@@ -37,6 +38,8 @@ pub struct Lasting {
     pub workers: usize,
     /// Where compiled components are kept between starts.
     pub aot: Option<std::path::PathBuf>,
+    /// What plugins send over, made when one may.
+    outbound: OnceLock<Arc<Lanes>>,
     /// Where it is kept which versions of plugins serve.
     pub releases: Store,
     /// What was pulled from registries.
@@ -107,6 +110,8 @@ pub struct State {
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
+    /// What plugins send over; none where none may.
+    pub outbound: Option<Arc<Lanes>>,
     /// The longest that an exchange may take.
     pub longest: Duration,
 }
@@ -181,6 +186,11 @@ impl State {
             near_embedder,
             built_in,
             examples: Arc::new(examples),
+            outbound: config
+                .plugins
+                .values()
+                .any(|plugin| plugin.http.is_some())
+                .then(|| lasting.outbound.get_or_init(|| Arc::new(Lanes::new(lasting.workers))).clone()),
             longest,
             config,
         })

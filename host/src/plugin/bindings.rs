@@ -10,14 +10,16 @@ wasmtime::component::bindgen!({
     world: "policy-plugin",
     imports: {
         "pointsman:plugin/embeddings": async | trappable,
+        "pointsman:plugin/http": async | trappable,
         default: trappable,
     },
     exports: { default: async },
     with: {
         "pointsman:plugin/request-data.request": crate::plugin::imports::RequestHandle,
         "pointsman:plugin/request-data.response": crate::plugin::imports::ResponseHandle,
+        "pointsman:plugin/request-data.chunk": crate::plugin::imports::ChunkHandle,
     },
 });
 
-pub use self::pointsman::plugin::{clock, config, embeddings, kv, log, metrics, random, request_data, types, upstreams};
+pub use self::pointsman::plugin::{clock, config, embeddings, http, kv, log, metrics, random, request_data, types, upstreams};
 pub use exports::pointsman::plugin::{caching, lifecycle, prompting, routing};

@@ -14,7 +14,7 @@ use wasmtime::component::{
 
 use super::bindings::types::{PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
-use super::imports::{RequestHandle, ResponseHandle, State};
+use super::imports::{ChunkHandle, RequestHandle, ResponseHandle, State};
 use super::last_words;
 use super::load::Hook;
 
@@ -23,6 +23,7 @@ type Ask<'a> = (&'a RequestHead, Resource<RequestHandle>);
 type Confirm<'a> = (&'a RequestHead, Resource<RequestHandle>, &'a caching::Candidate);
 type Admit<'a> = (&'a RequestHead, Resource<RequestHandle>, Resource<ResponseHandle>);
 type After<'a> = (&'a RequestHead, Resource<RequestHandle>, &'a routing::Attempt, Option<Resource<ResponseHandle>>);
+type Chunk<'a> = (&'a RequestHead, Resource<RequestHandle>, &'a routing::Batch, Resource<ChunkHandle>, &'a [u8]);
 type Answer<T> = (Result<T, PluginError>,);
 /// What a call comes to: it may not come to its end, and a guest may say that it cannot answer.
 type Called<T> = wasmtime::Result<Result<T, PluginError>>;
@@ -42,6 +43,7 @@ pub(super) struct Exports {
     admit: Option<ComponentExportIndex>,
     route: Option<ComponentExportIndex>,
     after_attempt: Option<ComponentExportIndex>,
+    on_chunk: Option<ComponentExportIndex>,
 }
 
 impl Exports {
@@ -64,6 +66,7 @@ impl Exports {
                 Hook::Routing => {
                     found.route = function("route")?;
                     found.after_attempt = function("after-attempt")?;
+                    found.on_chunk = function("on-chunk")?;
                 }
             }
         }
@@ -72,13 +75,14 @@ impl Exports {
 
     /// Are the functions of the types that they will be called with?
     pub(super) fn check(&self, live: &mut Live) -> wasmtime::Result<()> {
-        let Self { select, key, confirm, admit, route, after_attempt } = *self;
+        let Self { select, key, confirm, admit, route, after_attempt, on_chunk } = *self;
         typed::<Ask<'_>, Answer<prompting::Outcome>>(live, select)?;
         typed::<Ask<'_>, Answer<caching::Directive>>(live, key)?;
         typed::<Confirm<'_>, Answer<caching::Verdict>>(live, confirm)?;
         typed::<Admit<'_>, Answer<Option<u32>>>(live, admit)?;
         typed::<Ask<'_>, Answer<routing::Decision>>(live, route)?;
         typed::<After<'_>, Answer<routing::NextStep>>(live, after_attempt)?;
+        typed::<Chunk<'_>, Answer<routing::Observed>>(live, on_chunk)?;
         Ok(())
     }
 
@@ -115,6 +119,17 @@ impl Exports {
     ) -> Called<routing::NextStep> {
         let answer = live.store.data().answer.is_some().then(|| Resource::<ResponseHandle>::new_borrow(0));
         call(live, self.after_attempt, (head, request(), last, answer)).await
+    }
+
+    pub(super) async fn on_chunk(
+        &self,
+        live: &mut Live,
+        head: &RequestHead,
+        part: &routing::Batch,
+        state: &[u8],
+    ) -> Called<routing::Observed> {
+        let chunk = Resource::<ChunkHandle>::new_borrow(0);
+        call(live, self.on_chunk, (head, request(), part, chunk, state)).await
     }
 }
 

@@ -10,6 +10,8 @@
 //! **Invariant:** every failure is counted and logged once, and follows the plugin's `on_failure`. What guards the cache fails
 //! closed: a key that fails is a bypass, a veto that fails is a veto, an admission that fails is none.
 
+mod observe;
+
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -99,6 +101,8 @@ pub struct Reviewed {
     /// Nothing of it is still to come.
     pub whole: bool,
 }
+
+pub use observe::{First, Flow, Observer, Routed};
 
 /// A call that failed in this exchange.
 #[derive(Clone, Debug)]
@@ -286,11 +290,12 @@ impl Session {
         None
     }
 
-    /// The `routing` hook: the first plugin with an opinion.
+    /// The `routing` hook: the first plugin with an opinion, and those that want to observe whoever answers.
     ///
     /// # Errors
     /// As [`Session::select`].
-    pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Option<Said<routing::Decision>>, Error> {
+    pub async fn route(&mut self, request: &Arc<ChatRequest>) -> Result<Routed, Error> {
+        let mut observers = Vec::new();
         for index in self.set.at(Hook::Routing, &self.head, &self.whose) {
             if self.is_settled(index) {
                 continue;
@@ -302,10 +307,16 @@ impl Session {
             self.beside(index, request, began, || Asked::Route, &decision);
             match self.leave(index, &plugin, Hook::Routing, live, false, began, decision)? {
                 None | Some(routing::Decision::Pass) => {}
-                Some(what) => return Ok(Some(Said { by: plugin, what })),
+                Some(routing::Decision::Observe(how)) => observers.push(Observer::new(plugin, how)),
+                Some(what) => {
+                    if let routing::Decision::Plan(routing::Plan { observe: Some(how), .. }) = &what {
+                        observers.push(Observer::new(plugin.clone(), *how));
+                    }
+                    return Ok(Routed { said: Some(Said { by: plugin, what }), observers });
+                }
             }
         }
-        Ok(None)
+        Ok(Routed { said: None, observers })
     }
 
     /// What follows an attempt, in the words of the plugin that planned it; a fresh instance says it. None where it cannot.
@@ -396,6 +407,7 @@ impl Session {
     fn checked(&self, decision: routing::Decision) -> Result<routing::Decision, Failed> {
         match decision {
             routing::Decision::Pass => Ok(routing::Decision::Pass),
+            routing::Decision::Observe(how) => observe::checked(how).map(routing::Decision::Observe),
             routing::Decision::Reject(rejection) => checked_rejection(rejection).map(routing::Decision::Reject),
             routing::Decision::Plan(plan) => {
                 if plan.targets.is_empty() || plan.targets.len() > MAX_TARGETS {
@@ -407,6 +419,7 @@ impl Session {
                 {
                     return Err(bad_output(format!("a review looks at 1 to {MAX_REVIEWED} tokens, not {tokens}")));
                 }
+                plan.observe.map(observe::checked).transpose()?;
                 if plan.headers.len() > MAX_HEADERS {
                     return Err(bad_output(format!("a plan has at most {MAX_HEADERS} headers")));
                 }

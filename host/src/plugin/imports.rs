@@ -8,6 +8,7 @@
 
 mod embeddings;
 mod fleet;
+mod http;
 mod kv;
 mod request;
 mod small;
@@ -17,20 +18,23 @@ pub(super) use small::bucket;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ::http::HeaderMap;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
 use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::http::{Inbound, Outbound};
 use super::kv::Kv;
 use super::limits::{Budget, Held};
 use super::load::Plugin;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::stream::part::Part;
 
 pub use super::bindings::embeddings::EmbedError;
-pub use super::bindings::upstreams::{Price, Upstream};
+pub use super::bindings::http::HttpError;
+pub use super::bindings::upstreams::{Circuit, Latency, Price, Status, Upstream};
 
 /// Stands for the exchange's request in the contract; the number in a guest's hand means nothing (see `bindings`).
 #[derive(Debug)]
@@ -38,6 +42,9 @@ pub struct RequestHandle;
 /// Stands for the exchange's answer.
 #[derive(Debug)]
 pub struct ResponseHandle;
+/// Stands for the part of the answer that is observed.
+#[derive(Debug)]
+pub struct ChunkHandle;
 
 /// What the gateway lends to the plugins of one exchange.
 pub trait Surroundings: Send + Sync {
@@ -59,6 +66,10 @@ pub trait Surroundings: Send + Sync {
     fn candidates(&self) -> Vec<Upstream>;
     /// One model by its configured name.
     fn model(&self, name: &str) -> Option<Upstream>;
+    /// How that model's provider fares.
+    fn status(&self, _name: &str) -> Option<Status> {
+        None
+    }
     /// May a routing plugin choose this model for this request?
     fn may_choose(&self, model: &str) -> bool;
     /// What a label of that name was set to last in this exchange.
@@ -73,6 +84,14 @@ pub trait Surroundings: Send + Sync {
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
     /// Vector of any text.
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
+    /// Which of the exchange's outbound calls of this plugin comes next, from 1.
+    fn next_call(&self, _plugin: &str) -> u32 {
+        1
+    }
+    /// Sends a request that has been looked at.
+    fn fetch(&self, _request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
+        Box::pin(async { Err(HttpError::Unavailable) })
+    }
     /// Nearest labels of an example set; `None` if there is no set of that name.
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>>;
 }
@@ -92,6 +111,7 @@ pub struct State {
     pub(super) answer: Option<Arc<Answer>>,
     /// More of the answer is to come.
     pub(super) partial: bool,
+    pub(super) part: Option<Arc<Part>>,
     pub(super) limits: Held,
     pub(super) budget: Budget,
     pub(super) log_lines: u8,

@@ -19,6 +19,7 @@ use super::bindings::{self, lifecycle, types};
 use super::bundle::{self, PublicKey};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
+use super::http;
 use super::imports::State;
 use super::kv::{self, Kv};
 use super::last_words;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub memory: usize,
     /// How much it may keep in `kv`.
     pub kv: kv::Limits,
+    /// Where it may send to with `http`; none: nowhere.
+    pub http: Option<http::Limits>,
     /// Where its component comes from, and what is asked of it.
     pub source: Source,
     /// When it is left alone, because it fails.
@@ -188,6 +191,8 @@ pub struct Plugin {
     pub quarantine: Quarantine,
     /// What it keeps, where it may: one store for all versions of a name.
     pub kv: Option<Arc<Kv>>,
+    /// Its outbound calls that may be under way.
+    pub(super) places: http::Places,
 }
 
 impl Plugin {
@@ -231,6 +236,7 @@ impl Plugin {
             request: None,
             answer: None,
             partial: false,
+            part: None,
             limits: limits::of_store(self.settings.memory),
             budget: Budget::of(self.settings.deadline),
             log_lines: 0,
@@ -318,10 +324,11 @@ pub(super) fn load(
         engine: engine.clone(),
         pre,
         exports,
-        waits: imports("pointsman:plugin/embeddings@") || imports("wasi:"),
+        waits: imports("pointsman:plugin/embeddings@") || imports("pointsman:plugin/http@") || imports("wasi:"),
         numbers: Numbers::default(),
         quarantine: Quarantine::new(settings.quarantine),
         kv: settings.grants.iter().any(|grant| grant == "kv").then(|| kept.unwrap_or_default()),
+        places: Arc::new(tokio::sync::Semaphore::new(settings.http.as_ref().map_or(0, |http| http.at_once))),
         settings: settings.clone(),
     };
     plugin = ask(engine, plugin)?;
@@ -391,6 +398,7 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
             "clock" => bindings::clock::add_to_linker::<_, Own>(&mut linker, |state| state),
             "random" => bindings::random::add_to_linker::<_, Own>(&mut linker, |state| state),
             "kv" => bindings::kv::add_to_linker::<_, Own>(&mut linker, |state| state),
+            "http" => bindings::http::add_to_linker::<_, Own>(&mut linker, |state| state),
             _ => Ok(()),
         }
     };

@@ -42,7 +42,8 @@ pub(super) struct Bounds {
 pub struct UpstreamBody {
     /// Pieces that have been read, and not been given.
     first: VecDeque<Bytes>,
-    rest: Incoming,
+    /// None when nobody wants it any more.
+    rest: Option<Incoming>,
     endpoint: Arc<str>,
     bounds: Bounds,
     /// Nothing of the answer is missing.
@@ -63,7 +64,7 @@ impl UpstreamBody {
         let timer = Box::pin(tokio::time::sleep_until((now + bounds.between).min(bounds.ends)));
         Self {
             first: VecDeque::from([first]),
-            rest,
+            rest: Some(rest),
             endpoint,
             bounds,
             said_all: false,
@@ -90,6 +91,12 @@ impl UpstreamBody {
         self.permit = None;
     }
 
+    /// Nobody wants the rest: the upstream learns of it at once.
+    pub fn leave(&mut self) {
+        self.first.clear();
+        self.end();
+    }
+
     /// It has waited for another answer, and goes to the client after all: there is time to pass on what is there.
     pub fn has_its_turn(&mut self) {
         let now = Instant::now();
@@ -108,7 +115,7 @@ impl UpstreamBody {
     }
 
     fn end(&mut self) {
-        (self.permit, self.over) = (None, true);
+        (self.permit, self.over, self.rest) = (None, true, None);
     }
 
     /// It has ended in good order, and yet not all was said.
@@ -140,7 +147,8 @@ impl UpstreamBody {
             return Poll::Ready(Some(Err(self.late(true))));
         }
         loop {
-            match Pin::new(&mut self.rest).poll_frame(context) {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            match Pin::new(rest).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.last = Instant::now();
                     if let Ok(data) = frame.into_data() {

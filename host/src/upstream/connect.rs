@@ -12,7 +12,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -126,6 +126,28 @@ impl Connector {
             Box::pin(addresses) as BoxFuture<'static, _>
         };
         Self { connect, tls, age: AGE, resolve: Arc::new(resolve) }
+    }
+
+    /// The same, that connects to no address of a name but those of which `may` says so. An address in the place of a name is the URL's own
+    /// word, and for whoever has let the URL pass to judge.
+    #[must_use]
+    pub fn only_to(mut self, may: fn(IpAddr) -> bool) -> Self {
+        let all = self.resolve;
+        self.resolve = Arc::new(move |host, port| {
+            let is_address = host.parse::<IpAddr>().is_ok();
+            let found = all(host, port);
+            Box::pin(async move {
+                let mut addresses = found.await?;
+                addresses.retain(|address| is_address || may(address.ip()));
+                match addresses.is_empty() {
+                    true => {
+                        Err(io::Error::new(io::ErrorKind::PermissionDenied, "the name stands for no address that may be reached"))
+                    }
+                    false => Ok(addresses),
+                }
+            })
+        });
+        self
     }
 
     /// A client over this connector.
@@ -324,7 +346,7 @@ impl Write for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
     use std::sync::Mutex;
 
     use http_body_util::BodyExt;

@@ -22,6 +22,7 @@ use super::balance::{self, Affinity, Rule, Seen, Sight};
 use super::breaker::{Rules, Standing};
 use super::endpoint::{Endpoint, Permit};
 use super::gate::{self, Gate};
+use super::gauges;
 use super::hedge::{After, Begins};
 use super::holders::Holders;
 use super::keys::{Key, Keys};
@@ -232,6 +233,39 @@ pub struct View {
     pub ejected: u32,
     /// Endpoints that are left alone.
     pub open: u32,
+}
+
+/// The same of a pool that somebody looks at closer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Status {
+    /// Endpoints that take requests.
+    pub available: u32,
+    /// One request may decide whether an endpoint takes others again.
+    pub on_probation: bool,
+    /// All endpoints.
+    pub endpoints: u32,
+    /// Until the first may be asked again, where none may.
+    pub pause: Option<Duration>,
+    /// Requests running there.
+    pub in_flight: u32,
+    /// Requests that wait at the gate.
+    pub waiting: u32,
+    /// Requests that may run at a time.
+    pub limit: Option<u32>,
+    /// Requests that the servers say they answer.
+    pub running: Option<u32>,
+    /// Requests that they say wait there.
+    pub queued: Option<u32>,
+    /// The use of the fullest one's KV memory, 0 to 1.
+    pub memory: Option<f32>,
+    /// Within which 50 and 95 of 100 plain answers have come.
+    pub whole: Option<(Duration, Duration)>,
+    /// The same until streamed ones have begun.
+    pub first_byte: Option<(Duration, Duration)>,
+    /// What is left of the keys' limits.
+    pub requests_left: Option<u64>,
+    /// The same in tokens.
+    pub tokens_left: Option<u64>,
 }
 
 /// Requests that a pool may try again each second, whatever its budget.
@@ -468,6 +502,52 @@ impl Pool {
     /// May no endpoint have another request?
     pub fn is_full(&self) -> bool {
         self.settings.in_flight.is_some_and(|limit| self.endpoints.iter().all(|endpoint| endpoint.in_flight() >= limit))
+    }
+
+    /// The pool as plugins see it who look closer. It takes a lock where requests wait for a place: for those who ask, not on the way.
+    pub fn status(&self) -> Status {
+        let now = Instant::now();
+        let standings: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.breaker.standing(now)).collect();
+        let is_open = |standing: &Standing| matches!(standing, Standing::Open(_));
+        let pauses = standings.iter().filter_map(|standing| match standing {
+            Standing::Open(pause) => Some(*pause),
+            Standing::Closed | Standing::Probation => None,
+        });
+        let reports: Vec<_> = self.endpoints.iter().filter_map(|endpoint| endpoint.gauges.get(now)).collect();
+        let said =
+            |of: fn(&gauges::Report) -> u32| (!reports.is_empty()).then(|| reports.iter().map(of).fold(0, u32::saturating_add));
+        let gate = self.gate.as_ref().map(|gate| gate.view());
+        let most = self.settings.in_flight.map(|each| each.saturating_mul(self.endpoints.len() as u32));
+        let [requests_left, tokens_left] = self.left(now);
+        Status {
+            available: standings.iter().filter(|standing| **standing == Standing::Closed).count() as u32,
+            on_probation: standings.contains(&Standing::Probation),
+            endpoints: self.endpoints.len() as u32,
+            pause: pauses.min().filter(|_| standings.iter().all(is_open)),
+            in_flight: self.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum(),
+            waiting: gate.map_or(0, |(_, _, waiting)| waiting),
+            limit: gate.map(|(limit, ..)| limit).into_iter().chain(most).min(),
+            running: said(|report| report.running),
+            queued: said(|report| report.waiting),
+            memory: reports.iter().map(|report| report.kv).reduce(f32::max),
+            whole: self.begins[0].percentile(50).zip(self.begins[0].percentile(95)),
+            first_byte: self.begins[1].percentile(50).zip(self.begins[1].percentile(95)),
+            requests_left,
+            tokens_left,
+        }
+    }
+
+    /// Requests and tokens that are left of the keys' limits. A key has one limit, however many endpoints tell of it.
+    fn left(&self, now: Instant) -> [Option<u64>; 2] {
+        let mut keys: Vec<(&str, [Option<u64>; 2])> = Vec::new();
+        for (name, quota) in (0..self.endpoints.len()).flat_map(|place| self.keys.view(place, now)) {
+            let told = [quota.requests, quota.tokens];
+            match keys.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => (0..2).for_each(|kind| known[kind] = known[kind].max(told[kind])),
+                None => keys.push((name, told)),
+            }
+        }
+        [0, 1].map(|kind| keys.iter().filter_map(|(_, told)| told[kind]).reduce(u64::saturating_add))
     }
 
     /// The pool as plugins see it.

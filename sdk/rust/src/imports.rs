@@ -34,6 +34,77 @@ pub mod embeddings {
     };
 }
 
+/// Requests to services that the owner allows (`[plugins.NAME.http] allow`). Grant: `http`.
+///
+/// The wait is part of the hook's deadline; the host's core goes on with others meanwhile.
+///
+/// ```no_run
+/// use pointsman_plugin::http::{HttpError, Request};
+///
+/// # fn f() {
+/// match Request::post("https://guard.example/v1/check", "text").header("content-type", "text/plain").send() {
+///     Ok(answer) => drop(answer.status == 200),
+///     // Too slow, or not there: go on without.
+///     Err(HttpError::Timeout | HttpError::Unreachable | HttpError::Busy) => {}
+///     Err(error) => panic!("{error}"),
+/// }
+/// # }
+/// ```
+pub mod http {
+    use std::time::Duration;
+
+    #[doc(inline)]
+    pub use crate::bindings::host::pointsman::plugin::http::{HttpError, Response, send};
+    use crate::error::milliseconds;
+
+    /// What is sent.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Request {
+        /// GET, HEAD, POST, PUT, PATCH or DELETE.
+        pub method: String,
+        /// Where to.
+        pub url: String,
+        /// Names and values.
+        pub headers: Vec<(String, String)>,
+        /// Its body.
+        pub body: Vec<u8>,
+        /// Time for all of it; none: what the owner allows.
+        pub timeout_ms: Option<u32>,
+    }
+
+    impl Request {
+        /// Asks for what is there.
+        pub fn get(url: impl Into<String>) -> Self {
+            Self { method: "GET".into(), url: url.into(), headers: Vec::new(), body: Vec::new(), timeout_ms: None }
+        }
+
+        /// Sends a body.
+        pub fn post(url: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+            Self { method: "POST".into(), body: body.into(), ..Self::get(url) }
+        }
+
+        /// With one more header.
+        pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            self.headers.push((name.into(), value.into()));
+            self
+        }
+
+        /// No longer than this; the owner's bound holds as well.
+        pub fn within(mut self, time: Duration) -> Self {
+            self.timeout_ms = Some(milliseconds(time));
+            self
+        }
+
+        /// Sends it, and waits for all of the answer.
+        ///
+        /// # Errors
+        /// It may not be sent, or there is no whole answer that is small enough and in time.
+        pub fn send(&self) -> Result<Response, HttpError> {
+            send(&self.method, &self.url, &self.headers, &self.body, self.timeout_ms)
+        }
+    }
+}
+
 /// Numbers on the host's `/metrics`, as `pointsman_plugin_NAME{plugin=…}`. Grant: `metrics`.
 ///
 /// An instrument is declared by its first use: its name in lower case with `_`, and one kind for all of its series. At most 32
@@ -80,7 +151,7 @@ pub mod random {
     pub use crate::bindings::host::pointsman::plugin::random::{bucket, u64};
 }
 
-/// The models that this node can send to, as they were when the exchange began. Grant: `upstreams`.
+/// The models that this node can send to, as they were when the exchange first asked. Grant: `upstreams`.
 ///
 /// ```no_run
 /// use pointsman_plugin::{Decision, Plan, upstreams};
@@ -95,5 +166,7 @@ pub mod random {
 /// ```
 pub mod upstreams {
     #[doc(inline)]
-    pub use crate::bindings::host::pointsman::plugin::upstreams::{Price, Upstream, candidates, estimate, get};
+    pub use crate::bindings::host::pointsman::plugin::upstreams::{
+        Circuit, Latency, Price, Status, Upstream, candidates, estimate, get, status_of,
+    };
 }

@@ -32,12 +32,12 @@
 //!
 //! The small [`RequestHead`] comes with each call. [`Request`] reads headers, messages and body, and costs what is read. All else
 //! needs its grant in the configuration: [`config`], [`mod@log`], [`metrics`], [`upstreams`], [`embeddings`], [`clock`],
-//! [`random`], [`kv`]. A component imports what its code calls, and nothing more.
+//! [`random`], [`kv`], [`http`]. A component imports what its code calls, and nothing more.
 //!
 //! # What to know
 //!
 //! - One instance serves one exchange up to the model's answer: what a `static` holds is gone with it, and no other exchange sees
-//!   it; what is to be kept goes into [`kv`]. [`Routing::after_attempt`] and [`Caching::admit`] come after an answer, each to an instance of its own.
+//!   it; what is to be kept goes into [`kv`]. [`Routing::after_attempt`], [`Routing::on_chunk`] and [`Caching::admit`] come with an answer, each call to an instance of its own.
 //! - A plugin that panics, errs or takes too long is left out: the request goes on without it, unless its owner wrote
 //!   `on_failure = "fail"`. The host's log has what it panicked with, and where.
 //! - The host's functions exist in the host. Natively, in a `#[test]`, the [`mock`] host stands in for it: it has what the test says, and calls
@@ -70,19 +70,24 @@ pub mod routing;
 
 #[doc(inline)]
 pub use bindings::host::pointsman::plugin::{
-    request_data::{Request, Response},
+    request_data::{Chunk, Request, Response},
     types::{Labels, Message, Operation, PluginError, PromptRef, Rejection, RequestHead, Role, Target},
 };
 #[doc(no_inline)]
 pub use caching::{Admission, CacheKey, Caching, Candidate, Directive, Scope, SemanticKey, Verdict};
 pub use error::Result;
-pub use imports::{clock, embeddings, metrics, random, upstreams};
+pub use imports::{clock, embeddings, http, metrics, random, upstreams};
 #[doc(no_inline)]
 pub use prompting::{Edit, Outcome, PromptChoice, Prompting, Rewrite};
 #[doc(no_inline)]
-pub use routing::{Attempt, Decision, NextStep, Plan, Review, Routing};
+pub use routing::{Attempt, Batch, ChunkStep, Decision, Ending, NextStep, Observe, Observed, Plan, Review, Routing};
 
 /// The project's pages hold examples of plugins; here they are compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/cascades.md")]
 struct Cascades;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/observing.md")]
+struct Observing;

@@ -43,15 +43,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::embeddings::{EmbedError, Match};
+use crate::http::{self, HttpError};
 use crate::log::Level;
-use crate::upstreams::Upstream;
+use crate::upstreams::{Status, Upstream};
 use crate::{
-    Admission, Attempt, Caching, Candidate, Decision, Directive, NextStep, Outcome, Prompting, Request, RequestHead, Result,
-    Role, Routing, Verdict,
+    Admission, Attempt, Batch, Caching, Candidate, Decision, Directive, NextStep, Observed, Outcome, Prompting, Request,
+    RequestHead, Result, Role, Routing, Verdict,
 };
 use state::State;
 
-pub use parts::{Answer, attempt, candidate, upstream};
+pub use parts::{Answer, attempt, batch, candidate, status, upstream};
 #[doc(no_inline)]
 pub use serde_json::{Value, json};
 
@@ -129,6 +130,16 @@ impl Host {
         self.with(|state| state.upstreams.push(upstream))
     }
 
+    /// How a provider fares: what [`status_of`](crate::upstreams::status_of) says of its models; [`status`] makes one.
+    pub fn status(self, provider: &str, status: Status) -> Self {
+        self.with(|state| _ = state.statuses.insert(provider.to_owned(), status))
+    }
+
+    /// What [`http::send`](crate::http::send) gives back for this URL.
+    pub fn service(self, url: &str, answer: core::result::Result<http::Response, HttpError>) -> Self {
+        self.with(|state| drop(state.services.insert(url.to_owned(), answer)))
+    }
+
     /// What [`classify`](crate::embeddings::classify) says of the last user message by this example set: labels and how near they are,
     /// best first in whatever order they are given.
     pub fn example(self, set: &str, nearest: &[(&str, f32)]) -> Self {
@@ -198,6 +209,18 @@ impl Host {
     pub fn after_attempt<P: Routing>(&self, last: &Attempt, answer: Option<&Answer>) -> Result<NextStep> {
         self.state.borrow_mut().answer = answer.cloned();
         self.call(|head, request| P::after_attempt(head, request, last, answer.map(|_| imports::response())))
+    }
+
+    /// Asks [`Routing::on_chunk`] about a batch of an answer, an event for each of these texts; [`batch`] says where it stands, and `state` is
+    /// what the plugin gave back at the one before.
+    ///
+    /// # Errors
+    /// The plugin's own.
+    pub fn on_chunk<P: Routing>(&self, part: &Batch, texts: &[&str], state: &[u8]) -> Result<Observed> {
+        let event = |text: &&str| json!({ "choices": [{ "index": 0, "delta": { "content": *text }, "finish_reason": null }] });
+        self.state.borrow_mut().part = texts.iter().map(event).collect();
+        let part = Batch { events: texts.len() as u32, ..part.clone() };
+        self.call(|head, request| P::on_chunk(head, request, &part, imports::chunk(), state))
     }
 
     /// Asks [`Prompting::select`].
@@ -282,6 +305,11 @@ impl Host {
     /// What a histogram has been given, over all calls.
     pub fn observed(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         self.state.borrow().observed.get(&state::series(name, labels)).cloned().unwrap_or_default()
+    }
+
+    /// The requests that were sent, over all calls.
+    pub fn sent(&self) -> Vec<http::Request> {
+        self.state.borrow().sent.clone()
     }
 
     /// What is kept for the tenant of now under a key.

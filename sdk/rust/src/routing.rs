@@ -5,10 +5,12 @@ use std::time::Duration;
 use crate::bindings::routing::exports::pointsman::plugin::routing::Guest;
 use crate::error::milliseconds;
 use crate::export::Exported;
-use crate::{PluginError, Rejection, Request, RequestHead, Response, Result, Target, last_words};
+use crate::{Chunk, PluginError, Rejection, Request, RequestHead, Response, Result, Target, last_words};
 
 #[doc(inline)]
-pub use crate::bindings::routing::exports::pointsman::plugin::routing::{Attempt, Decision, Failure, NextStep, Plan, Review};
+pub use crate::bindings::routing::exports::pointsman::plugin::routing::{
+    Attempt, Batch, ChunkStep, Decision, Ending, Failure, NextStep, Observe, Observed, Plan, Review,
+};
 
 /// A plugin that chooses models.
 pub trait Routing {
@@ -36,6 +38,37 @@ pub trait Routing {
     fn after_attempt(_: &RequestHead, _: &Request, last: &Attempt, _answer: Option<&Response>) -> Result<NextStep> {
         Ok(if last.failure.is_some() { NextStep::FallBack } else { NextStep::Accept })
     }
+
+    /// May the client have this part of an answer? Asked batch after batch about answers that the plugin wants to observe
+    /// ([`Plan::observed`], [`Observe::every`]). `state` is what it gave back last ([`ChunkStep::keeping`]); each batch has an instance of its
+    /// own. Without code of its own it lets the answer pass.
+    ///
+    /// ```
+    /// use pointsman_plugin::{Batch, Chunk, ChunkStep, Decision, Ending, Observe, Observed, Request, RequestHead, Result, Routing};
+    ///
+    /// struct NoNames;
+    ///
+    /// impl Routing for NoNames {
+    ///     fn route(_: &RequestHead, _: &Request) -> Result<Decision> {
+    ///         Ok(Observe::every(16).into())
+    ///     }
+    ///
+    ///     fn on_chunk(_: &RequestHead, _: &Request, _: &Batch, chunk: &Chunk, state: &[u8]) -> Result<Observed> {
+    ///         // A word may be in two batches.
+    ///         let text = [state, chunk.text(u32::MAX).as_bytes()].concat();
+    ///         if text.windows(8).any(|word| word == b"Vladimir") {
+    ///             return Ok(ChunkStep::Stop(Ending::ContentFilter).into());
+    ///         }
+    ///         Ok(ChunkStep::GoOn.keeping(&text[text.len().saturating_sub(7)..]))
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Counted, logged, and handled as the plugin's owner wrote in `on_failure`.
+    fn on_chunk(_: &RequestHead, _: &Request, _: &Batch, _: &Chunk, _state: &[u8]) -> Result<Observed> {
+        Ok(ChunkStep::Enough.into())
+    }
 }
 
 impl Plan {
@@ -51,7 +84,28 @@ impl Plan {
     /// assert_eq!(plan.reason, "short");
     /// ```
     pub fn to(model: impl Into<String>) -> Self {
-        Self { targets: vec![target(model)], headers: Vec::new(), reason: String::new(), labels: Vec::new(), review: None }
+        Self {
+            targets: vec![target(model)],
+            headers: Vec::new(),
+            reason: String::new(),
+            labels: Vec::new(),
+            review: None,
+            observe: None,
+        }
+    }
+
+    /// [`Routing::on_chunk`] is asked about the answer, after each so many events or after the time that `observe` says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pointsman_plugin::{Observe, Plan};
+    ///
+    /// let plan = Plan::to("small").observed(Observe::every(16).or_after(Duration::from_millis(50)));
+    /// assert_eq!(plan.observe, Some(Observe { events: Some(16), ms: Some(50) }));
+    /// ```
+    pub fn observed(mut self, observe: Observe) -> Self {
+        self.observe = Some(observe);
+        self
     }
 
     /// [`Routing::after_attempt`] is asked about each attempt: about answers before the client gets any of them, and about
@@ -134,6 +188,43 @@ impl From<Plan> for Decision {
     }
 }
 
+impl From<Observe> for Decision {
+    fn from(observe: Observe) -> Self {
+        Self::Observe(observe)
+    }
+}
+
+impl Observe {
+    /// A batch is so many events, about one a token; 1 to 4096.
+    pub fn every(events: u32) -> Self {
+        Self { events: Some(events), ms: None }
+    }
+
+    /// Or what has come in so much time; 1 ms to 10 s.
+    pub fn or_after(mut self, time: Duration) -> Self {
+        self.ms = Some(milliseconds(time));
+        self
+    }
+}
+
+impl ChunkStep {
+    /// This model answers in the place of the one whose answer it is.
+    pub fn escalate_to(model: impl Into<String>) -> Self {
+        Self::Escalate(target(model))
+    }
+
+    /// This step, and what the plugin wants to find at the next batch; at most 4096 bytes.
+    pub fn keeping(self, state: impl Into<Vec<u8>>) -> Observed {
+        Observed { step: self, state: state.into() }
+    }
+}
+
+impl From<ChunkStep> for Observed {
+    fn from(step: ChunkStep) -> Self {
+        step.keeping([])
+    }
+}
+
 impl From<Rejection> for Decision {
     fn from(rejection: Rejection) -> Self {
         Self::Reject(rejection)
@@ -154,6 +245,17 @@ impl<T: Routing> Guest for Exported<T> {
     ) -> core::result::Result<NextStep, PluginError> {
         last_words::listen();
         T::after_attempt(&head, request, &last, answer)
+    }
+
+    fn on_chunk(
+        head: RequestHead,
+        request: &Request,
+        part: Batch,
+        chunk: &Chunk,
+        state: Vec<u8>,
+    ) -> core::result::Result<Observed, PluginError> {
+        last_words::listen();
+        T::on_chunk(&head, request, &part, chunk, &state)
     }
 }
 

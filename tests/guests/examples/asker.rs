@@ -5,7 +5,9 @@
 //! **Invariant:** it imports every interface, so it loads only where all are granted.
 
 use guests::types::{PluginError, RequestHead, Target};
-use guests::{caching, clock, config, embeddings, info, kv, lifecycle, log, metrics, orders, prompting, random, routing, upstreams};
+use guests::{
+    caching, clock, config, embeddings, info, kv, lifecycle, log, metrics, orders, prompting, random, routing, upstreams,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -13,32 +15,81 @@ use serde::Deserialize;
 enum Ask {
     Config(String),
     Document,
-    Log { level: u8, message: String, fields: Vec<(String, String)>, times: u32 },
-    Count { name: String, delta: u64, labels: Vec<(String, String)> },
-    Gauge { name: String, value: f64 },
-    Observe { name: String, value: f64 },
+    Log {
+        level: u8,
+        message: String,
+        fields: Vec<(String, String)>,
+        times: u32,
+    },
+    Count {
+        name: String,
+        delta: u64,
+        labels: Vec<(String, String)>,
+    },
+    Gauge {
+        name: String,
+        value: f64,
+    },
+    Observe {
+        name: String,
+        value: f64,
+    },
     Candidates,
     Model(String),
-    Estimate { model: String, prompt: u32, completion: u32 },
-    Classify { examples: String, k: u32 },
+    /// All that is known of a provider, and whether it is the same when it is asked again.
+    Status(String),
+    /// Two readings of each clock are in their order.
+    Later,
+    Estimate {
+        model: String,
+        prompt: u32,
+        completion: u32,
+    },
+    Classify {
+        examples: String,
+        k: u32,
+    },
     Similarity(String, String),
     Embedding,
     Embed(String),
     Now,
     Elapsed,
     Random(u32),
-    Bucket { salt: String, key: String, buckets: u32 },
+    Bucket {
+        salt: String,
+        key: String,
+        buckets: u32,
+    },
     Get(String),
-    Set { key: String, value: String, ttl: Option<u32> },
+    Set {
+        key: String,
+        value: String,
+        ttl: Option<u32>,
+    },
     Delete(String),
-    Increment { key: String, delta: i64, ttl: Option<u32> },
-    Cas { key: String, expected: Option<String>, value: String },
+    Increment {
+        key: String,
+        delta: i64,
+        ttl: Option<u32>,
+    },
+    Cas {
+        key: String,
+        expected: Option<String>,
+        value: String,
+    },
     /// Many entries at once: a value of so many bytes under each of so many keys. How many were refused.
-    Fill { keys: u32, bytes: u32, ttl: Option<u32> },
+    Fill {
+        keys: u32,
+        bytes: u32,
+        ttl: Option<u32>,
+    },
     /// A key of so many bytes.
     LongKey(u32),
     /// A counter that is raised with compare-and-set alone, so many times.
-    Raise { key: String, times: u32 },
+    Raise {
+        key: String,
+        times: u32,
+    },
 }
 
 fn ask(what: Ask) -> String {
@@ -65,6 +116,16 @@ fn ask(what: Ask) -> String {
         }
         Ask::Candidates => upstreams::candidates().iter().map(|upstream| upstream.model.clone()).collect::<Vec<_>>().join(","),
         Ask::Model(name) => format!("{:?}", upstreams::get(&name)),
+        Ask::Status(name) => {
+            let status = upstreams::status_of(&name);
+            assert_eq!(format!("{status:?}"), format!("{:?}", upstreams::status_of(&name)));
+            format!("{status:?}")
+        }
+        Ask::Later => {
+            let (first, us) = (clock::now(), clock::elapsed_us());
+            let (second, later) = (clock::now(), clock::elapsed_us());
+            (first <= second && us <= later && us > 0).to_string()
+        }
         Ask::Estimate { model, prompt, completion } => format!("{:?}", upstreams::estimate(&model, prompt, completion)),
         Ask::Classify { examples, k } => match embeddings::classify(&examples, k) {
             Ok(found) => found.iter().map(|found| found.label.clone()).collect::<Vec<_>>().join(","),
@@ -145,6 +206,7 @@ impl routing::Guest for Asker {
             reason: ask(what),
             labels: vec![],
             review: None,
+            observe: None,
         }))
     }
 
@@ -155,6 +217,16 @@ impl routing::Guest for Asker {
         _: Option<&routing::Response>,
     ) -> Result<routing::NextStep, PluginError> {
         Ok(routing::NextStep::Accept)
+    }
+
+    fn on_chunk(
+        _: RequestHead,
+        _: &routing::Request,
+        _: routing::Batch,
+        _: &routing::Chunk,
+        _: Vec<u8>,
+    ) -> Result<routing::Observed, PluginError> {
+        Ok(routing::Observed { step: routing::ChunkStep::Enough, state: vec![] })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use guests::puppet::{Admit, Directive, Next, Route, Select, Sight, Verdict};
+use guests::puppet::{Admit, Directive, Flow, Next, Route, Select, Sight, Verdict};
 use guests::types::{PluginError, RequestHead, Target};
 use guests::{caching, info, lifecycle, orders, prompting, routing};
 
@@ -46,11 +46,12 @@ impl routing::Guest for Puppet {
         let target = |model: String| Target { model, timeout_ms: None, first_byte_timeout_ms: None };
         Ok(match orders::<Route>(request, "route")? {
             None | Some(Route::Pass) => routing::Decision::Pass,
-            Some(Route::Plan { targets, headers, reason, labels, first_byte_timeout_ms, timeout_ms, review }) => {
+            Some(Route::Plan { targets, headers, reason, labels, first_byte_timeout_ms, timeout_ms, review, observe }) => {
                 let targets = targets.into_iter().map(|model| Target { model, timeout_ms, first_byte_timeout_ms }).collect();
-                let review = review.map(Into::into);
-                routing::Decision::Plan(routing::Plan { targets, headers, reason, labels, review })
+                let (review, observe) = (review.map(Into::into), observe.map(Into::into));
+                routing::Decision::Plan(routing::Plan { targets, headers, reason, labels, review, observe })
             }
+            Some(Route::Observe(how)) => routing::Decision::Observe(how.into()),
             Some(Route::Relay { name, until }) => {
                 let found: u32 = request.metadata(&name).map_or(0, |number| number.parse().unwrap());
                 if found < until {
@@ -63,6 +64,7 @@ impl routing::Guest for Puppet {
                     reason: format!("{name} {found}"),
                     labels: vec![],
                     review: None,
+                    observe: None,
                 })
             }
             Some(Route::Tell(what)) => {
@@ -73,6 +75,7 @@ impl routing::Guest for Puppet {
                     reason,
                     labels: vec![],
                     review: None,
+                    observe: None,
                 })
             }
             Some(Route::Reject(refusal)) => routing::Decision::Reject(refusal.into()),
@@ -96,18 +99,70 @@ impl routing::Guest for Puppet {
             Next::Accept => routing::NextStep::Accept,
             Next::FallBack => routing::NextStep::FallBack,
             Next::Again(ms) => routing::NextStep::Again(ms),
-            Next::Escalate(model) => {
-                routing::NextStep::Escalate(Target { model, timeout_ms: None, first_byte_timeout_ms: None })
-            }
+            Next::Escalate(model) => routing::NextStep::Escalate(Target { model, timeout_ms: None, first_byte_timeout_ms: None }),
             Next::Reject(refusal) => routing::NextStep::Reject(refusal.into()),
             Next::Tell => {
                 let seen = answer.map(|answer| (answer.text(64), answer.mean_logprob(), answer.is_whole()));
                 let calls = CALLS.load(Ordering::Relaxed);
                 let message = format!("{last:?} {seen:?} calls {calls}");
-                routing::NextStep::Reject(guests::types::Rejection { status: 422, code: "told".into(), message, retry_after_ms: None })
+                routing::NextStep::Reject(guests::types::Rejection {
+                    status: 422,
+                    code: "told".into(),
+                    message,
+                    retry_after_ms: None,
+                })
             }
             Next::Misdeed(misdeed) => return misdeed.commit(),
         })
+    }
+
+    fn on_chunk(
+        _: RequestHead,
+        request: &routing::Request,
+        part: routing::Batch,
+        chunk: &routing::Chunk,
+        state: Vec<u8>,
+    ) -> Result<routing::Observed, PluginError> {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        let mut orders = orders::<Vec<Flow>>(request, "chunk")?.unwrap_or_default();
+        let place = part.index as usize;
+        let order = match if place < orders.len() { orders.swap_remove(place) } else { Flow::GoOn } {
+            Flow::Unless(model, _) if model == part.model => Flow::GoOn,
+            Flow::Unless(_, order) => *order,
+            order => order,
+        };
+        // What was said so far, but for its beginning where it is long.
+        let mut state = [&state, chunk.text(1_024).as_bytes()].concat();
+        state.drain(..state.len().saturating_sub(2_048));
+        let step = match order {
+            Flow::GoOn => routing::ChunkStep::GoOn,
+            Flow::Enough => routing::ChunkStep::Enough,
+            Flow::Stop => routing::ChunkStep::Stop(routing::Ending::ContentFilter),
+            Flow::Cut => routing::ChunkStep::Stop(routing::Ending::Length),
+            Flow::Escalate(model) => {
+                routing::ChunkStep::Escalate(Target { model, timeout_ms: None, first_byte_timeout_ms: None })
+            }
+            Flow::Reject(refusal) => routing::ChunkStep::Reject(refusal.into()),
+            Flow::Label(name) => {
+                request.label(&name, &String::from_utf8_lossy(&state));
+                routing::ChunkStep::GoOn
+            }
+            Flow::Unless(..) => unreachable!("nobody orders that"),
+            Flow::Swell => return Ok(routing::Observed { step: routing::ChunkStep::GoOn, state: vec![b'x'; 4_097] }),
+            Flow::Tell => {
+                let (said, id) = (String::from_utf8_lossy(&state), chunk.json(0, "/id"));
+                let calls = CALLS.load(Ordering::Relaxed);
+                let message = format!("{part:?} {said:?} {id:?} {:?} calls {calls}", chunk.json(part.events, ""));
+                routing::ChunkStep::Reject(guests::types::Rejection {
+                    status: 422,
+                    code: "told".into(),
+                    message,
+                    retry_after_ms: None,
+                })
+            }
+            Flow::Misdeed(misdeed) => return misdeed.commit(),
+        };
+        Ok(routing::Observed { step, state })
     }
 }
 

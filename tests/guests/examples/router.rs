@@ -51,6 +51,7 @@ impl routing::Guest for Router {
             reason: String::from_utf8_lossy(revision).into_owned(),
             labels: vec![],
             review: None,
+            observe: None,
         }))
     }
 
@@ -61,6 +62,16 @@ impl routing::Guest for Router {
         _: Option<&routing::Response>,
     ) -> Result<routing::NextStep, PluginError> {
         Ok(routing::NextStep::Accept)
+    }
+
+    fn on_chunk(
+        _: RequestHead,
+        _: &routing::Request,
+        _: routing::Batch,
+        _: &routing::Chunk,
+        _: Vec<u8>,
+    ) -> Result<routing::Observed, PluginError> {
+        Ok(routing::Observed { step: routing::ChunkStep::Enough, state: vec![] })
     }
 }
 

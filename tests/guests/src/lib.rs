@@ -9,7 +9,7 @@ wit_bindgen::generate!({ path: "../../wit", world: "policy-plugin", pub_export_m
 pub mod puppet;
 
 pub use exports::pointsman::plugin::{caching, lifecycle, prompting, routing};
-pub use pointsman::plugin::{clock, config, embeddings, kv, log, metrics, random, request_data, types, upstreams};
+pub use pointsman::plugin::{clock, config, embeddings, http, kv, log, metrics, random, request_data, types, upstreams};
 
 use serde::de::DeserializeOwned;
 

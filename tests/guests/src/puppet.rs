@@ -58,6 +58,42 @@ impl From<Review> for routing::Review {
     }
 }
 
+#[derive(Deserialize)]
+pub struct Observe {
+    events: Option<u32>,
+    ms: Option<u32>,
+}
+
+impl From<Observe> for routing::Observe {
+    fn from(observe: Observe) -> Self {
+        let Observe { events, ms } = observe;
+        Self { events, ms }
+    }
+}
+
+/// What follows a batch, by its index.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flow {
+    GoOn,
+    Enough,
+    /// Because of what it says.
+    Stop,
+    /// Because it is long.
+    Cut,
+    Escalate(String),
+    Reject(Refusal),
+    /// Goes on, and leaves all that was said so far as a label of that name.
+    Label(String),
+    /// This, unless that model answers.
+    Unless(String, Box<Flow>),
+    /// Keeps more than it may.
+    Swell,
+    /// A refusal whose message is what the guest has been told.
+    Tell,
+    Misdeed(Misdeed),
+}
+
 /// What follows an attempt, by its number.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,7 +129,10 @@ pub enum Route {
         first_byte_timeout_ms: Option<u32>,
         /// Of answers too, with log-probabilities, after so many tokens.
         review: Option<Review>,
+        observe: Option<Observe>,
     },
+    /// No opinion, but `on-chunk` wants to be asked.
+    Observe(Observe),
     /// A plan for the model that was asked for, with what the guest sees as its reason.
     Tell(Sight),
     Reject(Refusal),

@@ -2,7 +2,7 @@
 //!
 //! Core modules by hand, since no compiler would make them, wrapped into components of the real contract. Layouts follow the
 //! canonical ABI: a function gets one pointer to its arguments (the request's handle lies at 104, behind the head, and an
-//! answer's at 108, or behind the attempt at 188), and a result of zeros is "ok, no opinion".
+//! answer's at 108, or behind the attempt at 188, or a part's behind its batch at 136), and a result of zeros is "ok, no opinion".
 //!
 //! **Invariant:** but for its one deed a guest keeps the contract: it would load, and would be asked.
 
@@ -16,11 +16,11 @@ pub struct Hostile {
     /// What it does.
     pub name: &'static str,
     /// Imports, as fields of the module.
-    imports: &'static str,
+    pub(super) imports: &'static str,
     /// Further fields of the module.
-    fields: &'static str,
+    pub(super) fields: &'static str,
     /// What the function does, before it gives its handles back and says that it has no opinion.
-    deed: &'static str,
+    pub(super) deed: &'static str,
     /// The grants that it needs, as in a TOML list.
     pub grants: &'static str,
     /// The cause under which its failure is counted.
@@ -36,6 +36,8 @@ pub enum At {
     Route,
     /// What follows an attempt? Asked only because such a guest's `route` says so.
     After,
+    /// May the client have this part of an answer? As `After`.
+    Chunk,
     /// Of the `prompting` hook.
     Select,
     /// Of the `caching` hook, as the two below. They are asked only because such a guest's `key` says so.
@@ -46,7 +48,7 @@ pub enum At {
     Admit,
 }
 
-const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", deed: "", grants: "", cause: "", reason: "" };
+pub(super) const NOTHING: Hostile = Hostile { name: "", imports: "", fields: "", deed: "", grants: "", cause: "", reason: "" };
 const CLOCK: &str = r#"(import "pointsman:plugin/clock@0.1.0" "now" (func $now (result i64)))"#;
 const LOG: &str = r#"(import "pointsman:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
 const KV: &str = r#"(import "pointsman:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32 i32)))"#;
@@ -175,22 +177,29 @@ impl Hostile {
     pub fn component(&self, at: At) -> Vec<u8> {
         let Self { imports, fields, .. } = self;
         let deed = |function: At| if function == at { self.deed } else { "" };
-        let (route, after, select, key, confirm, admit) =
-            (deed(At::Route), deed(At::After), deed(At::Select), deed(At::Key), deed(At::Confirm), deed(At::Admit));
-        // A plan for one target, `small`, with a `review` of answers.
-        let plan = if at == At::After { "(i32.store8 (i32.const 3204) (i32.const 1))" } else { "" };
+        let (route, after, chunk) = (deed(At::Route), deed(At::After), deed(At::Chunk));
+        let (select, key, confirm, admit) = (deed(At::Select), deed(At::Key), deed(At::Confirm), deed(At::Admit));
+        // A plan for one target, `small`, with a `review` of answers, or with an `observe` in its place.
+        let plan = match at {
+            At::After => "(i32.store8 (i32.const 3204) (i32.const 1))",
+            At::Chunk => {
+                "(i32.store8 (i32.const 3204) (i32.const 1)) (i32.store8 (i32.const 3240) (i32.const 0)) (i32.store8 (i32.const 3256) (i32.const 1))"
+            }
+            _ => "",
+        };
         // A `directive.key` without parts, with a `semantic` part that wants to `confirm`, or one that wants to `admit`.
         let directive = match at {
             At::Confirm => {
                 "(i32.store8 (i32.const 3076) (i32.const 2)) (i32.store8 (i32.const 3104) (i32.const 1)) (i32.store8 (i32.const 3136) (i32.const 1))"
             }
             At::Admit => "(i32.store8 (i32.const 3076) (i32.const 2)) (i32.store8 (i32.const 3160) (i32.const 1))",
-            At::Route | At::After | At::Select | At::Key => "",
+            At::Route | At::After | At::Chunk | At::Select | At::Key => "",
         };
         let text = format!(
             r#"(module
               (import "pointsman:plugin/request-data@0.1.0" "[resource-drop]request" (func $give_back (param i32)))
               (import "pointsman:plugin/request-data@0.1.0" "[resource-drop]response" (func $give_back_answer (param i32)))
+              (import "pointsman:plugin/request-data@0.1.0" "[resource-drop]chunk" (func $give_back_chunk (param i32)))
               {imports}
               (memory (export "memory") 4)
               (global $top (mut i32) (i32.const 131072))
@@ -222,6 +231,11 @@ impl Hostile {
                 (call $give_back (i32.load offset=104 (local.get $arguments)))
                 (if (i32.load8_u offset=184 (local.get $arguments))
                   (then (call $give_back_answer (i32.load offset=188 (local.get $arguments)))))
+                (i32.const 1024))
+              (func (export "pointsman:plugin/routing@0.1.0#on-chunk") (param $arguments i32) (result i32)
+                {chunk}
+                (call $give_back (i32.load offset=104 (local.get $arguments)))
+                (call $give_back_chunk (i32.load offset=136 (local.get $arguments)))
                 (i32.const 1024))
               (func (export "pointsman:plugin/prompting@0.1.0#select") (param $arguments i32) (result i32)
                 {select}
@@ -268,7 +282,7 @@ fn embed(module: &mut Vec<u8>) {
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let mut resolve = Resolve::default();
     resolve.push_dir(&wit).expect("wit/ can be read");
-    let package = resolve.push_str("hostile.wit", WORLD).expect("the world is sound");
+    let package = resolve.push_str("hostile.wit", &format!("{WORLD}{}", super::walls::WORLD)).expect("the world is sound");
     let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
     wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).expect("a module can be described");
 }
@@ -289,5 +303,11 @@ package wasi:clocks@0.2.0 {
 world guest {
     include pointsman:plugin/policy-plugin@0.1.0;
     import wasi:clocks/monotonic-clock@0.2.0;
+    import wasi:filesystem/preopens@0.2.0;
+    import wasi:cli/environment@0.2.0;
+    import wasi:sockets/instance-network@0.2.0;
+    import wasi:sockets/tcp@0.2.0;
+    import wasi:sockets/tcp-create-socket@0.2.0;
+    import wasi:sockets/ip-name-lookup@0.2.0;
 }
 ";

@@ -36,6 +36,11 @@ impl Plugin {
             .set(&format!("grant = [{all}]"))
     }
 
+    /// The guest that sends what the request tells it to, where its owner allows that.
+    pub fn sender() -> Self {
+        Self::new("sender", crate::guests::sender()).hooks(r#""routing""#).set("grant = [\"http\"]")
+    }
+
     /// The guest that routes and says its revision.
     pub fn router(revision: u32) -> Self {
         Self::new("router", crate::guests::router(revision)).hooks(r#""routing""#)
@@ -61,6 +66,14 @@ impl Plugin {
     pub fn like(mut self, other: &Self) -> Self {
         self.hooks.clone_from(&other.hooks);
         self.settings.clone_from(&other.settings);
+        self
+    }
+
+    /// With a line changed.
+    #[must_use]
+    pub fn replace(mut self, from: &str, to: &str) -> Self {
+        assert!(self.settings.contains(from), "{from:?} is not in the plugin's section");
+        self.settings = self.settings.replacen(from, to, 1);
         self
     }
 

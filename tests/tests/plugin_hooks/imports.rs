@@ -1,7 +1,7 @@
 //! What a plugin may ask the host: each interface, as it answers to a guest.
 
 use serde_json::{Value, json};
-use tests::{FakeUpstream, Host, Plugin, Running, eventually};
+use tests::{Act, FakeUpstream, Host, Plugin, Running, eventually};
 
 const CONFIG: &str = "config = { limit = 400, name = \"n\", nested = { list = [1, 2.5] } }";
 const EXAMPLES: &str = "[examples.topic]\ncode = [\"fix this Rust compiler error\", \"why does my Python function raise a TypeError\"]\nfood = [\"a recipe for tomato soup\", \"how long do I bake bread\"]";
@@ -46,6 +46,42 @@ fn upstreams() {
     assert_eq!(ask(&host, "hi", json!({ "estimate": { "model": "large", "prompt": 1000, "completion": 100 } })), "Some(2800)");
 }
 
+/// The rate limits are the provider's own words, the rest is what the host itself goes by.
+#[test]
+fn the_status_of_a_provider() {
+    let fake = FakeUpstream::start();
+    let host = Host::new()
+        .upstream(&fake)
+        .provider("in_flight = 9\nretries = 0\nbreaker = { failures = 2 }")
+        .plugin(Plugin::asker())
+        .start();
+    let status = |model: &str| ask(&host, "hi", json!({ "status": model }));
+    let is = |said: &str, parts: &[&str]| parts.iter().for_each(|part| assert!(said.contains(part), "{part} is not in {said}"));
+    assert_eq!(status("none"), "None");
+    is(
+        &status("small"),
+        &["Circuit::Closed", "available: 1", "endpoints: 1", "limit: Some(9)", "requests-left: None", "memory: None"],
+    );
+    fake.next(Act::answer().header("x-ratelimit-remaining-requests", "41").header("x-ratelimit-reset-requests", "60"));
+    assert_eq!(host.chat("hi").status, 200);
+    is(&status("large"), &["requests-left: Some(4", "in-flight: 0", "waiting: 0"]);
+    (0..30).for_each(|_| assert_eq!(host.chat("hi").status, 200));
+    is(&status("small"), &["whole: Some(", "p95-ms: ", "first-byte: None"]);
+    fake.when("giant-1", Act::refuse(500, "broken"));
+    (0..3).for_each(|_| drop(host.ask("hi").model("large").send()));
+    is(
+        &host
+            .ask("hi")
+            .model("large")
+            .puppet("ask", json!({ "status": "large" }))
+            .send()
+            .header("x-pointsman-reason")
+            .unwrap_or_default()
+            .to_owned(),
+        &["Circuit::Open", "available: 0", "retry-after-ms: Some("],
+    );
+}
+
 #[test]
 fn embeddings() {
     let fake = FakeUpstream::start();
@@ -78,6 +114,7 @@ fn clock_and_random() {
     let before = wall();
     let now: u64 = ask(&host, "hi", json!("now")).parse().unwrap();
     assert!((before - 1..=wall() + 1).contains(&now), "{before} {now}");
+    assert_eq!(ask(&host, "hi", json!("later")), "true");
     let elapsed: u64 = ask(&host, "hi", json!("elapsed")).parse().unwrap();
     assert!(elapsed < 20_000_000, "{elapsed}");
     let drawn = ask(&host, "hi", json!({ "random": 8 }));

@@ -4,9 +4,11 @@
 mod caching;
 mod chains;
 mod grants;
+mod http;
 mod imports;
 mod kv;
 mod panics;
 mod prompting;
 mod routing;
 mod session;
+mod walls;

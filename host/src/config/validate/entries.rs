@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Check, suggest};
+use crate::config::allow::Allowed;
 use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
@@ -43,6 +44,7 @@ impl Check<'_> {
             self.no_doubles(&path("hooks"), &plugin.hooks);
             self.binding(name, plugin);
             self.kept(name, plugin);
+            self.outbound(name, plugin);
             self.release(name, plugin);
             self.not_zero(&["plugins", name, "quarantine", "after"], plugin.quarantine.after == 0, "20");
             self.not_zero(&["plugins", name, "quarantine", "lasts"], plugin.quarantine.lasts.is_zero(), "\"10s\"");
@@ -103,6 +105,49 @@ impl Check<'_> {
         if self.document.has(&["plugins", name, "kv"]) && !plugin.grant.contains(&Grant::Kv) {
             let reason = "without the grant it may keep nothing";
             self.warning(&["plugins", name, "kv"], reason, "add \"kv\" to `grant`, or remove this");
+        }
+    }
+
+    /// Where it may send to.
+    fn outbound(&mut self, name: &str, plugin: &Plugin) {
+        const MOST: u64 = 1 << 20;
+        let granted = plugin.grant.contains(&Grant::Http);
+        let Some(http) = &plugin.http else {
+            if granted {
+                let reason = "it may send nowhere: there is no list of what is allowed";
+                let remedy = format!("add `[plugins.{name}.http] allow = [\"https://host/path\"]`, or remove \"http\"");
+                self.error(&["plugins", name, "grant"], reason, remedy);
+            }
+            return;
+        };
+        if !granted {
+            let reason = "without the grant it may send nothing";
+            self.warning(&["plugins", name, "http"], reason, "add \"http\" to `grant`, or remove this");
+        }
+        let path = |field: &'static str| ["plugins", name, "http", field];
+        for (index, url) in http.allow.iter().enumerate() {
+            if let Err(why) = Allowed::parse(url) {
+                let place = format!("[{index}]");
+                self.error(
+                    &["plugins", name, "http", "allow", &place],
+                    format!("this {why}"),
+                    "write it as \"https://host[:port][/path]\"",
+                );
+            }
+        }
+        if http.allow.is_empty() {
+            self.error(&path("allow"), "nothing is allowed", "write one or more of \"https://host[:port][/path]\"");
+        }
+        self.not_zero(&path("timeout"), http.timeout.get().is_zero(), "\"1s\"");
+        self.not_zero(&path("calls"), http.calls == 0, "4");
+        self.not_zero(&path("at_once"), http.at_once == 0, "64");
+        if http.at_once > 500 {
+            self.error(&path("at_once"), "a node has 1000 instances for all plugins", "write 500 or less");
+        }
+        for (field, size) in [("request", http.request), ("answer", http.answer)] {
+            if size.bytes() > MOST {
+                self.error(&path(field), format!("{size} is more than a call may move"), "write \"1MiB\" or less");
+            }
         }
     }
 

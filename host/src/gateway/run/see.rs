@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header;
 use tokio::time::{Instant, timeout_at};
 
 use crate::dialect::answer::Answer;
@@ -42,8 +41,7 @@ pub(super) struct Broke {
 /// # Errors
 /// When it breaks off meanwhile.
 pub(super) async fn see(reply: &mut Reply, enough: u32, until: Instant) -> Result<Option<Sight>, Broke> {
-    let is_events = reply.headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
-        && !reply.headers.contains_key(header::CONTENT_ENCODING);
+    let is_events = sse::is_readable(&reply.headers);
     let stream = match &mut reply.body {
         Body::Whole(bytes) => {
             let sight = |answer| Sight { answer: Arc::new(answer), whole: true, events: 0 };

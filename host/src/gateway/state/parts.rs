@@ -16,7 +16,7 @@ use crate::identity::Keys;
 use crate::plugin::load::{Hook, LoadError, Settings, Source};
 use crate::plugin::release::judge::Limits;
 use crate::plugin::release::{OnChange, Rules, Sticky, WHOLE};
-use crate::plugin::{PluginSet, kv, quarantine};
+use crate::plugin::{PluginSet, http as outbound, kv, quarantine};
 use crate::prompt::{Problem, Registry};
 
 /// What keeps a part from being made.
@@ -113,6 +113,15 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
                 tenant_memory: plugin.kv.tenant_memory.as_usize(),
                 tenant_entries: plugin.kv.tenant_entries,
             },
+            http: plugin.http.as_ref().map(|own| outbound::Limits {
+                // `validate` has read them.
+                allow: own.allow.iter().filter_map(|url| config::allow::Allowed::parse(url).ok()).collect(),
+                timeout: own.timeout.get(),
+                request: own.request.as_usize(),
+                answer: own.answer.as_usize(),
+                calls: own.calls,
+                at_once: own.at_once,
+            }),
             source: source(plugin),
             quarantine: quarantine::Rules { after: plugin.quarantine.after, lasts: plugin.quarantine.lasts.get() },
             release: rules(&plugin.release),

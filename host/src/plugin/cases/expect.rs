@@ -25,6 +25,8 @@ pub enum Expect {
     Pass,
     /// `route`: these models, in this order.
     Plan(Plan),
+    /// `route`: no opinion on models, and the answer is observed.
+    Observe(Observe),
     /// `route`, `select`, `after-attempt`: a refusal that the client sees.
     Reject(Reject),
     /// `after-attempt`: the client gets this answer.
@@ -79,6 +81,24 @@ pub struct Plan {
     pub labels: Option<Map<String>>,
     /// What `after-attempt` is asked about.
     pub review: Option<Review>,
+    /// When `on-chunk` is asked.
+    pub observe: Option<Observe>,
+}
+
+/// When `on-chunk` is asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Observe {
+    /// After so many events.
+    pub events: Option<u32>,
+    /// After so many milliseconds.
+    pub ms: Option<u32>,
+}
+
+impl From<routing::Observe> for Observe {
+    fn from(how: routing::Observe) -> Self {
+        Self { events: how.events, ms: how.ms }
+    }
 }
 
 /// A model, and how long it may take.
@@ -270,7 +290,7 @@ impl Expect {
         let calls: &[Call] = match self {
             Self::Pass => &[Call::Route, Call::Select, Call::Key],
             Self::Reject(_) => &[Call::Route, Call::Select, Call::AfterAttempt],
-            Self::Plan(_) => &[Call::Route],
+            Self::Plan(_) | Self::Observe(_) => &[Call::Route],
             Self::Accept | Self::FallBack | Self::Again(_) | Self::Escalate(_) => &[Call::AfterAttempt],
             Self::Choose(_) | Self::Rewrite(_) => &[Call::Select],
             Self::Bypass | Self::Key(_) | Self::ReadOnly(_) | Self::Refresh(_) => &[Call::Key],
@@ -287,7 +307,7 @@ impl Call {
     /// What it can come to, in a case's words.
     pub(super) fn answers(self) -> &'static str {
         match self {
-            Self::Route => "pass, plan, reject, fails",
+            Self::Route => "pass, plan, observe, reject, fails",
             Self::AfterAttempt => "accept, fall-back, again, escalate, reject, fails",
             Self::Select => "pass, choose, rewrite, reject, fails",
             Self::Key => "pass, bypass, key, read-only, refresh, fails",
@@ -317,7 +337,9 @@ impl From<routing::Decision> for Expect {
                     logprobs: Some(review.logprobs),
                     tokens: review.tokens,
                 }),
+                observe: plan.observe.map(Observe::from),
             }),
+            routing::Decision::Observe(how) => Self::Observe(how.into()),
             routing::Decision::Reject(rejection) => Self::Reject(rejection.into()),
         }
     }

@@ -51,6 +51,7 @@ impl<'a> Bench<'a> {
             deadline: DEADLINE,
             memory: MAX_MEMORY,
             kv: KEPT,
+            http: None,
             source: Default::default(),
             quarantine: Default::default(),
             release: Rules::default(),
@@ -83,7 +84,11 @@ impl<'a> Bench<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| error.to_string())?;
         let said = runtime.block_on(async {
             match case.hook {
-                Call::Route => session.route(&request).await.ok().map(|said| said.map_or(Expect::Pass, |said| said.what.into())),
+                Call::Route => session.route(&request).await.ok().map(|routed| match (routed.said, routed.observers.first()) {
+                    (Some(said), _) => said.what.into(),
+                    (None, Some(observer)) => Expect::Observe(observer.how().into()),
+                    (None, None) => Expect::Pass,
+                }),
                 Call::Select => {
                     session.select(&request).await.ok().map(|said| said.map_or(Expect::Pass, |said| said.what.into()))
                 }

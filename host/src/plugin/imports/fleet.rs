@@ -3,7 +3,7 @@
 use wasmtime::Result;
 
 use super::State;
-use crate::plugin::bindings::upstreams::{Host, Upstream};
+use crate::plugin::bindings::upstreams::{Host, Status, Upstream};
 
 impl Host for State {
     fn candidates(&mut self) -> Result<Vec<Upstream>> {
@@ -12,6 +12,10 @@ impl Host for State {
 
     fn get(&mut self, model: String) -> Result<Option<Upstream>> {
         Ok(self.around.as_ref().and_then(|around| around.model(&model)))
+    }
+
+    fn status_of(&mut self, model: String) -> Result<Option<Status>> {
+        Ok(self.around.as_ref().and_then(|around| around.status(&model)))
     }
 
     fn estimate(&mut self, model: String, prompt_tokens: u32, completion_tokens: u32) -> Result<Option<u64>> {

@@ -6,8 +6,8 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
-use super::{RequestHandle, ResponseHandle, State, cut};
-use crate::plugin::bindings::request_data::{Host, HostRequest, HostResponse, Message};
+use super::{ChunkHandle, RequestHandle, ResponseHandle, State, cut};
+use crate::plugin::bindings::request_data::{Host, HostChunk, HostRequest, HostResponse, Message};
 use crate::plugin::bindings::types::{self, Role};
 
 /// Labels that one call may leave; the contract names these numbers.
@@ -22,7 +22,7 @@ fn is_sensitive(name: &str) -> bool {
     name == AUTHORIZATION.as_str()
         || name == PROXY_AUTHORIZATION.as_str()
         || name == COOKIE.as_str()
-        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key")
+        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key" | "x-auth-token" | "x-amz-security-token")
 }
 
 impl State {
@@ -110,6 +110,20 @@ impl HostResponse for State {
     }
 
     fn drop(&mut self, _: Resource<ResponseHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl HostChunk for State {
+    fn text(&mut self, _: Resource<ChunkHandle>, max_bytes: u32) -> Result<String> {
+        Ok(self.part.as_ref().map_or("", |part| cut(part.text(), max_bytes)).to_owned())
+    }
+
+    fn json(&mut self, _: Resource<ChunkHandle>, event: u32, pointer: String) -> Result<Option<String>> {
+        Ok(self.part.as_ref().and_then(|part| part.pointer(event as usize, &pointer)))
+    }
+
+    fn drop(&mut self, _: Resource<ChunkHandle>) -> Result<()> {
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It is asked afterwards, on a thread of its own that gives way to all others, so that no client waits for it. It sees the request, the head
 //! and the labels as the serving version saw them, the clock as it stood then, and draws the same random numbers; the fleet it sees as it
-//! is now. In `kv` it begins with a copy of what the serving version keeps, and from then on has its own. Its labels and metrics are
+//! is now, and services that it sends to are not there. About parts of answers (`on-chunk`) it is not asked: the state that goes with them is the
+//! serving version's own. In `kv` it begins with a copy of what the serving version keeps, and from then on has its own. Its labels and metrics are
 //! dropped; its log lines have its digest.
 //!
 //! What it does not do: it catches up on nothing. Where it cannot keep pace a decision is missed, and counted.
@@ -28,7 +29,7 @@ use crate::numbers::Count;
 use crate::plugin::bindings::types::RequestHead;
 use crate::plugin::bindings::{caching, prompting, routing};
 use crate::plugin::hooks::{Reviewed, Session};
-use crate::plugin::imports::{EmbedError, Surroundings, Upstream};
+use crate::plugin::imports::{EmbedError, Status, Surroundings, Upstream};
 use crate::plugin::kv::Kv;
 use crate::plugin::load::Plugin;
 use crate::plugin::registry::PluginSet;
@@ -192,7 +193,13 @@ impl Stage {
         let told = match asked {
             Asked::Select => told(session.select(&request).await.ok().flatten().map(|said| said.what), prompting::Outcome::Pass),
             Asked::Key => told(session.key(&request).await.ok().flatten().map(|said| said.what), caching::Directive::Pass),
-            Asked::Route => told(session.route(&request).await.ok().flatten().map(|said| said.what), routing::Decision::Pass),
+            Asked::Route => {
+                // One that only observes has no opinion on models: what it says then is of the first that does.
+                let routed = session.route(&request).await.ok();
+                let observes = routed.as_ref().and_then(|routed| routed.observers.first()).map(|observer| observer.how());
+                let said = routed.and_then(|routed| routed.said).map(|said| said.what);
+                told(said.or(observes.map(routing::Decision::Observe)), routing::Decision::Pass)
+            }
             Asked::Confirm(hit) => session.confirm(by, &request, &hit).await.told(),
             Asked::Admit(answer) => session.admit(by, &request, &answer).await.told(),
             Asked::After(last, seen) => {
@@ -275,6 +282,10 @@ impl Surroundings for Lens {
 
     fn model(&self, name: &str) -> Option<Upstream> {
         self.around.model(name)
+    }
+
+    fn status(&self, name: &str) -> Option<Status> {
+        self.around.status(name)
     }
 
     fn may_choose(&self, model: &str) -> bool {

@@ -48,6 +48,7 @@ impl Tell for routing::Decision {
         let kind = match self {
             Self::Pass => "pass".to_owned(),
             Self::Reject(rejection) => format!("reject {}", rejection.status),
+            Self::Observe(_) => "observe".to_owned(),
             Self::Plan(plan) => format!("plan {:.64}", plan.targets.first().map_or("", |target| &target.model)),
         };
         Told::new(kind, format!("{self:?}"))
@@ -145,6 +146,7 @@ mod tests {
             reason: reason.to_owned(),
             labels: vec![],
             review: None,
+            observe: None,
         })
     }
 

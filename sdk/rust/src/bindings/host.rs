@@ -252,8 +252,8 @@ pub mod pointsman {
         }
         /// Lazy access to the bulk of an exchange. The handles are valid during the call that they are passed to.
         ///
-        /// Header names are lower-case. `authorization`, `proxy-authorization`, `cookie`, `x-api-key` and `api-key` are never
-        /// visible.
+        /// Header names are lower-case. `authorization`, `proxy-authorization`, `cookie`, `x-api-key`, `api-key`, `x-goog-api-key`, `x-auth-token` and
+        /// `x-amz-security-token` are never visible.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod request_data {
             #[used]
@@ -329,6 +329,46 @@ pub mod pointsman {
                     #[link(wasm_import_module = "pointsman:plugin/request-data@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "[resource-drop]response"]
+                        fn drop(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn drop(_: i32) {
+                        unreachable!()
+                    }
+                    unsafe {
+                        drop(_handle as i32);
+                    }
+                }
+            }
+            /// Part of an answer, in `on-chunk`.
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub struct Chunk {
+                handle: _rt::Resource<Chunk>,
+            }
+            impl Chunk {
+                #[doc(hidden)]
+                pub unsafe fn from_handle(handle: u32) -> Self {
+                    Self {
+                        handle: unsafe { _rt::Resource::from_handle(handle) },
+                    }
+                }
+                #[doc(hidden)]
+                pub fn take_handle(&self) -> u32 {
+                    _rt::Resource::take_handle(&self.handle)
+                }
+                #[doc(hidden)]
+                pub fn handle(&self) -> u32 {
+                    _rt::Resource::handle(&self.handle)
+                }
+            }
+            unsafe impl _rt::WasmResource for Chunk {
+                #[inline]
+                unsafe fn drop(_handle: u32) {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/request-data@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "[resource-drop]chunk"]
                         fn drop(_: i32);
                     }
                     #[cfg(not(target_arch = "wasm32"))]
@@ -1110,13 +1150,147 @@ pub mod pointsman {
                     }
                 }
             }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// what the first choice says in it, cut at `max-bytes` on a character boundary
+                #[allow(async_fn_in_trait)]
+                pub fn text(&self, max_bytes: u32) -> _rt::String {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::chunk::text(max_bytes);
+                    #[cfg(target_arch = "wasm32")]
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 2 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 2
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(
+                            wasm_import_module = "pointsman:plugin/request-data@0.1.0"
+                        )]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.text"]
+                            fn wit_import1(_: i32, _: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            _rt::as_i32(&max_bytes),
+                            ptr0,
+                        );
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
+                        let result5 = _rt::string_lift(bytes4);
+                        result5
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// the value at an RFC 6901 pointer into one of its events, counted from 0, as JSON text
+                #[allow(async_fn_in_trait)]
+                pub fn json(&self, event: u32, pointer: &str) -> Option<_rt::String> {
+                    #[cfg(not(target_arch = "wasm32"))]
+                    return crate::mock::imports::request_data::chunk::json(
+                        event,
+                        pointer,
+                    );
+                    #[cfg(target_arch = "wasm32")]
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 3 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 3
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = pointer;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(
+                            wasm_import_module = "pointsman:plugin/request-data@0.1.0"
+                        )]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.json"]
+                            fn wit_import2(
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2(
+                            (self).handle() as i32,
+                            _rt::as_i32(&event),
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1,
+                        );
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result7 = match l3 {
+                            0 => None,
+                            1 => {
+                                let e = {
+                                    let l4 = *ptr1
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l5 = *ptr1
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len6 = l5;
+                                    let bytes6 = _rt::Vec::from_raw_parts(
+                                        l4.cast(),
+                                        len6,
+                                        len6,
+                                    );
+                                    _rt::string_lift(bytes6)
+                                };
+                                Some(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
         }
         /// What a plugin may import. Deny by default: `grant` in the configuration lists the interfaces that one plugin gets,
         /// and a component that imports another one is refused when it is loaded.
         ///
-        /// Whatever a hook learns here is fixed for the exchange (one configuration, one view of the fleet, one clock reading
-        /// per call order, seeded randomness), so that a recorded exchange can be decided again, bit for bit. What `kv` answers hangs
-        /// on other exchanges; it is a call's result and nothing besides, so a record of the results is enough there.
+        /// Whatever a hook learns here is fixed for the exchange (one configuration, one view of the fleet, seeded randomness), so that a recorded
+        /// exchange can be decided again, bit for bit. What `clock`, `kv` and `http` answer hangs on more than the exchange; it is a call's result
+        /// and nothing besides, so a record of the results in their order is enough there.
         /// The plugin's own `config` table.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod config {
@@ -1611,7 +1785,8 @@ pub mod pointsman {
                 }
             }
         }
-        /// The models that this node can send to, as one snapshot taken when the exchange began.
+        /// The models that this node can send to, as one snapshot: taken at the exchange's first question of its kind, and the same for all plugins
+        /// and hooks of it.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod upstreams {
             #[used]
@@ -1666,6 +1841,113 @@ pub mod pointsman {
                         .field("in-flight", &self.in_flight)
                         .field("failing", &self.failing)
                         .field("first-byte-ms", &self.first_byte_ms)
+                        .finish()
+                }
+            }
+            /// Do a model's endpoints take requests?
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Circuit {
+                /// at least one does
+                Closed,
+                /// none does but for one request that decides
+                Probation,
+                /// none does: they are left alone after failures
+                Open,
+            }
+            impl ::core::fmt::Debug for Circuit {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Circuit::Closed => f.debug_tuple("Circuit::Closed").finish(),
+                        Circuit::Probation => {
+                            f.debug_tuple("Circuit::Probation").finish()
+                        }
+                        Circuit::Open => f.debug_tuple("Circuit::Open").finish(),
+                    }
+                }
+            }
+            impl Circuit {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Circuit {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Circuit::Closed,
+                        1 => Circuit::Probation,
+                        2 => Circuit::Open,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// How long answers have taken of late: half of them no longer than the first, 95 of 100 no longer than the second.
+            #[repr(C)]
+            #[derive(Clone, Copy, PartialEq)]
+            pub struct Latency {
+                pub p50_ms: u32,
+                pub p95_ms: u32,
+            }
+            impl ::core::fmt::Debug for Latency {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Latency")
+                        .field("p50-ms", &self.p50_ms)
+                        .field("p95-ms", &self.p95_ms)
+                        .finish()
+                }
+            }
+            /// How a model's provider fares, as far as this node knows. What nobody has said is none.
+            #[repr(C)]
+            #[derive(Clone, Copy, PartialEq)]
+            pub struct Status {
+                pub circuit: Circuit,
+                /// endpoints that take requests, of those that there are
+                pub available: u32,
+                pub endpoints: u32,
+                /// where none does: until the first may be asked again
+                pub retry_after_ms: Option<u32>,
+                /// requests that this node has running there, that wait here for their turn, and that may run at a time
+                pub in_flight: u32,
+                pub waiting: u32,
+                pub limit: Option<u32>,
+                /// as the servers say of themselves: requests that they answer and that wait there, whoever sent them, and the use of the KV memory of the
+                /// fullest, 0 to 1
+                pub running: Option<u32>,
+                pub queued: Option<u32>,
+                pub memory: Option<f32>,
+                /// of streamed answers, to the first byte of the body
+                pub first_byte: Option<Latency>,
+                /// of answers that are not streamed, to their end
+                pub whole: Option<Latency>,
+                /// what is left of the provider's rate limits, as its answers say; of several keys the sum
+                pub requests_left: Option<u64>,
+                pub tokens_left: Option<u64>,
+            }
+            impl ::core::fmt::Debug for Status {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Status")
+                        .field("circuit", &self.circuit)
+                        .field("available", &self.available)
+                        .field("endpoints", &self.endpoints)
+                        .field("retry-after-ms", &self.retry_after_ms)
+                        .field("in-flight", &self.in_flight)
+                        .field("waiting", &self.waiting)
+                        .field("limit", &self.limit)
+                        .field("running", &self.running)
+                        .field("queued", &self.queued)
+                        .field("memory", &self.memory)
+                        .field("first-byte", &self.first_byte)
+                        .field("whole", &self.whole)
+                        .field("requests-left", &self.requests_left)
+                        .field("tokens-left", &self.tokens_left)
                         .finish()
                 }
             }
@@ -1918,6 +2200,175 @@ pub mod pointsman {
                         _ => _rt::invalid_enum_discriminant(),
                     };
                     result18
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// models of one provider have one status
+            #[allow(async_fn_in_trait)]
+            pub fn status_of(model: &str) -> Option<Status> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::upstreams::status_of(model);
+                #[cfg(target_arch = "wasm32")]
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea([::core::mem::MaybeUninit<u8>; 128]);
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 128],
+                    );
+                    let vec0 = model;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/upstreams@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "status-of"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result29 = match l3 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                let l5 = *ptr1.add(12).cast::<i32>();
+                                let l6 = *ptr1.add(16).cast::<i32>();
+                                let l7 = i32::from(*ptr1.add(20).cast::<u8>());
+                                let l9 = *ptr1.add(28).cast::<i32>();
+                                let l10 = *ptr1.add(32).cast::<i32>();
+                                let l11 = i32::from(*ptr1.add(36).cast::<u8>());
+                                let l13 = i32::from(*ptr1.add(44).cast::<u8>());
+                                let l15 = i32::from(*ptr1.add(52).cast::<u8>());
+                                let l17 = i32::from(*ptr1.add(60).cast::<u8>());
+                                let l19 = i32::from(*ptr1.add(68).cast::<u8>());
+                                let l22 = i32::from(*ptr1.add(80).cast::<u8>());
+                                let l25 = i32::from(*ptr1.add(96).cast::<u8>());
+                                let l27 = i32::from(*ptr1.add(112).cast::<u8>());
+                                Status {
+                                    circuit: Circuit::_lift(l4 as u8),
+                                    available: l5 as u32,
+                                    endpoints: l6 as u32,
+                                    retry_after_ms: match l7 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l8 = *ptr1.add(24).cast::<i32>();
+                                                l8 as u32
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    in_flight: l9 as u32,
+                                    waiting: l10 as u32,
+                                    limit: match l11 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l12 = *ptr1.add(40).cast::<i32>();
+                                                l12 as u32
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    running: match l13 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l14 = *ptr1.add(48).cast::<i32>();
+                                                l14 as u32
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    queued: match l15 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l16 = *ptr1.add(56).cast::<i32>();
+                                                l16 as u32
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    memory: match l17 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l18 = *ptr1.add(64).cast::<f32>();
+                                                l18
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    first_byte: match l19 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l20 = *ptr1.add(72).cast::<i32>();
+                                                let l21 = *ptr1.add(76).cast::<i32>();
+                                                Latency {
+                                                    p50_ms: l20 as u32,
+                                                    p95_ms: l21 as u32,
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    whole: match l22 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l23 = *ptr1.add(84).cast::<i32>();
+                                                let l24 = *ptr1.add(88).cast::<i32>();
+                                                Latency {
+                                                    p50_ms: l23 as u32,
+                                                    p95_ms: l24 as u32,
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    requests_left: match l25 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l26 = *ptr1.add(104).cast::<i64>();
+                                                l26 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    tokens_left: match l27 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l28 = *ptr1.add(120).cast::<i64>();
+                                                l28 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                }
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result29
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
@@ -2362,6 +2813,8 @@ pub mod pointsman {
                 }
             }
         }
+        /// Each call is a reading of its own; of two, the later is never less than the earlier, whatever becomes of the node's clock meanwhile. In
+        /// `lifecycle.check` no exchange has begun: both are 0.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod clock {
             #[used]
@@ -2369,6 +2822,7 @@ pub mod pointsman {
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             pub type TimestampMs = super::super::super::pointsman::plugin::types::TimestampMs;
             #[allow(unused_unsafe, clippy::all)]
+            /// when the exchange began, and the time since then
             #[allow(async_fn_in_trait)]
             pub fn now() -> TimestampMs {
                 #[cfg(not(target_arch = "wasm32"))]
@@ -2390,7 +2844,7 @@ pub mod pointsman {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// microseconds since the exchange began
+            /// microseconds since the exchange began, from a clock that nobody sets
             #[allow(async_fn_in_trait)]
             pub fn elapsed_us() -> u64 {
                 #[cfg(not(target_arch = "wasm32"))]
@@ -2970,6 +3424,325 @@ pub mod pointsman {
                 }
             }
         }
+        /// Requests to services of the owner's: a classifier, a directory, a price list.
+        ///
+        /// The owner writes where a plugin may send to: `[plugins.NAME.http] allow`, a list of `https://host[:port][/path]`. What is not plainly within one
+        /// of them is denied. A name must stand for a public address; one that is private, link-local, loopback or a cloud's own is reached only
+        /// where `allow` has that very address in the place of a name. Redirects are not followed, nothing is unpacked, and no credentials are added; headers
+        /// that belong to the connection or say where a request comes from (`host`, `connection`, `content-length`, `cookie`, `x-forwarded-…`, `proxy-…`,
+        /// those of metadata services) are denied.
+        ///
+        /// The guest waits, and the core goes on with others. The wait is part of the hook's deadline: a plugin that sends needs a longer one. In
+        /// `lifecycle.check` each call is `unavailable`.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod http {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            #[derive(Clone, PartialEq)]
+            pub struct Response {
+                pub status: u16,
+                /// names in lower case; cookies are left out
+                pub headers: _rt::Vec<(_rt::String, _rt::String)>,
+                pub body: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for Response {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Response")
+                        .field("status", &self.status)
+                        .field("headers", &self.headers)
+                        .field("body", &self.body)
+                        .finish()
+                }
+            }
+            #[derive(Clone, PartialEq)]
+            pub enum HttpError {
+                /// it may not be sent, and why
+                Denied(_rt::String),
+                /// the plugin's calls of this exchange are used up, or as many are under way as may be
+                Busy,
+                /// no whole answer in time
+                Timeout,
+                /// the request's body, or the answer, is larger than the owner allows
+                TooLarge,
+                /// no connection, no address that may be reached, or the answer broke off; which, the log says
+                Unreachable,
+                /// there is no exchange, or nothing is allowed
+                Unavailable,
+            }
+            impl ::core::fmt::Debug for HttpError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        HttpError::Denied(e) => {
+                            f.debug_tuple("HttpError::Denied").field(e).finish()
+                        }
+                        HttpError::Busy => f.debug_tuple("HttpError::Busy").finish(),
+                        HttpError::Timeout => {
+                            f.debug_tuple("HttpError::Timeout").finish()
+                        }
+                        HttpError::TooLarge => {
+                            f.debug_tuple("HttpError::TooLarge").finish()
+                        }
+                        HttpError::Unreachable => {
+                            f.debug_tuple("HttpError::Unreachable").finish()
+                        }
+                        HttpError::Unavailable => {
+                            f.debug_tuple("HttpError::Unavailable").finish()
+                        }
+                    }
+                }
+            }
+            impl ::core::fmt::Display for HttpError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    write!(f, "{:?}", self)
+                }
+            }
+            impl ::core::error::Error for HttpError {}
+            #[allow(unused_unsafe, clippy::all)]
+            /// Sends a request and waits for all of its answer. The method is GET, HEAD, POST, PUT, PATCH or DELETE; without a `timeout-ms`, or with one
+            /// that is longer than the owner allows, it is what the owner allows.
+            #[allow(async_fn_in_trait)]
+            pub fn send(
+                method: &str,
+                url: &str,
+                headers: &[(_rt::String, _rt::String)],
+                body: &[u8],
+                timeout_ms: Option<u32>,
+            ) -> Result<Response, HttpError> {
+                #[cfg(not(target_arch = "wasm32"))]
+                return crate::mock::imports::http::send(
+                    method,
+                    url,
+                    headers,
+                    body,
+                    timeout_ms,
+                );
+                #[cfg(target_arch = "wasm32")]
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 6 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 6
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = method;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = url;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec5 = &headers;
+                    let len5 = vec5.len();
+                    let layout5 = _rt::alloc::Layout::from_size_align(
+                            vec5.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result5, _cleanup5) = wit_bindgen::rt::Cleanup::new(layout5);
+                    for (i, e) in vec5.into_iter().enumerate() {
+                        let base = result5
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t2_0, t2_1) = e;
+                            let vec3 = t2_0;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            let vec4 = t2_1;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr4.cast_mut();
+                        }
+                    }
+                    let vec6 = body;
+                    let ptr6 = vec6.as_ptr().cast::<u8>();
+                    let len6 = vec6.len();
+                    let (result7_0, result7_1) = match timeout_ms {
+                        Some(e) => (1i32, _rt::as_i32(e)),
+                        None => (0i32, 0i32),
+                    };
+                    let ptr8 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "pointsman:plugin/http@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send"]
+                        fn wit_import9(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result5,
+                        len5,
+                        ptr6.cast_mut(),
+                        len6,
+                        result7_0,
+                        result7_1,
+                        ptr8,
+                    );
+                    let l10 = i32::from(*ptr8.add(0).cast::<u8>());
+                    let result29 = match l10 {
+                        0 => {
+                            let e = {
+                                let l11 = i32::from(
+                                    *ptr8.add(::core::mem::size_of::<*const u8>()).cast::<u16>(),
+                                );
+                                let l12 = *ptr8
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l13 = *ptr8
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base20 = l12;
+                                let len20 = l13;
+                                let mut result20 = _rt::Vec::with_capacity(len20);
+                                for i in 0..len20 {
+                                    let base = base20
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e20 = {
+                                        let l14 = *base.add(0).cast::<*mut u8>();
+                                        let l15 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len16 = l15;
+                                        let bytes16 = _rt::Vec::from_raw_parts(
+                                            l14.cast(),
+                                            len16,
+                                            len16,
+                                        );
+                                        let l17 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l18 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len19 = l18;
+                                        let bytes19 = _rt::Vec::from_raw_parts(
+                                            l17.cast(),
+                                            len19,
+                                            len19,
+                                        );
+                                        (_rt::string_lift(bytes16), _rt::string_lift(bytes19))
+                                    };
+                                    result20.push(e20);
+                                }
+                                _rt::cabi_dealloc(
+                                    base20,
+                                    len20 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l21 = *ptr8
+                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l22 = *ptr8
+                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len23 = l22;
+                                Response {
+                                    status: l11 as u16,
+                                    headers: result20,
+                                    body: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(_rt::Vec::from_raw_parts(l21.cast(), len23, len23)),
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l24 = i32::from(
+                                    *ptr8.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                let v28 = match l24 {
+                                    0 => {
+                                        let e28 = {
+                                            let l25 = *ptr8
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l26 = *ptr8
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len27 = l26;
+                                            let bytes27 = _rt::Vec::from_raw_parts(
+                                                l25.cast(),
+                                                len27,
+                                                len27,
+                                            );
+                                            _rt::string_lift(bytes27)
+                                        };
+                                        HttpError::Denied(e28)
+                                    }
+                                    1 => HttpError::Busy,
+                                    2 => HttpError::Timeout,
+                                    3 => HttpError::TooLarge,
+                                    4 => HttpError::Unreachable,
+                                    n => {
+                                        debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                        HttpError::Unavailable
+                                    }
+                                };
+                                v28
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result29
+                }
+            }
+        }
     }
 }
 mod _rt {
@@ -3192,9 +3965,9 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2929] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd6\x15\x01A\x02\x01\
-A\x18\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3541] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xba\x1a\x01A\x02\x01\
+A\x1a\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
 nt\x04tool\x04\0\x04role\x03\0\x09\x01ks\x01r\x02\x04names\x07version\x0b\x04\0\x0a\
@@ -3206,58 +3979,71 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B%\x02\x03\x02\x01\x01\x04\0\x07mes\
-sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
-@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
-p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
-\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\x0a\x01\
-@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\x01\x01\
-@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
-\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
-@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
-\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01@\x03\x04\
-self\x04\x04names\x05values\x01\0\x04\0\x15[method]request.label\x01\x11\x01h\x03\
-\x01@\x02\x04self\x12\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x13\x01\
-@\x02\x04self\x12\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x14\x01kv\
-\x01@\x01\x04self\x12\0\x15\x04\0\x1d[method]response.mean-logprob\x01\x16\x01@\x01\
-\x04self\x12\0\x7f\x04\0\x19[method]response.is-whole\x01\x17\x03\0#pointsman:pl\
-ugin/request-data@0.1.0\x05\x02\x01B\x05\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\
-\x01\x01\x01@\0\0s\x04\0\x08document\x01\x02\x03\0\x1dpointsman:plugin/config@0.\
-1.0\x05\x03\x01B\x08\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05\
-level\x03\0\0\x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01o\x02ss\x01\
-p\x03\x01@\x03\x05level\x01\x07messages\x06fields\x04\x01\0\x04\0\x03log\x01\x05\
-\x03\0\x1apointsman:plugin/log@0.1.0\x05\x04\x02\x03\0\0\x06labels\x01B\x07\x02\x03\
-\x02\x01\x05\x04\0\x06labels\x03\0\0\x01@\x03\x04names\x05deltaw\x06labels\x01\x01\
-\0\x04\0\x09increment\x01\x02\x01@\x03\x04names\x05valueu\x06labels\x01\x01\0\x04\
-\0\x05gauge\x01\x03\x04\0\x07observe\x01\x03\x03\0\x1epointsman:plugin/metrics@0\
-.1.0\x05\x06\x02\x03\0\0\x0amicros-usd\x01B\x11\x02\x03\x02\x01\x07\x04\0\x0amic\
-ros-usd\x03\0\0\x01r\x02\x05input\x01\x06output\x01\x04\0\x05price\x03\0\x02\x01\
-k\x03\x01ky\x01r\x07\x05models\x08providers\x05price\x04\x09endpointsy\x09in-fli\
-ghty\x07failingv\x0dfirst-byte-ms\x05\x04\0\x08upstream\x03\0\x06\x01p\x07\x01@\0\
-\0\x08\x04\0\x0acandidates\x01\x09\x01k\x07\x01@\x01\x05models\0\x0a\x04\0\x03ge\
-t\x01\x0b\x01k\x01\x01@\x03\x05models\x0dprompt-tokensy\x11completion-tokensy\0\x0c\
-\x04\0\x08estimate\x01\x0d\x03\0\x20pointsman:plugin/upstreams@0.1.0\x05\x08\x01\
-B\x11\x01q\x03\x0bunavailable\0\0\x04busy\0\0\x05empty\0\0\x04\0\x0bembed-error\x03\
-\0\0\x01r\x02\x05labels\x05scorev\x04\0\x05match\x03\0\x02\x01p\x03\x01j\x01\x04\
-\x01\x01\x01@\x02\x08exampless\x01ky\0\x05\x04\0\x08classify\x01\x06\x01j\x01v\x01\
-\x01\x01@\x02\x01as\x01bs\0\x07\x04\0\x0asimilarity\x01\x08\x01pv\x01j\x01\x09\x01\
-\x01\x01@\0\0\x0a\x04\0\x10prompt-embedding\x01\x0b\x01@\x01\x04texts\0\x0a\x04\0\
-\x05embed\x01\x0c\x03\0!pointsman:plugin/embeddings@0.1.0\x05\x09\x02\x03\0\0\x0c\
-timestamp-ms\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x0ctimestamp-ms\x03\0\0\x01@\0\0\
-\x01\x04\0\x03now\x01\x02\x01@\0\0w\x04\0\x0aelapsed-us\x01\x03\x03\0\x1cpointsm\
-an:plugin/clock@0.1.0\x05\x0b\x01B\x04\x01@\0\0w\x04\0\x03u64\x01\0\x01@\x03\x04\
-salts\x03keys\x07bucketsy\0y\x04\0\x06bucket\x01\x01\x03\0\x1dpointsman:plugin/r\
-andom@0.1.0\x05\x0c\x01B\x13\x01m\x04\x09too-large\x05quota\x0cnot-a-number\x0bu\
-navailable\x04\0\x08kv-error\x03\0\0\x01p}\x01k\x02\x01j\x01\x03\x01\x01\x01@\x01\
-\x03keys\0\x04\x04\0\x03get\x01\x05\x01ky\x01j\0\x01\x01\x01@\x03\x03keys\x05val\
-ue\x02\x06ttl-ms\x06\0\x07\x04\0\x03set\x01\x08\x01j\x01\x7f\x01\x01\x01@\x01\x03\
-keys\0\x09\x04\0\x06delete\x01\x0a\x01j\x01x\x01\x01\x01@\x03\x03keys\x05deltax\x06\
-ttl-ms\x06\0\x0b\x04\0\x09increment\x01\x0c\x01@\x04\x03keys\x08expected\x03\x05\
-value\x02\x06ttl-ms\x06\0\x09\x04\0\x0fcompare-and-set\x01\x0d\x03\0\x19pointsma\
-n:plugin/kv@0.1.0\x05\x0d\x04\02pointsman:sdk/host-with-all-of-its-exports-remov\
-ed\x04\0\x0b*\x01\0$host-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\
-\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60\
-.0";
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B+\x02\x03\x02\x01\x01\x04\0\x07mes\
+sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x04\0\x05chunk\x03\
+\x01\x01h\x02\x01ks\x01@\x02\x04self\x05\x04names\0\x06\x04\0\x16[method]request\
+.header\x01\x07\x01ps\x01p\x06\x01@\x02\x04self\x05\x05names\x08\0\x09\x04\0\x17\
+[method]request.headers\x01\x0a\x01@\x01\x04self\x05\0\x08\x04\0\x1c[method]requ\
+est.header-names\x01\x0b\x01@\x01\x04self\x05\0y\x04\0\x1d[method]request.messag\
+e-count\x01\x0c\x01k\x01\x01@\x02\x04self\x05\x05indexy\0\x0d\x04\0\x17[method]r\
+equest.message\x01\x0e\x01@\x02\x04self\x05\x09max-bytesy\0s\x04\0\x1e[method]re\
+quest.last-user-text\x01\x0f\x01@\x02\x04self\x05\x07pointers\0\x06\x04\0\x14[me\
+thod]request.json\x01\x10\x01@\x02\x04self\x05\x03keys\0\x06\x04\0\x18[method]re\
+quest.metadata\x01\x11\x01@\x03\x04self\x05\x04names\x05values\x01\0\x04\0\x15[m\
+ethod]request.label\x01\x12\x01h\x03\x01@\x02\x04self\x13\x09max-bytesy\0s\x04\0\
+\x15[method]response.text\x01\x14\x01@\x02\x04self\x13\x07pointers\0\x06\x04\0\x15\
+[method]response.json\x01\x15\x01kv\x01@\x01\x04self\x13\0\x16\x04\0\x1d[method]\
+response.mean-logprob\x01\x17\x01@\x01\x04self\x13\0\x7f\x04\0\x19[method]respon\
+se.is-whole\x01\x18\x01h\x04\x01@\x02\x04self\x19\x09max-bytesy\0s\x04\0\x12[met\
+hod]chunk.text\x01\x1a\x01@\x03\x04self\x19\x05eventy\x07pointers\0\x06\x04\0\x12\
+[method]chunk.json\x01\x1b\x03\0#pointsman:plugin/request-data@0.1.0\x05\x02\x01\
+B\x05\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\x01\x01\x01@\0\0s\x04\0\x08documen\
+t\x01\x02\x03\0\x1dpointsman:plugin/config@0.1.0\x05\x03\x01B\x08\x01m\x05\x05tr\
+ace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x01\x05level\x01\
+\0\x7f\x04\0\x07enabled\x01\x02\x01o\x02ss\x01p\x03\x01@\x03\x05level\x01\x07mes\
+sages\x06fields\x04\x01\0\x04\0\x03log\x01\x05\x03\0\x1apointsman:plugin/log@0.1\
+.0\x05\x04\x02\x03\0\0\x06labels\x01B\x07\x02\x03\x02\x01\x05\x04\0\x06labels\x03\
+\0\0\x01@\x03\x04names\x05deltaw\x06labels\x01\x01\0\x04\0\x09increment\x01\x02\x01\
+@\x03\x04names\x05valueu\x06labels\x01\x01\0\x04\0\x05gauge\x01\x03\x04\0\x07obs\
+erve\x01\x03\x03\0\x1epointsman:plugin/metrics@0.1.0\x05\x06\x02\x03\0\0\x0amicr\
+os-usd\x01B\x1d\x02\x03\x02\x01\x07\x04\0\x0amicros-usd\x03\0\0\x01r\x02\x05inpu\
+t\x01\x06output\x01\x04\0\x05price\x03\0\x02\x01k\x03\x01ky\x01r\x07\x05models\x08\
+providers\x05price\x04\x09endpointsy\x09in-flighty\x07failingv\x0dfirst-byte-ms\x05\
+\x04\0\x08upstream\x03\0\x06\x01m\x03\x06closed\x09probation\x04open\x04\0\x07ci\
+rcuit\x03\0\x08\x01r\x02\x06p50-msy\x06p95-msy\x04\0\x07latency\x03\0\x0a\x01kv\x01\
+k\x0b\x01kw\x01r\x0e\x07circuit\x09\x09availabley\x09endpointsy\x0eretry-after-m\
+s\x05\x09in-flighty\x07waitingy\x05limit\x05\x07running\x05\x06queued\x05\x06mem\
+ory\x0c\x0afirst-byte\x0d\x05whole\x0d\x0drequests-left\x0e\x0btokens-left\x0e\x04\
+\0\x06status\x03\0\x0f\x01p\x07\x01@\0\0\x11\x04\0\x0acandidates\x01\x12\x01k\x07\
+\x01@\x01\x05models\0\x13\x04\0\x03get\x01\x14\x01k\x10\x01@\x01\x05models\0\x15\
+\x04\0\x09status-of\x01\x16\x01k\x01\x01@\x03\x05models\x0dprompt-tokensy\x11com\
+pletion-tokensy\0\x17\x04\0\x08estimate\x01\x18\x03\0\x20pointsman:plugin/upstre\
+ams@0.1.0\x05\x08\x01B\x11\x01q\x03\x0bunavailable\0\0\x04busy\0\0\x05empty\0\0\x04\
+\0\x0bembed-error\x03\0\0\x01r\x02\x05labels\x05scorev\x04\0\x05match\x03\0\x02\x01\
+p\x03\x01j\x01\x04\x01\x01\x01@\x02\x08exampless\x01ky\0\x05\x04\0\x08classify\x01\
+\x06\x01j\x01v\x01\x01\x01@\x02\x01as\x01bs\0\x07\x04\0\x0asimilarity\x01\x08\x01\
+pv\x01j\x01\x09\x01\x01\x01@\0\0\x0a\x04\0\x10prompt-embedding\x01\x0b\x01@\x01\x04\
+texts\0\x0a\x04\0\x05embed\x01\x0c\x03\0!pointsman:plugin/embeddings@0.1.0\x05\x09\
+\x02\x03\0\0\x0ctimestamp-ms\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x0ctimestamp-ms\x03\
+\0\0\x01@\0\0\x01\x04\0\x03now\x01\x02\x01@\0\0w\x04\0\x0aelapsed-us\x01\x03\x03\
+\0\x1cpointsman:plugin/clock@0.1.0\x05\x0b\x01B\x04\x01@\0\0w\x04\0\x03u64\x01\0\
+\x01@\x03\x04salts\x03keys\x07bucketsy\0y\x04\0\x06bucket\x01\x01\x03\0\x1dpoint\
+sman:plugin/random@0.1.0\x05\x0c\x01B\x13\x01m\x04\x09too-large\x05quota\x0cnot-\
+a-number\x0bunavailable\x04\0\x08kv-error\x03\0\0\x01p}\x01k\x02\x01j\x01\x03\x01\
+\x01\x01@\x01\x03keys\0\x04\x04\0\x03get\x01\x05\x01ky\x01j\0\x01\x01\x01@\x03\x03\
+keys\x05value\x02\x06ttl-ms\x06\0\x07\x04\0\x03set\x01\x08\x01j\x01\x7f\x01\x01\x01\
+@\x01\x03keys\0\x09\x04\0\x06delete\x01\x0a\x01j\x01x\x01\x01\x01@\x03\x03keys\x05\
+deltax\x06ttl-ms\x06\0\x0b\x04\0\x09increment\x01\x0c\x01@\x04\x03keys\x08expect\
+ed\x03\x05value\x02\x06ttl-ms\x06\0\x09\x04\0\x0fcompare-and-set\x01\x0d\x03\0\x19\
+pointsman:plugin/kv@0.1.0\x05\x0d\x01B\x0b\x01o\x02ss\x01p\0\x01p}\x01r\x03\x06s\
+tatus{\x07headers\x01\x04body\x02\x04\0\x08response\x03\0\x03\x01q\x06\x06denied\
+\x01s\0\x04busy\0\0\x07timeout\0\0\x09too-large\0\0\x0bunreachable\0\0\x0bunavai\
+lable\0\0\x04\0\x0ahttp-error\x03\0\x05\x01ky\x01j\x01\x04\x01\x06\x01@\x05\x06m\
+ethods\x03urls\x07headers\x01\x04body\x02\x0atimeout-ms\x07\0\x08\x04\0\x04send\x01\
+\x09\x03\0\x1bpointsman:plugin/http@0.1.0\x05\x0e\x04\02pointsman:sdk/host-with-\
+all-of-its-exports-removed\x04\0\x0b*\x01\0$host-with-all-of-its-exports-removed\
+\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
+wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

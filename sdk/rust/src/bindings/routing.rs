@@ -23,6 +23,7 @@ pub mod exports {
                 pub type MicrosUsd = super::super::super::super::__with_name0::MicrosUsd;
                 pub type Request = super::super::super::super::__with_name1::Request;
                 pub type Response = super::super::super::super::__with_name1::Response;
+                pub type Chunk = super::super::super::super::__with_name1::Chunk;
                 /// What `after-attempt` is to be asked about. Failures always are.
                 #[repr(C)]
                 #[derive(Clone, Copy, PartialEq)]
@@ -47,6 +48,28 @@ pub mod exports {
                             .finish()
                     }
                 }
+                /// When `on-chunk` is asked: an answer comes in batches, and what the plugin has not seen the client has not got. A batch is over with so
+                /// many events, or after so much time, or with the answer; it has more events where more came at once. So an event waits no longer than
+                /// `ms` and the deadline of each plugin that observes the answer.
+                #[repr(C)]
+                #[derive(Clone, Copy, PartialEq)]
+                pub struct Observe {
+                    /// events of a batch, about one a token; 1 to 4096; none: 32
+                    pub events: Option<u32>,
+                    /// milliseconds from a batch's first event to its end; 1 to 10000; none: 200
+                    pub ms: Option<u32>,
+                }
+                impl ::core::fmt::Debug for Observe {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Observe")
+                            .field("events", &self.events)
+                            .field("ms", &self.ms)
+                            .finish()
+                    }
+                }
                 #[derive(Clone, PartialEq)]
                 pub struct Plan {
                     /// tried in order: the second when the first has failed, and so on. At most 8.
@@ -58,6 +81,8 @@ pub mod exports {
                     pub labels: Labels,
                     /// none: `after-attempt` is not asked, and what fails is followed by the next target
                     pub review: Option<Review>,
+                    /// none: `on-chunk` is not asked
+                    pub observe: Option<Observe>,
                 }
                 impl ::core::fmt::Debug for Plan {
                     fn fmt(
@@ -70,6 +95,7 @@ pub mod exports {
                             .field("reason", &self.reason)
                             .field("labels", &self.labels)
                             .field("review", &self.review)
+                            .field("observe", &self.observe)
                             .finish()
                     }
                 }
@@ -79,6 +105,8 @@ pub mod exports {
                     Pass,
                     Plan(Plan),
                     Reject(Rejection),
+                    /// no opinion about the model: the next plugin chooses, or the host. Whoever answers, `on-chunk` is asked
+                    Observe(Observe),
                 }
                 impl ::core::fmt::Debug for Decision {
                     fn fmt(
@@ -92,6 +120,9 @@ pub mod exports {
                             }
                             Decision::Reject(e) => {
                                 f.debug_tuple("Decision::Reject").field(e).finish()
+                            }
+                            Decision::Observe(e) => {
+                                f.debug_tuple("Decision::Observe").field(e).finish()
                             }
                         }
                     }
@@ -184,6 +215,131 @@ pub mod exports {
                                 f.debug_tuple("NextStep::Reject").field(e).finish()
                             }
                         }
+                    }
+                }
+                /// Where in an answer a batch stands.
+                #[derive(Clone, PartialEq)]
+                pub struct Batch {
+                    /// 0 for the first of this answer
+                    pub index: u32,
+                    /// events in it, and those before it
+                    pub events: u32,
+                    pub before: u32,
+                    /// the model that answers
+                    pub model: _rt::String,
+                    /// milliseconds since the exchange began
+                    pub elapsed_ms: u32,
+                    /// something of the answer has gone to the client: no other model can answer in its place
+                    pub committed: bool,
+                    /// nothing of the answer is still to come; such a batch may be empty
+                    pub last: bool,
+                    /// Something in it could not be read: an event of more than 1 MiB, or one that is no chunk of an answer. An answer that is compressed or in
+                    /// another form is one batch of that kind; where it is ended, the client gets an error.
+                    pub missed: bool,
+                }
+                impl ::core::fmt::Debug for Batch {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Batch")
+                            .field("index", &self.index)
+                            .field("events", &self.events)
+                            .field("before", &self.before)
+                            .field("model", &self.model)
+                            .field("elapsed-ms", &self.elapsed_ms)
+                            .field("committed", &self.committed)
+                            .field("last", &self.last)
+                            .field("missed", &self.missed)
+                            .finish()
+                    }
+                }
+                /// The `finish_reason` of an answer that a plugin ends.
+                #[repr(u8)]
+                #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+                pub enum Ending {
+                    /// `content_filter`
+                    ContentFilter,
+                    /// `length`
+                    Length,
+                }
+                impl ::core::fmt::Debug for Ending {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        match self {
+                            Ending::ContentFilter => {
+                                f.debug_tuple("Ending::ContentFilter").finish()
+                            }
+                            Ending::Length => f.debug_tuple("Ending::Length").finish(),
+                        }
+                    }
+                }
+                impl Ending {
+                    #[doc(hidden)]
+                    pub unsafe fn _lift(val: u8) -> Ending {
+                        if !cfg!(debug_assertions) {
+                            return unsafe { ::core::mem::transmute(val) };
+                        }
+                        match val {
+                            0 => Ending::ContentFilter,
+                            1 => Ending::Length,
+                            _ => panic!("invalid enum discriminant"),
+                        }
+                    }
+                }
+                #[derive(Clone, PartialEq)]
+                pub enum ChunkStep {
+                    /// the client gets the batch; the plugin is asked about the next one
+                    GoOn,
+                    /// the client gets the batch and all that follows; the plugin is not asked again
+                    Enough,
+                    /// The client gets none of the batch: the answer ends before it, with this reason. The model is left.
+                    Stop(Ending),
+                    /// This target answers in its place, before those that are left. Only where nothing has gone to the client. Nobody gets what was
+                    /// there: where no other model answers, the client gets an error.
+                    Escalate(Target),
+                    /// The client gets none of the batch, but this refusal; where it has the beginning of an answer, as an event with `error`.
+                    Reject(Rejection),
+                }
+                impl ::core::fmt::Debug for ChunkStep {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        match self {
+                            ChunkStep::GoOn => f.debug_tuple("ChunkStep::GoOn").finish(),
+                            ChunkStep::Enough => {
+                                f.debug_tuple("ChunkStep::Enough").finish()
+                            }
+                            ChunkStep::Stop(e) => {
+                                f.debug_tuple("ChunkStep::Stop").field(e).finish()
+                            }
+                            ChunkStep::Escalate(e) => {
+                                f.debug_tuple("ChunkStep::Escalate").field(e).finish()
+                            }
+                            ChunkStep::Reject(e) => {
+                                f.debug_tuple("ChunkStep::Reject").field(e).finish()
+                            }
+                        }
+                    }
+                }
+                #[derive(Clone, PartialEq)]
+                pub struct Observed {
+                    pub step: ChunkStep,
+                    /// what the plugin wants to find at its next batch of this answer; at most 4096 bytes
+                    pub state: _rt::Vec<u8>,
+                }
+                impl ::core::fmt::Debug for Observed {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Observed")
+                            .field("step", &self.step)
+                            .field("state", &self.state)
+                            .finish()
                     }
                 }
                 #[doc(hidden)]
@@ -412,6 +568,7 @@ pub mod exports {
                                             reason: reason35,
                                             labels: labels35,
                                             review: review35,
+                                            observe: observe35,
                                         } = e;
                                         let vec38 = targets35;
                                         let len38 = vec38.len();
@@ -624,41 +781,84 @@ pub mod exports {
                                                     .cast::<u8>() = (0i32) as u8;
                                             }
                                         };
+                                        match observe35 {
+                                            Some(e) => {
+                                                *ptr34
+                                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                let Observe { events: events49, ms: ms49 } = e;
+                                                match events49 {
+                                                    Some(e) => {
+                                                        *ptr34
+                                                            .add(20 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (1i32) as u8;
+                                                        *ptr34
+                                                            .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i32>() = _rt::as_i32(e);
+                                                    }
+                                                    None => {
+                                                        *ptr34
+                                                            .add(20 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (0i32) as u8;
+                                                    }
+                                                };
+                                                match ms49 {
+                                                    Some(e) => {
+                                                        *ptr34
+                                                            .add(28 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (1i32) as u8;
+                                                        *ptr34
+                                                            .add(32 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i32>() = _rt::as_i32(e);
+                                                    }
+                                                    None => {
+                                                        *ptr34
+                                                            .add(28 + 10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (0i32) as u8;
+                                                    }
+                                                };
+                                            }
+                                            None => {
+                                                *ptr34
+                                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
                                     }
                                     Decision::Reject(e) => {
                                         *ptr34
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (2i32) as u8;
                                         let super::super::super::super::__with_name0::Rejection {
-                                            status: status49,
-                                            code: code49,
-                                            message: message49,
-                                            retry_after_ms: retry_after_ms49,
+                                            status: status50,
+                                            code: code50,
+                                            message: message50,
+                                            retry_after_ms: retry_after_ms50,
                                         } = e;
                                         *ptr34
                                             .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u16>() = (_rt::as_i32(status49)) as u16;
-                                        let vec50 = (code49.into_bytes()).into_boxed_slice();
-                                        let ptr50 = vec50.as_ptr().cast::<u8>();
-                                        let len50 = vec50.len();
-                                        ::core::mem::forget(vec50);
-                                        *ptr34
-                                            .add(4 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len50;
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr50.cast_mut();
-                                        let vec51 = (message49.into_bytes()).into_boxed_slice();
+                                            .cast::<u16>() = (_rt::as_i32(status50)) as u16;
+                                        let vec51 = (code50.into_bytes()).into_boxed_slice();
                                         let ptr51 = vec51.as_ptr().cast::<u8>();
                                         let len51 = vec51.len();
                                         ::core::mem::forget(vec51);
                                         *ptr34
-                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len51;
                                         *ptr34
-                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = ptr51.cast_mut();
-                                        match retry_after_ms49 {
+                                        let vec52 = (message50.into_bytes()).into_boxed_slice();
+                                        let ptr52 = vec52.as_ptr().cast::<u8>();
+                                        let len52 = vec52.len();
+                                        ::core::mem::forget(vec52);
+                                        *ptr34
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len52;
+                                        *ptr34
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr52.cast_mut();
+                                        match retry_after_ms50 {
                                             Some(e) => {
                                                 *ptr34
                                                     .add(7 * ::core::mem::size_of::<*const u8>())
@@ -674,46 +874,52 @@ pub mod exports {
                                             }
                                         };
                                     }
+                                    Decision::Observe(e) => {
+                                        *ptr34
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (3i32) as u8;
+                                        let Observe { events: events53, ms: ms53 } = e;
+                                        match events53 {
+                                            Some(e) => {
+                                                *ptr34
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr34
+                                                    .add(4 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr34
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                        match ms53 {
+                                            Some(e) => {
+                                                *ptr34
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr34
+                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr34
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                    }
                                 }
                             }
                             Err(e) => {
                                 *ptr34.add(0).cast::<u8>() = (1i32) as u8;
-                                use super::super::super::super::__with_name0::PluginError as V55;
+                                use super::super::super::super::__with_name0::PluginError as V57;
                                 match e {
-                                    V55::Config(e) => {
+                                    V57::Config(e) => {
                                         *ptr34
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (0i32) as u8;
-                                        let vec52 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr52 = vec52.as_ptr().cast::<u8>();
-                                        let len52 = vec52.len();
-                                        ::core::mem::forget(vec52);
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len52;
-                                        *ptr34
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr52.cast_mut();
-                                    }
-                                    V55::Unavailable(e) => {
-                                        *ptr34
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (1i32) as u8;
-                                        let vec53 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr53 = vec53.as_ptr().cast::<u8>();
-                                        let len53 = vec53.len();
-                                        ::core::mem::forget(vec53);
-                                        *ptr34
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len53;
-                                        *ptr34
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr53.cast_mut();
-                                    }
-                                    V55::Internal(e) => {
-                                        *ptr34
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (2i32) as u8;
                                         let vec54 = (e.into_bytes()).into_boxed_slice();
                                         let ptr54 = vec54.as_ptr().cast::<u8>();
                                         let len54 = vec54.len();
@@ -724,6 +930,36 @@ pub mod exports {
                                         *ptr34
                                             .add(2 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>() = ptr54.cast_mut();
+                                    }
+                                    V57::Unavailable(e) => {
+                                        *ptr34
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (1i32) as u8;
+                                        let vec55 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr55 = vec55.as_ptr().cast::<u8>();
+                                        let len55 = vec55.len();
+                                        ::core::mem::forget(vec55);
+                                        *ptr34
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len55;
+                                        *ptr34
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr55.cast_mut();
+                                    }
+                                    V57::Internal(e) => {
+                                        *ptr34
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        let vec56 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr56 = vec56.as_ptr().cast::<u8>();
+                                        let len56 = vec56.len();
+                                        ::core::mem::forget(vec56);
+                                        *ptr34
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len56;
+                                        *ptr34
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr56.cast_mut();
                                     }
                                 }
                             }
@@ -838,7 +1074,7 @@ pub mod exports {
                                             ::core::mem::size_of::<*const u8>(),
                                         );
                                     }
-                                    _ => {
+                                    2 => {
                                         let l23 = *arg0
                                             .add(3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<*mut u8>();
@@ -854,6 +1090,7 @@ pub mod exports {
                                             .cast::<usize>();
                                         _rt::cabi_dealloc(l25, l26, 1);
                                     }
+                                    _ => {}
                                 }
                             }
                             _ => {
@@ -1514,6 +1751,561 @@ pub mod exports {
                         }
                     }
                 }
+                #[doc(hidden)]
+                #[allow(non_snake_case, unused_unsafe)]
+                pub unsafe fn _export_on_chunk_cabi<T_: Guest>(
+                    arg0: *mut u8,
+                ) -> *mut u8 {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
+                        let result48 = {
+                            let handle32;
+                            let handle44;
+                            let l0 = *arg0.add(0).cast::<*mut u8>();
+                            let l1 = *arg0
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len2 = l1;
+                            let bytes2 = _rt::Vec::from_raw_parts(l0.cast(), len2, len2);
+                            let l3 = *arg0
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l4 = *arg0
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len5 = l4;
+                            let bytes5 = _rt::Vec::from_raw_parts(l3.cast(), len5, len5);
+                            let l6 = i32::from(
+                                *arg0
+                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l10 = i32::from(
+                                *arg0
+                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l11 = *arg0
+                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l12 = *arg0
+                                .add(9 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len13 = l12;
+                            let bytes13 = _rt::Vec::from_raw_parts(
+                                l11.cast(),
+                                len13,
+                                len13,
+                            );
+                            let l14 = *arg0
+                                .add(10 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l15 = i32::from(
+                                *arg0
+                                    .add(4 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l17 = i32::from(
+                                *arg0
+                                    .add(12 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l19 = i32::from(
+                                *arg0
+                                    .add(20 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l20 = i32::from(
+                                *arg0
+                                    .add(21 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l21 = i32::from(
+                                *arg0
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l29 = *arg0
+                                .add(24 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l30 = *arg0
+                                .add(32 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i64>();
+                            let l31 = *arg0
+                                .add(40 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l33 = *arg0
+                                .add(40 + 17 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l34 = *arg0
+                                .add(44 + 17 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l35 = *arg0
+                                .add(48 + 17 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l36 = *arg0
+                                .add(48 + 18 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l37 = *arg0
+                                .add(48 + 19 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len38 = l37;
+                            let bytes38 = _rt::Vec::from_raw_parts(
+                                l36.cast(),
+                                len38,
+                                len38,
+                            );
+                            let l39 = *arg0
+                                .add(48 + 20 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l40 = i32::from(
+                                *arg0
+                                    .add(52 + 20 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l41 = i32::from(
+                                *arg0
+                                    .add(53 + 20 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l42 = i32::from(
+                                *arg0
+                                    .add(54 + 20 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l43 = *arg0
+                                .add(56 + 20 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l45 = *arg0
+                                .add(56 + 21 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l46 = *arg0
+                                .add(56 + 22 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len47 = l46;
+                            T_::on_chunk(
+                                super::super::super::super::__with_name0::RequestHead {
+                                    id: _rt::string_lift(bytes2),
+                                    tenant: _rt::string_lift(bytes5),
+                                    principal: match l6 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l7 = *arg0
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l8 = *arg0
+                                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len9 = l8;
+                                                let bytes9 = _rt::Vec::from_raw_parts(
+                                                    l7.cast(),
+                                                    len9,
+                                                    len9,
+                                                );
+                                                _rt::string_lift(bytes9)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    operation: super::super::super::super::__with_name0::Operation::_lift(
+                                        l10 as u8,
+                                    ),
+                                    model: _rt::string_lift(bytes13),
+                                    prompt_tokens: l14 as u32,
+                                    max_tokens: match l15 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l16 = *arg0
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>();
+                                                l16 as u32
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    temperature: match l17 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l18 = *arg0
+                                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<f32>();
+                                                l18
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    streaming: _rt::bool_lift(l19 as u8),
+                                    has_tools: _rt::bool_lift(l20 as u8),
+                                    prompt: match l21 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l22 = *arg0
+                                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l23 = *arg0
+                                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                let l25 = i32::from(
+                                                    *arg0
+                                                        .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::super::__with_name0::PromptRef {
+                                                    name: _rt::string_lift(bytes24),
+                                                    version: match l25 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l26 = *arg0
+                                                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l27 = *arg0
+                                                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len28 = l27;
+                                                                let bytes28 = _rt::Vec::from_raw_parts(
+                                                                    l26.cast(),
+                                                                    len28,
+                                                                    len28,
+                                                                );
+                                                                _rt::string_lift(bytes28)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    deadline_ms: l29 as u32,
+                                    received_at: l30 as u64,
+                                },
+                                {
+                                    handle32 = super::super::super::super::__with_name1::Request::from_handle(
+                                        l31 as u32,
+                                    );
+                                    &handle32
+                                },
+                                Batch {
+                                    index: l33 as u32,
+                                    events: l34 as u32,
+                                    before: l35 as u32,
+                                    model: _rt::string_lift(bytes38),
+                                    elapsed_ms: l39 as u32,
+                                    committed: _rt::bool_lift(l40 as u8),
+                                    last: _rt::bool_lift(l41 as u8),
+                                    missed: _rt::bool_lift(l42 as u8),
+                                },
+                                {
+                                    handle44 = super::super::super::super::__with_name1::Chunk::from_handle(
+                                        l43 as u32,
+                                    );
+                                    &handle44
+                                },
+                                <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l45.cast(), len47, len47)),
+                            )
+                        };
+                        _rt::cabi_dealloc(
+                            arg0,
+                            64 + 22 * ::core::mem::size_of::<*const u8>(),
+                            8,
+                        );
+                        let ptr49 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        match result48 {
+                            Ok(e) => {
+                                *ptr49.add(0).cast::<u8>() = (0i32) as u8;
+                                let Observed { step: step50, state: state50 } = e;
+                                match step50 {
+                                    ChunkStep::GoOn => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (0i32) as u8;
+                                    }
+                                    ChunkStep::Enough => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (1i32) as u8;
+                                    }
+                                    ChunkStep::Stop(e) => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        *ptr49
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (e.clone() as i32) as u8;
+                                    }
+                                    ChunkStep::Escalate(e) => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (3i32) as u8;
+                                        let super::super::super::super::__with_name0::Target {
+                                            model: model51,
+                                            timeout_ms: timeout_ms51,
+                                            first_byte_timeout_ms: first_byte_timeout_ms51,
+                                        } = e;
+                                        let vec52 = (model51.into_bytes()).into_boxed_slice();
+                                        let ptr52 = vec52.as_ptr().cast::<u8>();
+                                        let len52 = vec52.len();
+                                        ::core::mem::forget(vec52);
+                                        *ptr49
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len52;
+                                        *ptr49
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr52.cast_mut();
+                                        match timeout_ms51 {
+                                            Some(e) => {
+                                                *ptr49
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr49
+                                                    .add(4 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr49
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                        match first_byte_timeout_ms51 {
+                                            Some(e) => {
+                                                *ptr49
+                                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr49
+                                                    .add(12 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr49
+                                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                    }
+                                    ChunkStep::Reject(e) => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (4i32) as u8;
+                                        let super::super::super::super::__with_name0::Rejection {
+                                            status: status53,
+                                            code: code53,
+                                            message: message53,
+                                            retry_after_ms: retry_after_ms53,
+                                        } = e;
+                                        *ptr49
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u16>() = (_rt::as_i32(status53)) as u16;
+                                        let vec54 = (code53.into_bytes()).into_boxed_slice();
+                                        let ptr54 = vec54.as_ptr().cast::<u8>();
+                                        let len54 = vec54.len();
+                                        ::core::mem::forget(vec54);
+                                        *ptr49
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len54;
+                                        *ptr49
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr54.cast_mut();
+                                        let vec55 = (message53.into_bytes()).into_boxed_slice();
+                                        let ptr55 = vec55.as_ptr().cast::<u8>();
+                                        let len55 = vec55.len();
+                                        ::core::mem::forget(vec55);
+                                        *ptr49
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len55;
+                                        *ptr49
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr55.cast_mut();
+                                        match retry_after_ms53 {
+                                            Some(e) => {
+                                                *ptr49
+                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *ptr49
+                                                    .add(4 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *ptr49
+                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                    }
+                                }
+                                let vec56 = <_ as Into<_rt::Vec<_>>>::into(state50)
+                                    .into_boxed_slice();
+                                let ptr56 = vec56.as_ptr().cast::<u8>();
+                                let len56 = vec56.len();
+                                ::core::mem::forget(vec56);
+                                *ptr49
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len56;
+                                *ptr49
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr56.cast_mut();
+                            }
+                            Err(e) => {
+                                *ptr49.add(0).cast::<u8>() = (1i32) as u8;
+                                use super::super::super::super::__with_name0::PluginError as V60;
+                                match e {
+                                    V60::Config(e) => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (0i32) as u8;
+                                        let vec57 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr57 = vec57.as_ptr().cast::<u8>();
+                                        let len57 = vec57.len();
+                                        ::core::mem::forget(vec57);
+                                        *ptr49
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len57;
+                                        *ptr49
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr57.cast_mut();
+                                    }
+                                    V60::Unavailable(e) => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (1i32) as u8;
+                                        let vec58 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr58 = vec58.as_ptr().cast::<u8>();
+                                        let len58 = vec58.len();
+                                        ::core::mem::forget(vec58);
+                                        *ptr49
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len58;
+                                        *ptr49
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr58.cast_mut();
+                                    }
+                                    V60::Internal(e) => {
+                                        *ptr49
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (2i32) as u8;
+                                        let vec59 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr59 = vec59.as_ptr().cast::<u8>();
+                                        let len59 = vec59.len();
+                                        ::core::mem::forget(vec59);
+                                        *ptr49
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len59;
+                                        *ptr49
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr59.cast_mut();
+                                    }
+                                }
+                            }
+                        };
+                        ptr49
+                    }
+                }
+                #[doc(hidden)]
+                #[allow(non_snake_case)]
+                pub unsafe fn __post_return_on_chunk<T_: Guest>(arg0: *mut u8) {
+                    unsafe {
+                        let l0 = i32::from(*arg0.add(0).cast::<u8>());
+                        match l0 {
+                            0 => {
+                                let l1 = i32::from(
+                                    *arg0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                match l1 {
+                                    0 => {}
+                                    1 => {}
+                                    2 => {}
+                                    3 => {
+                                        let l2 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l3 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l2, l3, 1);
+                                    }
+                                    _ => {
+                                        let l4 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l5 = *arg0
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l4, l5, 1);
+                                        let l6 = *arg0
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l7 = *arg0
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l6, l7, 1);
+                                    }
+                                }
+                                let l8 = *arg0
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l9 = *arg0
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base10 = l8;
+                                let len10 = l9;
+                                _rt::cabi_dealloc(base10, len10 * 1, 1);
+                            }
+                            _ => {
+                                let l11 = i32::from(
+                                    *arg0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                match l11 {
+                                    0 => {
+                                        let l12 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l13 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l12, l13, 1);
+                                    }
+                                    1 => {
+                                        let l14 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l15 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l14, l15, 1);
+                                    }
+                                    _ => {
+                                        let l16 = *arg0
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l17 = *arg0
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        _rt::cabi_dealloc(l16, l17, 1);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
                 pub trait Guest {
                     #[allow(async_fn_in_trait)]
                     fn route(
@@ -1529,6 +2321,18 @@ pub mod exports {
                         last: Attempt,
                         resp: Option<&Response>,
                     ) -> Result<NextStep, PluginError>;
+                    /// May the client have this part of the answer? Asked batch after batch, as `observe` says, each in an instance of its own: no instance
+                    /// waits for a model. `state` is what the plugin gave back last; empty at first, and for each answer anew. An answer that is not
+                    /// streamed is one batch with one event, which is all of it; one out of the cache has been seen when it was made. A plugin that fails is
+                    /// not asked again, and the answer goes on without it, unless its owner wrote `on_failure = "fail"`; it is not kept for others.
+                    #[allow(async_fn_in_trait)]
+                    fn on_chunk(
+                        head: RequestHead,
+                        req: &Request,
+                        part: Batch,
+                        data: &Chunk,
+                        state: _rt::Vec<u8>,
+                    ) -> Result<Observed, PluginError>;
                 }
                 #[doc(hidden)]
                 #[macro_export]
@@ -1550,7 +2354,14 @@ pub mod exports {
                         "cabi_post_pointsman:plugin/routing@0.1.0#after-attempt")] unsafe
                         extern "C" fn _post_return_after_attempt(arg0 : * mut u8,) {
                         unsafe { $($path_to_types)*:: __post_return_after_attempt::<$ty >
-                        (arg0) } } };
+                        (arg0) } } #[unsafe (export_name =
+                        "pointsman:plugin/routing@0.1.0#on-chunk")] unsafe extern "C" fn
+                        export_on_chunk(arg0 : * mut u8,) -> * mut u8 { unsafe {
+                        $($path_to_types)*:: _export_on_chunk_cabi::<$ty > (arg0) } }
+                        #[unsafe (export_name =
+                        "cabi_post_pointsman:plugin/routing@0.1.0#on-chunk")] unsafe
+                        extern "C" fn _post_return_on_chunk(arg0 : * mut u8,) { unsafe {
+                        $($path_to_types)*:: __post_return_on_chunk::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
@@ -1560,11 +2371,11 @@ pub mod exports {
                 struct _RetArea(
                     [::core::mem::MaybeUninit<
                         u8,
-                    >; 16 + 10 * ::core::mem::size_of::<*const u8>()],
+                    >; 32 + 11 * ::core::mem::size_of::<*const u8>()],
                 );
                 static mut _RET_AREA: _RetArea = _RetArea(
-                    [::core::mem::MaybeUninit::uninit(); 16
-                        + 10 * ::core::mem::size_of::<*const u8>()],
+                    [::core::mem::MaybeUninit::uninit(); 32
+                        + 11 * ::core::mem::size_of::<*const u8>()],
                 );
             }
         }
@@ -1704,10 +2515,10 @@ macro_rules! __export_routing_impl {
         const _ : () = { #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.60.0:pointsman:sdk:routing:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2212] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2671] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa6\x10\x01A\x02\x01\
-A\x0f\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf1\x13\x01A\x02\x01\
+A\x10\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
 nt\x04tool\x04\0\x04role\x03\0\x09\x01ks\x01r\x02\x04names\x07version\x0b\x04\0\x0a\
@@ -1719,43 +2530,53 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B%\x02\x03\x02\x01\x01\x04\0\x07mes\
-sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
-@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
-p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
-\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\x0a\x01\
-@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\x01\x01\
-@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
-\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
-@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
-\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01@\x03\x04\
-self\x04\x04names\x05values\x01\0\x04\0\x15[method]request.label\x01\x11\x01h\x03\
-\x01@\x02\x04self\x12\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x13\x01\
-@\x02\x04self\x12\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x14\x01kv\
-\x01@\x01\x04self\x12\0\x15\x04\0\x1d[method]response.mean-logprob\x01\x16\x01@\x01\
-\x04self\x12\0\x7f\x04\0\x19[method]response.is-whole\x01\x17\x03\0#pointsman:pl\
-ugin/request-data@0.1.0\x05\x02\x02\x03\0\0\x0crequest-head\x02\x03\0\0\x06targe\
-t\x02\x03\0\0\x09rejection\x02\x03\0\0\x06labels\x02\x03\0\0\x0cplugin-error\x02\
-\x03\0\0\x0amicros-usd\x02\x03\0\x01\x07request\x02\x03\0\x01\x08response\x01B-\x02\
-\x03\x02\x01\x03\x04\0\x0crequest-head\x03\0\0\x02\x03\x02\x01\x04\x04\0\x06targ\
-et\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x09rejection\x03\0\x04\x02\x03\x02\x01\x06\
-\x04\0\x06labels\x03\0\x06\x02\x03\x02\x01\x07\x04\0\x0cplugin-error\x03\0\x08\x02\
-\x03\x02\x01\x08\x04\0\x0amicros-usd\x03\0\x0a\x02\x03\x02\x01\x09\x04\0\x07requ\
-est\x03\0\x0c\x02\x03\x02\x01\x0a\x04\0\x08response\x03\0\x0e\x01ky\x01r\x03\x07\
-answers\x7f\x08logprobs\x7f\x06tokens\x10\x04\0\x06review\x03\0\x11\x01p\x03\x01\
-o\x02ss\x01p\x14\x01k\x12\x01r\x05\x07targets\x13\x07headers\x15\x06reasons\x06l\
-abels\x07\x06review\x16\x04\0\x04plan\x03\0\x17\x01q\x03\x04pass\0\0\x04plan\x01\
-\x18\0\x06reject\x01\x05\0\x04\0\x08decision\x03\0\x19\x01k{\x01r\x03\x04codes\x06\
-status\x1b\x0eretry-after-ms\x10\x04\0\x07failure\x03\0\x1c\x01k\x1d\x01k\x0b\x01\
-r\x07\x06numbery\x05models\x07failure\x1e\x06status\x1b\x0alatency-msy\x04cost\x1f\
-\x04lefty\x04\0\x07attempt\x03\0\x20\x01q\x05\x06accept\0\0\x09fall-back\0\0\x05\
-again\x01y\0\x08escalate\x01\x03\0\x06reject\x01\x05\0\x04\0\x09next-step\x03\0\"\
-\x01h\x0d\x01j\x01\x1a\x01\x09\x01@\x02\x04head\x01\x03req$\0%\x04\0\x05route\x01\
-&\x01h\x0f\x01k'\x01j\x01#\x01\x09\x01@\x04\x04head\x01\x03req$\x04last!\x04resp\
-(\0)\x04\0\x0dafter-attempt\x01*\x04\0\x1epointsman:plugin/routing@0.1.0\x05\x0b\
-\x04\0\x15pointsman:sdk/routing\x04\0\x0b\x0d\x01\0\x07routing\x03\0\0\0G\x09pro\
-ducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x06\
-0.60.0";
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B+\x02\x03\x02\x01\x01\x04\0\x07mes\
+sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x04\0\x05chunk\x03\
+\x01\x01h\x02\x01ks\x01@\x02\x04self\x05\x04names\0\x06\x04\0\x16[method]request\
+.header\x01\x07\x01ps\x01p\x06\x01@\x02\x04self\x05\x05names\x08\0\x09\x04\0\x17\
+[method]request.headers\x01\x0a\x01@\x01\x04self\x05\0\x08\x04\0\x1c[method]requ\
+est.header-names\x01\x0b\x01@\x01\x04self\x05\0y\x04\0\x1d[method]request.messag\
+e-count\x01\x0c\x01k\x01\x01@\x02\x04self\x05\x05indexy\0\x0d\x04\0\x17[method]r\
+equest.message\x01\x0e\x01@\x02\x04self\x05\x09max-bytesy\0s\x04\0\x1e[method]re\
+quest.last-user-text\x01\x0f\x01@\x02\x04self\x05\x07pointers\0\x06\x04\0\x14[me\
+thod]request.json\x01\x10\x01@\x02\x04self\x05\x03keys\0\x06\x04\0\x18[method]re\
+quest.metadata\x01\x11\x01@\x03\x04self\x05\x04names\x05values\x01\0\x04\0\x15[m\
+ethod]request.label\x01\x12\x01h\x03\x01@\x02\x04self\x13\x09max-bytesy\0s\x04\0\
+\x15[method]response.text\x01\x14\x01@\x02\x04self\x13\x07pointers\0\x06\x04\0\x15\
+[method]response.json\x01\x15\x01kv\x01@\x01\x04self\x13\0\x16\x04\0\x1d[method]\
+response.mean-logprob\x01\x17\x01@\x01\x04self\x13\0\x7f\x04\0\x19[method]respon\
+se.is-whole\x01\x18\x01h\x04\x01@\x02\x04self\x19\x09max-bytesy\0s\x04\0\x12[met\
+hod]chunk.text\x01\x1a\x01@\x03\x04self\x19\x05eventy\x07pointers\0\x06\x04\0\x12\
+[method]chunk.json\x01\x1b\x03\0#pointsman:plugin/request-data@0.1.0\x05\x02\x02\
+\x03\0\0\x0crequest-head\x02\x03\0\0\x06target\x02\x03\0\0\x09rejection\x02\x03\0\
+\0\x06labels\x02\x03\0\0\x0cplugin-error\x02\x03\0\0\x0amicros-usd\x02\x03\0\x01\
+\x07request\x02\x03\0\x01\x08response\x02\x03\0\x01\x05chunk\x01B?\x02\x03\x02\x01\
+\x03\x04\0\x0crequest-head\x03\0\0\x02\x03\x02\x01\x04\x04\0\x06target\x03\0\x02\
+\x02\x03\x02\x01\x05\x04\0\x09rejection\x03\0\x04\x02\x03\x02\x01\x06\x04\0\x06l\
+abels\x03\0\x06\x02\x03\x02\x01\x07\x04\0\x0cplugin-error\x03\0\x08\x02\x03\x02\x01\
+\x08\x04\0\x0amicros-usd\x03\0\x0a\x02\x03\x02\x01\x09\x04\0\x07request\x03\0\x0c\
+\x02\x03\x02\x01\x0a\x04\0\x08response\x03\0\x0e\x02\x03\x02\x01\x0b\x04\0\x05ch\
+unk\x03\0\x10\x01ky\x01r\x03\x07answers\x7f\x08logprobs\x7f\x06tokens\x12\x04\0\x06\
+review\x03\0\x13\x01r\x02\x06events\x12\x02ms\x12\x04\0\x07observe\x03\0\x15\x01\
+p\x03\x01o\x02ss\x01p\x18\x01k\x14\x01k\x16\x01r\x06\x07targets\x17\x07headers\x19\
+\x06reasons\x06labels\x07\x06review\x1a\x07observe\x1b\x04\0\x04plan\x03\0\x1c\x01\
+q\x04\x04pass\0\0\x04plan\x01\x1d\0\x06reject\x01\x05\0\x07observe\x01\x16\0\x04\
+\0\x08decision\x03\0\x1e\x01k{\x01r\x03\x04codes\x06status\x20\x0eretry-after-ms\
+\x12\x04\0\x07failure\x03\0!\x01k\"\x01k\x0b\x01r\x07\x06numbery\x05models\x07fa\
+ilure#\x06status\x20\x0alatency-msy\x04cost$\x04lefty\x04\0\x07attempt\x03\0%\x01\
+q\x05\x06accept\0\0\x09fall-back\0\0\x05again\x01y\0\x08escalate\x01\x03\0\x06re\
+ject\x01\x05\0\x04\0\x09next-step\x03\0'\x01r\x08\x05indexy\x06eventsy\x06before\
+y\x05models\x0aelapsed-msy\x09committed\x7f\x04last\x7f\x06missed\x7f\x04\0\x05b\
+atch\x03\0)\x01m\x02\x0econtent-filter\x06length\x04\0\x06ending\x03\0+\x01q\x05\
+\x05go-on\0\0\x06enough\0\0\x04stop\x01,\0\x08escalate\x01\x03\0\x06reject\x01\x05\
+\0\x04\0\x0achunk-step\x03\0-\x01p}\x01r\x02\x04step.\x05state/\x04\0\x08observe\
+d\x03\00\x01h\x0d\x01j\x01\x1f\x01\x09\x01@\x02\x04head\x01\x03req2\03\x04\0\x05\
+route\x014\x01h\x0f\x01k5\x01j\x01(\x01\x09\x01@\x04\x04head\x01\x03req2\x04last\
+&\x04resp6\07\x04\0\x0dafter-attempt\x018\x01h\x11\x01j\x011\x01\x09\x01@\x05\x04\
+head\x01\x03req2\x04part*\x04data9\x05state/\0:\x04\0\x08on-chunk\x01;\x04\0\x1e\
+pointsman:plugin/routing@0.1.0\x05\x0c\x04\0\x15pointsman:sdk/routing\x04\0\x0b\x0d\
+\x01\0\x07routing\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compone\
+nt\x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };
     };
 }
@@ -1767,8 +2588,8 @@ pub use __export_routing_impl as export;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1524] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd6\x0a\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1632] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xc2\x0b\x01A\x02\x01\
 A\x05\x01B\x1b\x01w\x04\0\x0ctimestamp-ms\x03\0\0\x01w\x04\0\x0amicros-usd\x03\0\
 \x02\x01o\x02ss\x01p\x04\x04\0\x06labels\x03\0\x05\x01m\x02\x04chat\x09embedding\
 \x04\0\x09operation\x03\0\x07\x01m\x05\x06system\x09developer\x04user\x09assista\
@@ -1781,25 +2602,27 @@ message\x03\0\x13\x01r\x03\x05models\x0atimeout-ms\x0e\x15first-byte-timeout-ms\
 \x04\0\x06target\x03\0\x15\x01r\x04\x06status{\x04codes\x07messages\x0eretry-aft\
 er-ms\x0e\x04\0\x09rejection\x03\0\x17\x01q\x03\x06config\x01s\0\x0bunavailable\x01\
 s\0\x08internal\x01s\0\x04\0\x0cplugin-error\x03\0\x19\x03\0\x1cpointsman:plugin\
-/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B%\x02\x03\x02\x01\x01\x04\0\x07mes\
-sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x01h\x02\x01ks\x01\
-@\x02\x04self\x04\x04names\0\x05\x04\0\x16[method]request.header\x01\x06\x01ps\x01\
-p\x05\x01@\x02\x04self\x04\x05names\x07\0\x08\x04\0\x17[method]request.headers\x01\
-\x09\x01@\x01\x04self\x04\0\x07\x04\0\x1c[method]request.header-names\x01\x0a\x01\
-@\x01\x04self\x04\0y\x04\0\x1d[method]request.message-count\x01\x0b\x01k\x01\x01\
-@\x02\x04self\x04\x05indexy\0\x0c\x04\0\x17[method]request.message\x01\x0d\x01@\x02\
-\x04self\x04\x09max-bytesy\0s\x04\0\x1e[method]request.last-user-text\x01\x0e\x01\
-@\x02\x04self\x04\x07pointers\0\x05\x04\0\x14[method]request.json\x01\x0f\x01@\x02\
-\x04self\x04\x03keys\0\x05\x04\0\x18[method]request.metadata\x01\x10\x01@\x03\x04\
-self\x04\x04names\x05values\x01\0\x04\0\x15[method]request.label\x01\x11\x01h\x03\
-\x01@\x02\x04self\x12\x09max-bytesy\0s\x04\0\x15[method]response.text\x01\x13\x01\
-@\x02\x04self\x12\x07pointers\0\x05\x04\0\x15[method]response.json\x01\x14\x01kv\
-\x01@\x01\x04self\x12\0\x15\x04\0\x1d[method]response.mean-logprob\x01\x16\x01@\x01\
-\x04self\x12\0\x7f\x04\0\x19[method]response.is-whole\x01\x17\x03\0#pointsman:pl\
-ugin/request-data@0.1.0\x05\x02\x04\05pointsman:sdk/routing-with-all-of-its-expo\
-rts-removed\x04\0\x0b-\x01\0'routing-with-all-of-its-exports-removed\x03\0\0\0G\x09\
-producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rus\
-t\x060.60.0";
+/types@0.1.0\x05\0\x02\x03\0\0\x07message\x01B+\x02\x03\x02\x01\x01\x04\0\x07mes\
+sage\x03\0\0\x04\0\x07request\x03\x01\x04\0\x08response\x03\x01\x04\0\x05chunk\x03\
+\x01\x01h\x02\x01ks\x01@\x02\x04self\x05\x04names\0\x06\x04\0\x16[method]request\
+.header\x01\x07\x01ps\x01p\x06\x01@\x02\x04self\x05\x05names\x08\0\x09\x04\0\x17\
+[method]request.headers\x01\x0a\x01@\x01\x04self\x05\0\x08\x04\0\x1c[method]requ\
+est.header-names\x01\x0b\x01@\x01\x04self\x05\0y\x04\0\x1d[method]request.messag\
+e-count\x01\x0c\x01k\x01\x01@\x02\x04self\x05\x05indexy\0\x0d\x04\0\x17[method]r\
+equest.message\x01\x0e\x01@\x02\x04self\x05\x09max-bytesy\0s\x04\0\x1e[method]re\
+quest.last-user-text\x01\x0f\x01@\x02\x04self\x05\x07pointers\0\x06\x04\0\x14[me\
+thod]request.json\x01\x10\x01@\x02\x04self\x05\x03keys\0\x06\x04\0\x18[method]re\
+quest.metadata\x01\x11\x01@\x03\x04self\x05\x04names\x05values\x01\0\x04\0\x15[m\
+ethod]request.label\x01\x12\x01h\x03\x01@\x02\x04self\x13\x09max-bytesy\0s\x04\0\
+\x15[method]response.text\x01\x14\x01@\x02\x04self\x13\x07pointers\0\x06\x04\0\x15\
+[method]response.json\x01\x15\x01kv\x01@\x01\x04self\x13\0\x16\x04\0\x1d[method]\
+response.mean-logprob\x01\x17\x01@\x01\x04self\x13\0\x7f\x04\0\x19[method]respon\
+se.is-whole\x01\x18\x01h\x04\x01@\x02\x04self\x19\x09max-bytesy\0s\x04\0\x12[met\
+hod]chunk.text\x01\x1a\x01@\x03\x04self\x19\x05eventy\x07pointers\0\x06\x04\0\x12\
+[method]chunk.json\x01\x1b\x03\0#pointsman:plugin/request-data@0.1.0\x05\x02\x04\
+\05pointsman:sdk/routing-with-all-of-its-exports-removed\x04\0\x0b-\x01\0'routin\
+g-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
+\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use super::State;
-use crate::{Request, Response};
+use crate::{Chunk, Request, Response};
 
 thread_local! {
     /// The host whose plugin this thread runs. Tests have a thread each.
@@ -37,6 +37,13 @@ pub(super) fn request() -> &'static Request {
     // SAFETY: natively a handle is a number that nobody looks at, and what lives in a static is never given back to the host.
     static REQUEST: LazyLock<Request> = LazyLock::new(|| unsafe { Request::from_handle(1) });
     &REQUEST
+}
+
+/// The part of its answer that is observed.
+pub(super) fn chunk() -> &'static Chunk {
+    // SAFETY: as above.
+    static CHUNK: LazyLock<Chunk> = LazyLock::new(|| unsafe { Chunk::from_handle(1) });
+    &CHUNK
 }
 
 /// Its answer.
@@ -117,7 +124,7 @@ pub mod metrics {
 
 pub mod upstreams {
     use super::exchange;
-    use crate::upstreams::Upstream;
+    use crate::upstreams::{Status, Upstream};
 
     pub fn candidates() -> Vec<Upstream> {
         exchange(|state| state.upstreams.clone()).unwrap_or_default()
@@ -127,11 +134,41 @@ pub mod upstreams {
         exchange(|state| state.upstreams.iter().find(|upstream| upstream.model == model).cloned()).flatten()
     }
 
+    pub fn status_of(model: &str) -> Option<Status> {
+        exchange(|state| {
+            let provider = &state.upstreams.iter().find(|upstream| upstream.model == model)?.provider;
+            state.statuses.get(provider).copied()
+        })
+        .flatten()
+    }
+
     pub fn estimate(model: &str, prompt_tokens: u32, completion_tokens: u32) -> Option<u64> {
         let price = get(model)?.price?;
         let part = |price: u64, tokens: u32| u128::from(price) * u128::from(tokens);
         let total = part(price.input, prompt_tokens) + part(price.output, completion_tokens);
         Some(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    }
+}
+
+pub mod http {
+    use super::exchange;
+    use crate::http::{HttpError, Request, Response};
+
+    /// What the test has put there for the URL; nothing is ever sent.
+    pub fn send(
+        method: &str,
+        url: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+        timeout_ms: Option<u32>,
+    ) -> Result<Response, HttpError> {
+        exchange(|state| {
+            let (method, url, body) = (method.to_owned(), url.to_owned(), body.to_vec());
+            let answer = state.services.get(&url).cloned();
+            state.sent.push(Request { method, url, headers: headers.to_vec(), body, timeout_ms });
+            answer.unwrap_or_else(|| Err(HttpError::Denied("the test has no answer for this URL".to_owned())))
+        })
+        .unwrap_or(Err(HttpError::Unavailable))
     }
 }
 
@@ -292,6 +329,23 @@ pub mod request_data {
 
         pub fn label(name: &str, value: &str) {
             host(|state| state.leave(name, value));
+        }
+    }
+
+    pub mod chunk {
+        use crate::mock::imports::host;
+        use crate::mock::request::{at, cut};
+
+        pub fn text(max_bytes: u32) -> String {
+            host(|state| {
+                let events = state.part.iter();
+                let text: String = events.filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+                cut(&text, max_bytes)
+            })
+        }
+
+        pub fn json(event: u32, pointer: &str) -> Option<String> {
+            host(|state| state.part.get(event as usize).and_then(|event| at(event, pointer)))
         }
     }
 

@@ -7,8 +7,8 @@
 
 use serde_json::{Value, json};
 
-use crate::upstreams::Upstream;
-use crate::{Attempt, Candidate};
+use crate::upstreams::{Circuit, Status, Upstream};
+use crate::{Attempt, Batch, Candidate};
 
 /// A model of that name: one endpoint, idle and sound, no price, no answer so far.
 ///
@@ -41,6 +41,41 @@ pub fn upstream(model: &str) -> Upstream {
 /// ```
 pub fn attempt(model: &str) -> Attempt {
     Attempt { number: 1, model: model.to_owned(), failure: None, status: Some(200), latency_ms: 100, cost: None, left: 0 }
+}
+
+/// How a provider fares that has one endpoint, idle and sound, and of which nobody has said more.
+pub fn status() -> Status {
+    Status {
+        circuit: Circuit::Closed,
+        available: 1,
+        endpoints: 1,
+        retry_after_ms: None,
+        in_flight: 0,
+        waiting: 0,
+        limit: None,
+        running: None,
+        queued: None,
+        memory: None,
+        first_byte: None,
+        whole: None,
+        requests_left: None,
+        tokens_left: None,
+    }
+}
+
+/// The first batch of an answer of that model, of which nothing has gone to the client, and more is to come. Its events are counted by
+/// [`Host::on_chunk`](super::Host::on_chunk).
+pub fn batch(model: &str) -> Batch {
+    Batch {
+        index: 0,
+        events: 0,
+        before: 0,
+        model: model.to_owned(),
+        elapsed_ms: 100,
+        committed: false,
+        last: false,
+        missed: false,
+    }
 }
 
 /// A near hit: the answer to another text, ten seconds old when the clock has not been moved, of the model `small`, at a similarity of 0.95.

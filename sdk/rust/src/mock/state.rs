@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use super::store::Store;
 use super::{Answer, Line};
 use crate::embeddings::{EmbedError, Match};
-use crate::upstreams::Upstream;
+use crate::http::{HttpError, Request, Response};
+use crate::upstreams::{Status, Upstream};
 use crate::{Operation, RequestHead};
 
 /// 2026-01-01T00:00:00Z.
@@ -32,6 +33,13 @@ pub(super) struct State {
     pub(super) answer: Option<Answer>,
     pub(super) config: Map<String, Value>,
     pub(super) upstreams: Vec<Upstream>,
+    /// By provider.
+    pub(super) statuses: HashMap<String, Status>,
+    /// What comes from where, and what was sent.
+    pub(super) services: HashMap<String, Result<Response, HttpError>>,
+    pub(super) sent: Vec<Request>,
+    /// Events of the batch that is observed.
+    pub(super) part: Vec<Value>,
     pub(super) examples: HashMap<String, Vec<Match>>,
     pub(super) vectors: HashMap<String, Vec<f32>>,
     pub(super) no_embedding: Option<EmbedError>,
@@ -74,6 +82,10 @@ impl Default for State {
             answer: None,
             config: Map::new(),
             upstreams: Vec::new(),
+            statuses: HashMap::new(),
+            services: HashMap::new(),
+            sent: Vec::new(),
+            part: Vec::new(),
             examples: HashMap::new(),
             vectors: HashMap::new(),
             no_embedding: None,
