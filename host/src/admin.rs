@@ -39,14 +39,13 @@ pub(crate) struct Admin {
     reload: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Binds the administrator's address.
+/// Binds the administrator's address, beside a process that drains: it answers there to its end, and the next one must not wait for that.
 ///
 /// # Errors
 /// What the system says.
 pub fn bind(admin: &config::Admin) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(admin.address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let mut sockets = listen::bind(admin.address, 1)?;
+    sockets.pop().ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// Serves until the process ends, and takes nobody in once `drain` has begun. `reload` asks for a reload and does not wait for it.

@@ -127,7 +127,7 @@ impl Kind {
             Self::Overloaded => (
                 503,
                 "overloaded",
-                "Every endpoint has as many requests as `in_flight` allows, too many wait for one, or all are left alone after failures or at their limits; the provider takes no batch just now (`degrade.shed`); or the gateway's memory is full.",
+                "Every endpoint has as many requests as `in_flight` allows, too many wait for one, or all are left alone after failures or at their limits; the provider takes no batch just now (`degrade.shed`); the gateway's memory is full; or its process ends before a stream does.",
             ),
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")

@@ -32,13 +32,16 @@ mod switches;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use http::header::{CONTENT_ENCODING, HOST};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::dialect::Invalid;
 use crate::dialect::openai_chat::ChatRequest;
@@ -188,7 +191,12 @@ impl Gateway {
 
     /// Is what is still running being cut?
     fn is_cut(&self) -> bool {
-        self.drain.get().is_some_and(Drain::has_ended)
+        self.drain.get().is_some_and(Drain::has_expired)
+    }
+
+    /// Waits until it is.
+    fn cut(&self) -> Option<WaitForCancellationFutureOwned> {
+        self.drain.get().map(Drain::expired)
     }
 
     /// The numbers of all exchanges.
@@ -379,13 +387,17 @@ impl Handler for Gateway {
             (_, Err((error, allow))) => (Err(error), allow),
             (_, Ok(operation)) => {
                 course.done(Stage::Admit);
-                let answer = match operation {
-                    Operation::Chat => self.chat(&mut course, body).await,
-                    Operation::Embeddings => embeddings::answer(&mut course, body).await,
-                    Operation::Models => Ok(models::list(&course)),
-                    Operation::Model(name) => models::one(&course, &name),
+                let answer = async {
+                    match operation {
+                        Operation::Chat => self.chat(&mut course, body).await,
+                        Operation::Embeddings => embeddings::answer(&mut course, body).await,
+                        Operation::Models => Ok(models::list(&course)),
+                        Operation::Model(name) => models::one(&course, &name),
+                    }
                 };
-                (answer, None)
+                // Whatever is half done is this exchange's own.
+                let answer = AssertUnwindSafe(answer).catch_unwind().await;
+                (answer.unwrap_or_else(|_| Err(Error::internal("it panicked"))), None)
             }
         };
         let answer = answer.unwrap_or_else(|error| reply::refused(&mut course, &error, allow));

@@ -191,6 +191,7 @@ impl Host {
     /// The configuration, as it will be written.
     fn text(&self) -> String {
         let Self { top, listen, admin, log, endpoints, provider, sections, .. } = self;
+        let admin_address = if admin.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
         // At the beginning of a line: `max_connections_per_address` ends like it.
         let address = if listen.lines().any(|line| line.starts_with("address =")) { "" } else { "address = \"127.0.0.1:0\"" };
         let drain = if listen.contains("drain =") { "" } else { "drain = \"1s\"" };
@@ -198,7 +199,19 @@ impl Host {
         // Beside the configuration, so that it goes with the folder.
         let state = if top.contains("state =") { "" } else { "state = \"state\"" };
         let mut text = format!(
-            "{top}\n{state}\n[listen]\n{address}\n{drain}\n{threads}\n{listen}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n"
+            "{top}
+{state}
+[listen]
+{address}
+{drain}
+{threads}
+{listen}
+[admin]
+{admin_address}
+{admin}
+[log]
+{log}
+"
         );
         if !endpoints.is_empty() {
             text.push_str(&format!(

@@ -10,6 +10,7 @@
 //! **Invariant:** dropped by a client that left, it cancels the upstream.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::continuation::{Asked, Continuation, GoesOn};
 use super::course::Course;
@@ -27,7 +29,7 @@ use crate::dialect::logprobs;
 use crate::dialect::sse::{MAX_EVENT, Rewrite};
 use crate::dialect::stream::said::{self, Said};
 use crate::dialect::stream::{End, Tap};
-use crate::error::{Error, Kind, Retry};
+use crate::error::{Error, Kind, Retry, Source};
 use crate::record::Ending;
 use crate::record::cost::Tokens;
 use crate::upstream::UpstreamBody;
@@ -76,6 +78,8 @@ pub(super) struct Stream {
     continuation: Option<Box<Continuation>>,
     /// It broke off, and another endpoint is asked to go on.
     asked: Option<(Asked, Broke)>,
+    /// Wakes it when the process ends.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Plugins that see it before the client does.
     watch: Option<Box<Watch>>,
     over: bool,
@@ -104,9 +108,49 @@ impl Stream {
             filling: None,
             continuation,
             asked: None,
+            cut: None,
             watch: None,
             over: false,
         }
+    }
+
+    /// The next piece; in place of what a panic or the end of the process takes away, the event that says so.
+    fn poll_piece(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        if course.gateway.is_cut() {
+            self.last_word(course);
+        }
+        // Whatever is half done is this stream's own, and nothing is done with it any more.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_data(course, context)));
+        let Ok(polled) = polled else {
+            self.breaks(course, Error::internal("it panicked after the commit point"));
+            return self.poll_data(course, context);
+        };
+        if polled.is_pending() && self.cut.is_none() {
+            // Once for a stream: it asks what all cores share.
+            self.cut = course.gateway.cut().map(Box::pin);
+            if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(context).is_ready()) {
+                self.last_word(course);
+                return self.poll_data(course, context);
+            }
+        }
+        polled
+    }
+
+    /// The process ends, and the answer is not all there.
+    fn last_word(&mut self, course: &mut Course) {
+        if self.over || self.tap.as_ref().is_none_or(Tap::is_done) {
+            return;
+        }
+        let message = "This gateway ends, and with it what is still under way. Ask again; another one may be there already.";
+        self.breaks(course, Error::new(Kind::Overloaded, Source::Gateway, message));
+        course.record.ending = Ending::Drained;
+    }
+
+    /// Nothing more of the answer comes.
+    fn breaks(&mut self, course: &mut Course, error: Error) {
+        (self.asked, self.filling, self.fill) = (None, None, None);
+        self.held.clear();
+        self.broke_for_good(course, Broke { error, own: Vec::new() });
     }
 
     /// Under observation.
@@ -374,7 +418,7 @@ impl Body for ReplyBody {
                 }
                 bytes.map(Ok)
             }
-            Content::Stream(stream) => ready!(stream.poll_data(course, context)),
+            Content::Stream(stream) => ready!(stream.poll_piece(course, context)),
         };
         Poll::Ready(data.map(|data| data.map(Frame::data)))
     }

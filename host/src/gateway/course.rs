@@ -44,7 +44,7 @@ pub(super) struct Course {
     pub(super) stale: Option<Arc<cache::Entry>>,
     /// The level that has made the answer another one.
     pub(super) degraded: Option<Level>,
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     since: Instant,
 }
 
@@ -293,6 +293,10 @@ impl Drop for Course {
         self.record.total_us = self.exchange.started.elapsed().as_micros() as u64;
         if self.record.ending == Ending::Left && self.gateway.is_cut() {
             self.record.ending = Ending::Drained;
+        }
+        if std::thread::panicking() {
+            self.record.ending = Ending::Broken;
+            self.record.error.get_or_insert_with(|| Kind::Internal.describe().1.to_owned());
         }
         self.record.labels = self.exchange.labels();
         self.gateway.numbers.book(&self.record);

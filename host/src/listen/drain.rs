@@ -5,11 +5,16 @@
 //! **Invariant:** nothing is cut before the grace has ended.
 //! **Invariant:** a task that panics ends alone.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// For what is still under way when the grace ends to say so.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a drain came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,9 @@ pub struct Drained {
 pub struct Drain {
     tasks: TaskTracker,
     begun: CancellationToken,
+    /// The grace is over: for those who look, and for those who wait.
+    has_expired: Arc<AtomicBool>,
+    expired: CancellationToken,
     ended: CancellationToken,
 }
 
@@ -35,7 +43,8 @@ impl Default for Drain {
 impl Drain {
     /// A drain that has not begun.
     pub fn new() -> Self {
-        Self { tasks: TaskTracker::new(), begun: CancellationToken::new(), ended: CancellationToken::new() }
+        let [begun, expired, ended] = Default::default();
+        Self { tasks: TaskTracker::new(), begun, has_expired: Arc::default(), expired, ended }
     }
 
     /// Spawns a task on this core that the end waits for, and cuts when the grace is over.
@@ -78,9 +87,14 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
-    /// Is the grace over? What still runs is cut.
-    pub fn has_ended(&self) -> bool {
-        self.ended.is_cancelled()
+    /// Is the grace over? What still runs says its last word, and is cut.
+    pub fn has_expired(&self) -> bool {
+        self.has_expired.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the grace is over.
+    pub fn expired(&self) -> WaitForCancellationFutureOwned {
+        self.expired.clone().cancelled_owned()
     }
 
     /// Waits until everything has ended or was cut.
@@ -92,6 +106,9 @@ impl Drain {
     pub async fn wait(&self, grace: Duration) -> Drained {
         let finished = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
         let cut = if finished { 0 } else { self.tasks.len() };
+        self.has_expired.store(true, Ordering::Relaxed);
+        self.expired.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.ended.cancel();
         // Cut tasks are dropped by their own runtimes; they need a moment to do so.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;

@@ -2,8 +2,8 @@
 //!
 //! | affinity | rule |
 //! |---|---|
-//! | none | two by chance, weighted; of them the one where a request more costs less: time until answers begin × requests there |
-//! | session | rendezvous hashing with bounded load: the highest-ranked endpoint that has not more than twice its share |
+//! | none | two by chance, by weight; of them the one where a request more costs less: time until answers begin × requests there |
+//! | session | rendezvous hashing with bounded load: the highest-ranked endpoint that has not more than half as much again as its share |
 //! | prefix | the least work until this answer can begin, among those that hold the prompt's beginning, its home, and two by chance |
 //!
 //! Work is counted in bytes of prompt: what waits there to be read, and what of this prompt is not in the endpoint's cache. So a
@@ -87,6 +87,8 @@ pub trait Sight {
     fn seen(&self, place: usize) -> Seen;
     /// Is any endpoint in another zone?
     fn zones(&self) -> bool;
+    /// Has any a smaller weight than others?
+    fn weights(&self) -> bool;
     /// Of these one by chance that suits the request better than others do.
     fn suited(&self, places: &[usize], random: &mut fastrand::Rng) -> Option<usize>;
 }
@@ -116,7 +118,7 @@ const PACE_MIN: f32 = 0.5;
 /// What of a prompt's unknown part is believed to be cached where it is at home, since another gateway may have sent it there.
 const BELIEVED: f32 = 0.75;
 /// A session leaves an endpoint that has so many times its share of requests, and more than a few.
-const SESSION_BOUND: f32 = 2.0;
+const SESSION_BOUND: f32 = 1.5;
 const SESSION_FEW: f32 = 4.0;
 /// How often chance may name an endpoint that has a small weight before it is taken all the same.
 const DRAWS: usize = 64;
@@ -135,8 +137,8 @@ pub fn choose(
         Affinity::None => {
             let cost = |place: &usize| {
                 let seen = sight.seen(*place);
-                let usual = usual(places, sight, &seen);
-                usual.max(COST_MIN) * (seen.pending + 1.0) * seen.dear(&sight.standing(*place))
+                let (usual, standing) = (usual(places, sight, &seen), sight.standing(*place));
+                usual.max(COST_MIN) * (seen.pending / standing.weight + 1.0) * seen.dear(&standing)
             };
             let place = named(places, sight, random).into_iter().flatten().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
             Some(Choice { place, work: 0, ahead: 0.0 })
@@ -149,7 +151,7 @@ impl Seen {
     fn dear(&self, standing: &Standing) -> f32 {
         let far = if standing.far { FAR } else { 1.0 };
         let full = ((self.kv - KV_FULL) / (1.0 - KV_FULL)).clamp(0.0, 1.0);
-        self.fit * far * (1.0 + KV_COST * full) / (self.share * standing.weight)
+        self.fit * far * (1.0 + KV_COST * full) / self.share
     }
 }
 
@@ -176,8 +178,11 @@ fn named(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [O
     [one.or(fourth), other, third, suited]
 }
 
+/// Where weights differ both may be the same place: then a pool with hardly anything to do, where nothing tells the two apart, is used by
+/// weight as well.
 fn two(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [Option<usize>; 2] {
-    if places.len() < 3 {
+    let weights = sight.weights();
+    if places.len() < if weights { 2 } else { 3 } {
         // Of two that cost the same, the first named gets the request.
         let [one, other] = [places.first().copied(), places.get(1).copied()];
         return if random.bool() { [one, other] } else { [other, one] };
@@ -199,7 +204,7 @@ fn two(places: &[usize], sight: &impl Sight, random: &mut fastrand::Rng) -> [Opt
         last
     };
     let one = draw(None);
-    [one, draw(one)]
+    [one, draw(one.filter(|_| !weights))]
 }
 
 /// The least work before this answer can begin.
@@ -235,7 +240,8 @@ fn by_prefix(places: &[usize], sight: &impl Sight, prefix: &Prefix, held: &[Held
         let ahead = seen.work + own + ANSWERING * (seen.pending + 1.0);
         // What is forgotten is no reason to crowd an endpoint. The root: one slow answer says more of itself than of its server.
         let pace = seen.pace.unwrap_or(usual).max(usual * PACE_MIN);
-        (ahead * pace.sqrt() * seen.dear(&sight.standing(*place)), Choice { place: *place, work: own as u32, ahead })
+        let standing = sight.standing(*place);
+        (ahead * pace.sqrt() * seen.dear(&standing) / standing.weight, Choice { place: *place, work: own as u32, ahead })
     });
     choices.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, choice)| choice)
 }
@@ -292,6 +298,10 @@ mod tests {
             self.0.iter().any(|(standing, _)| standing.far)
         }
 
+        fn weights(&self) -> bool {
+            self.0.iter().any(|(standing, _)| standing.weight < 1.0)
+        }
+
         fn suited(&self, places: &[usize], random: &mut fastrand::Rng) -> Option<usize> {
             let suited: Vec<usize> = places.iter().copied().filter(|place| self.0[*place].1.fit < 1.0).collect();
             random.choice(suited)
@@ -336,6 +346,21 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(2);
         let first = (0..1_000).filter(|_| fleet.pick(&Affinity::None, &[], &mut random) == 0).count();
         assert!((400..600).contains(&first), "{first}");
+    }
+
+    /// With hardly anything to do the heaviest of two got everything, and of three nearly everything: what a request more costs was by
+    /// weight, and so was who was asked.
+    #[test]
+    fn weights_are_shares_of_hardly_anything_too() {
+        for weights in [&[1.0, 0.5][..], &[1.0, 0.25, 0.25], &[1.0, 1.0, 0.5, 0.1]] {
+            let fleet = Fleet::of(weights.len()).with(|place, standing, _| standing.weight = weights[place]);
+            let (mut random, mut got) = (fastrand::Rng::with_seed(7), vec![0.0; weights.len()]);
+            (0..20_000).for_each(|_| got[fleet.pick(&Affinity::None, &[], &mut random)] += 1.0 / 20_000.0);
+            let all: f32 = weights.iter().sum();
+            for (got, weight) in got.iter().zip(weights) {
+                assert!((got - weight / all).abs() < 0.02, "{weights:?}: {got:?}");
+            }
+        }
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Breaker {
     asked_until: AtomicU64,
     /// The one request of a probation is under way.
     probing: AtomicBool,
+    /// Until when there is none, after one that nobody waited for.
+    probe_after: AtomicU64,
     row: AtomicU32,
     /// The window's number (16 bits), and its successes and failures (24 each).
     window: AtomicU64,
@@ -97,6 +99,7 @@ impl Breaker {
             open_until: AtomicU64::new(0),
             asked_until: AtomicU64::new(0),
             probing: AtomicBool::new(false),
+            probe_after: AtomicU64::new(0),
             row: AtomicU32::new(0),
             window: AtomicU64::new(0),
             closed_at: AtomicU64::new(0),
@@ -107,6 +110,17 @@ impl Breaker {
 
     /// What may be sent there now.
     pub fn standing(&self, now: Instant) -> Standing {
+        match self.state(now) {
+            Standing::Probation => match self.probe_after.load(Ordering::Relaxed).saturating_sub(self.ms(now)) {
+                0 => Standing::Probation,
+                left => Standing::Open(Duration::from_millis(left)),
+            },
+            other => other,
+        }
+    }
+
+    /// The same, whether or not a request of a probation has just been given up: its outcome may be on its way.
+    fn state(&self, now: Instant) -> Standing {
         match self.open_until.load(Ordering::Relaxed) {
             // Asked of every endpoint for every request: the clock is read only where it matters.
             0 => Standing::Closed,
@@ -145,10 +159,8 @@ impl Breaker {
     /// It is over without an outcome: nobody waited for one. The next is made after a pause as long as this one took, so that half
     /// of the requests at most wait in vain, and one whose client hardly waits keeps nobody away.
     pub(super) fn give_up_probe(&self, now: Instant, began: Instant) {
-        if self.standing(now) == Standing::Probation {
-            let pause = now.saturating_duration_since(began).min(self.rules.open);
-            self.open_until.store(self.ms(now + pause), Ordering::Relaxed);
-        }
+        let pause = now.saturating_duration_since(began).min(self.rules.open);
+        self.probe_after.store(self.ms(now + pause), Ordering::Relaxed);
         self.end_probe();
     }
 
@@ -179,7 +191,7 @@ impl Breaker {
         let row = self.row.fetch_add(1, Ordering::Relaxed) + 1;
         let all = good + bad;
         let too_few = all >= self.rules.min_requests && (good as f32) < self.rules.success_rate * all as f32;
-        match self.standing(now) {
+        match self.state(now) {
             Standing::Probation => self.open(now, asked),
             Standing::Closed if row >= self.rules.failures || too_few => self.open(now, asked),
             Standing::Open(_) | Standing::Closed => {}
@@ -196,7 +208,7 @@ impl Breaker {
 
     /// Somebody who is not a client has found it ill, and looks again within so long. Its probation is left to a request that has it.
     pub(super) fn found_ill(&self, now: Instant, asked: Option<Duration>, again: Duration) {
-        match self.standing(now) {
+        match self.state(now) {
             Standing::Probation if self.probing.load(Ordering::Relaxed) => return,
             Standing::Open(_) => {
                 let asked = asked.unwrap_or_default().min(self.rules.open_max);
@@ -210,7 +222,7 @@ impl Breaker {
 
     /// Somebody who is not a client has found it well: the next request may try, unless the endpoint has asked for more time.
     pub(super) fn found_well(&self, now: Instant) {
-        if let Standing::Open(_) = self.standing(now) {
+        if let Standing::Open(_) = self.state(now) {
             let until = self.ms(now).max(self.asked_until.load(Ordering::Relaxed));
             self.open_until.fetch_min(until, Ordering::Relaxed);
         }
@@ -406,5 +418,23 @@ mod tests {
         assert_eq!(probe(Duration::from_millis(300)), Standing::Open(Duration::from_millis(300)));
         assert_eq!(probe(RULES.open * 5), Standing::Open(RULES.open));
         assert!(breaker.begin_probe());
+    }
+
+    /// Who holds the place of a probation's request lets it go before its failure is told: that the next had to wait then was taken for
+    /// a breaker that is open already, and it never opened again.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_has_failed_opens_it_again() {
+        let (breaker, began) = start();
+        fail(&breaker, began, 3);
+        let mut now = began + RULES.open;
+        for pause in [2, 4, 8, 8].map(Duration::from_secs) {
+            assert_eq!(breaker.standing(now), Standing::Probation);
+            assert!(breaker.begin_probe());
+            let (probed, failed) = (now, now + Duration::from_millis(30));
+            breaker.give_up_probe(failed, probed);
+            breaker.failed(failed, probed, None);
+            assert_eq!(breaker.standing(failed), Standing::Open(pause));
+            now = failed + pause;
+        }
     }
 }

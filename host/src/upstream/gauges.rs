@@ -109,7 +109,8 @@ impl Gauges {
     /// What others have there: requests, and how many of them wait; and the use of its memory.
     pub(super) fn others(&self, now: Instant) -> (f32, f32, f32) {
         let Some(report) = self.get(now) else { return (0.0, 0.0, 0.0) };
-        let all = (report.waiting + report.running) as f32;
+        // In this order: a server may say any number, and two of them are too many for a whole one.
+        let all = report.waiting as f32 + report.running as f32;
         let others = (all - self.own.load(Ordering::Relaxed) as f32).max(0.0);
         (others, if all > 0.0 { report.waiting as f32 * others / all } else { 0.0 }, report.kv)
     }

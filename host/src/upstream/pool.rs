@@ -174,6 +174,7 @@ pub struct Pool {
     /// All places.
     places: Vec<usize>,
     zones: bool,
+    weights: bool,
     /// Who holds which prefix; none where nobody asks.
     holders: Option<Arc<Holders>>,
     epoch: Instant,
@@ -333,6 +334,7 @@ impl Pool {
         let before = previous.map(|previous| (&previous.keys, &*previous.endpoints));
         let keys = Keys::new(settings.keys.clone(), &endpoints, before, now);
         let zones = standings.iter().any(|standing| standing.far);
+        let weights = standings.iter().any(|standing| standing.weight < 1.0);
         let places = (0..endpoints.len()).collect();
         let epoch = previous.map_or(now, |previous| previous.epoch);
         Ok(Self {
@@ -341,6 +343,7 @@ impl Pool {
             standings,
             places,
             zones,
+            weights,
             holders,
             epoch,
             gate,
@@ -603,6 +606,10 @@ impl Sight for Looking<'_> {
 
     fn zones(&self) -> bool {
         self.pool.zones
+    }
+
+    fn weights(&self) -> bool {
+        self.pool.weights
     }
 }
 

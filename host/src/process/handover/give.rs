@@ -14,11 +14,13 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::wire::{ADMIN, ALL, DATA, GO, READY, VERSION, hear, say};
+use super::wire::{ADMIN, ALL, DATA, GO, HELLO, READY, VERSION, hear, say};
 use super::{Lock, Place, peer};
 
 /// From the sockets to the word that they are served.
 const START: Duration = Duration::from_secs(30);
+/// Until it says its first word.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// The same where somebody else waits. Whoever asks for the sockets has built what it needs.
 const HURRIED: Duration = Duration::from_secs(5);
 /// For how long it is remembered who has said nothing; a process that starts waits for a minute.
@@ -177,6 +179,12 @@ impl Owner {
 
     async fn give(&self, stream: &UnixStream) -> io::Result<i32> {
         let id = peer(stream)?;
+        // A socket that is on its way to somebody who does not listen stays open with nobody behind it, whatever becomes of this process.
+        match timeout(FIRST_WORD, hear(stream)).await {
+            Ok(Ok((HELLO, None))) => {}
+            Ok(heard) => return Err(heard.err().unwrap_or_else(misunderstood)),
+            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it says nothing")),
+        }
         say(stream, VERSION, None).await?;
         for socket in &self.data {
             say(stream, DATA, Some(socket.as_fd())).await?;
@@ -190,9 +198,13 @@ impl Owner {
                 let lock = self.lock.as_ref().map(|lock| lock.0.as_fd());
                 say(stream, GO, lock).await.map(|()| id)
             }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it says what this version does not understand")),
+            _ => Err(misunderstood()),
         }
     }
+}
+
+fn misunderstood() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it says what this version does not understand")
 }
 
 /// Who it is; none where that cannot be told: every process of another namespace is number 0.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::wire::{ADMIN, ALL, DATA, GO, READY, VERSION, hear, say};
+use super::wire::{ADMIN, ALL, DATA, GO, HELLO, READY, VERSION, hear, say};
 use super::{Lock, Place, peer};
 
 /// How long a process that starts waits for its turn; others may start at the same time.
@@ -110,6 +110,7 @@ impl Before {
 }
 
 async fn receive(stream: &UnixStream) -> io::Result<Handed> {
+    say(stream, HELLO, None).await?;
     let (version, _) = hear(stream).await?;
     if version != VERSION {
         return Err(wrong("it hands over in another way than this version; stop it first"));

@@ -24,6 +24,7 @@ use tokio::net::UnixStream;
 
 /// Another table is another version.
 pub(super) const VERSION: u8 = b'1';
+pub(super) const HELLO: u8 = b'h';
 pub(super) const DATA: u8 = b'd';
 pub(super) const ADMIN: u8 = b'a';
 pub(super) const ALL: u8 = b'.';
