@@ -20,7 +20,7 @@ const MAX_FILE: u64 = 64 << 20;
 /// What is imported without a grant.
 const UNGRANTED: [&str; 2] = ["types", "request-data"];
 /// What can be granted, in the contract's order.
-const GRANTS: [&str; 8] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv"];
+const GRANTS: [&str; 9] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv", "http"];
 
 /// The facts about a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
