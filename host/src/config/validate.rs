@@ -17,6 +17,7 @@ use super::{Config, Duration, suggest};
 
 mod entries;
 mod policy;
+mod recording;
 mod upstream;
 
 /// The system allows 107 bytes; the name that a socket is made under has a few more.
@@ -42,6 +43,7 @@ pub(super) fn validate(config: &Config, document: &Document, faults: &mut Vec<Fa
     check.prompts_and_examples();
     check.cache();
     check.degrade();
+    check.recording();
     check.keys();
 }
 
