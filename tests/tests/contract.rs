@@ -9,6 +9,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde_json::json;
 use wit_parser::{Docs, Function, Interface, Resolve, Type, TypeDefKind, TypeId, WorldItem};
 
 /// What a plugin has, and what it may ask for, in the order of a reader.
@@ -44,6 +45,10 @@ fn the_reference_is_what_the_contract_says() {
     }
     for name in &granted {
         page.interface(&resolve.interfaces[interfaces[*name]], &format!("`grant = [{name:?}]`"));
+    }
+    for name in &granted {
+        let known = serde_json::from_value::<pointsman::config::Grant>(json!(name));
+        assert!(known.is_ok(), "`grant` has no {name:?}");
     }
     assert_eq!(interfaces.len(), HOOKS.len() + ALWAYS.len() + granted.len(), "an interface is in none of the lists");
 

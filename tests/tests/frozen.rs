@@ -88,6 +88,8 @@ fn all_hooks_are_asked_and_heard() {
 #[test]
 fn all_imports_are_there() {
     let fake = FakeUpstream::start();
+    let found = pointsman::plugin::inspect::inspect(&file("each")).unwrap();
+    assert_eq!((found.grants.len(), found.problems.len()), (9, 0), "{found}");
     let grants = r#""config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv", "http""#;
     let plugin = Plugin::new("each", component("each")).hooks("\"routing\"");
     let host = start(&fake, plugin.set(&format!("grant = [{grants}]\nhttp = {{ allow = [\"http://127.0.0.1:1\"] }}")));

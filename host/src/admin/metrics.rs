@@ -85,6 +85,9 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
     }
+    if let Some(recording) = &state.recording {
+        recording.counts().expose(&mut text);
+    }
     let reloads = admin.gateway.reloads();
     text.counter("pointsman_reloads_total", "Reloads by outcome.", &[("outcome", "done")], reloads.done);
     text.counter("pointsman_reloads_total", "Reloads by outcome.", &[("outcome", "failed")], reloads.failed);

@@ -18,6 +18,7 @@ use super::{Config, Duration, suggest};
 mod entries;
 mod idle;
 mod policy;
+mod recording;
 mod upstream;
 
 /// The system allows 107 bytes; the name that a socket is made under has a few more.
@@ -43,6 +44,7 @@ pub(super) fn validate(config: &Config, document: &Document, faults: &mut Vec<Fa
     check.prompts_and_examples();
     check.cache();
     check.degrade();
+    check.recording();
     check.keys();
     check.idle();
 }

@@ -25,6 +25,7 @@ const MAX_INSTANCES: u32 = 1_000;
 pub struct Engine {
     wasm: wasmtime::Engine,
     ticker: Arc<Owned>,
+    metered: bool,
 }
 
 /// Ends the thread with the last engine.
@@ -50,6 +51,18 @@ impl Engine {
     /// # Errors
     /// When the platform has no support for wasmtime's pooling allocator, or no thread can be started.
     pub fn new() -> wasmtime::Result<Self> {
+        Self::with(false)
+    }
+
+    /// An engine whose deadlines are counted in instructions, so that a call ends at the same one on every machine. It is slower.
+    ///
+    /// # Errors
+    /// As those of [`Engine::new`].
+    pub fn metered() -> wasmtime::Result<Self> {
+        Self::with(true)
+    }
+
+    fn with(metered: bool) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(MAX_INSTANCES)
             .total_core_instances(MAX_INSTANCES * 4)
@@ -73,6 +86,7 @@ impl Engine {
         config
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
             .epoch_interruption(true)
+            .consume_fuel(metered)
             // The contract has no async functions; without them a call is 1–2 µs cheaper.
             .concurrency_support(false)
             .max_wasm_stack(128 << 10)
@@ -85,7 +99,12 @@ impl Engine {
 
         let wasm = wasmtime::Engine::new(&config)?;
         let ticker = Ticker::start(wasm.weak())?;
-        Ok(Self { wasm, ticker: Arc::new(Owned(ticker)) })
+        Ok(Self { wasm, ticker: Arc::new(Owned(ticker)), metered })
+    }
+
+    /// Are deadlines counted in instructions?
+    pub(super) fn is_metered(&self) -> bool {
+        self.metered
     }
 
     /// To be held while a guest runs: the epoch moves for nobody else.

@@ -20,7 +20,7 @@ const MAX_FILE: u64 = 64 << 20;
 /// What is imported without a grant.
 const UNGRANTED: [&str; 2] = ["types", "request-data"];
 /// What can be granted, in the contract's order.
-const GRANTS: [&str; 8] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv"];
+const GRANTS: [&str; 9] = ["config", "log", "metrics", "upstreams", "embeddings", "clock", "random", "kv", "http"];
 
 /// The facts about a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -190,6 +190,11 @@ impl Inspection {
         entry.insert("component".to_owned(), self.file.display().to_string().into());
         entry.insert("hooks".to_owned(), list(&self.hooks));
         entry.insert("grant".to_owned(), list(&self.grants));
+        if self.grants.iter().any(|grant| grant == "http") {
+            // Where it may send to is the owner's to say.
+            let allow = toml::Table::from_iter([("allow".to_owned(), list(&["https://HOST/PATH".to_owned()]))]);
+            entry.insert("http".to_owned(), toml::Value::Table(allow));
+        }
         let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = toml::Table::from_iter([(name, toml::Value::Table(entry))]);
         toml::Table::from_iter([("plugins".to_owned(), toml::Value::Table(plugins))]).to_string()

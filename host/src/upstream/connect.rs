@@ -386,6 +386,10 @@ mod tests {
 
     impl Moving {
         async fn start(age: Duration) -> Self {
+            Self::start_with(age, |connector| connector).await
+        }
+
+        async fn start_with(age: Duration, change: fn(Connector) -> Connector) -> Self {
             let (first, second, port) = loop {
                 let first = TcpListener::bind((PLACES[0], 0)).await.unwrap();
                 let port = first.local_addr().unwrap().port();
@@ -401,7 +405,7 @@ mod tests {
                 Box::pin(async move { Ok(addresses) }) as BoxFuture<'static, _>
             };
             let usual = Connector::new(Duration::from_secs(5), Duration::from_secs(5));
-            let client = Connector { age, resolve: Arc::new(resolve), ..usual }.client();
+            let client = change(Connector { age, resolve: Arc::new(resolve), ..usual }).client();
             let uri = format!("http://models.example:{port}/").parse().unwrap();
             Self { servers: [serve(first, "first"), serve(second, "second")], points_to, uri, client }
         }
@@ -413,6 +417,22 @@ mod tests {
             tokio::task::yield_now().await;
             String::from_utf8(answer.to_vec()).unwrap()
         }
+    }
+
+    /// A name that leads somewhere else each time it is looked up leads nowhere but to addresses that may be: what is looked at is what is
+    /// connected to.
+    #[tokio::test]
+    async fn a_name_leads_to_no_address_that_may_not_be() {
+        let allowed = |connector: Connector| connector.only_to(|address| address == PLACES[0]);
+        let moving = Moving::start_with(Duration::ZERO, allowed).await;
+        let asked = || moving.client.request(Request::get(&moving.uri).body(Full::default()).unwrap());
+        assert_eq!(moving.ask().await, "first");
+        tokio::time::sleep(2 * LOOK).await;
+        assert_eq!(moving.ask().await, "first", "the one that finds it too old is still answered");
+        *moving.points_to.lock().unwrap() = vec![PLACES[1]];
+        assert!(asked().await.is_err(), "it has moved to where it may not be");
+        *moving.points_to.lock().unwrap() = vec![PLACES[1], PLACES[0]];
+        assert_eq!(moving.ask().await, "first");
     }
 
     /// Where the old address is given up, its connections are closed there; requests go to the new one, and none fails.

@@ -19,7 +19,7 @@ fn the_readmes_two_commands_are_there() {
     let run = block_below(&page, "## Run it");
     assert_eq!(run, ["cargo run --locked -- dev"], "one command");
     let (_, help, _) = tests::binary::run(&["--help"]);
-    for command in ["serve", "dev", "check", "plugin", "key"] {
+    for command in ["serve", "dev", "check", "plugin", "explain", "replay", "key"] {
         assert!(help.contains(&format!("  {command} ")), "{help}");
     }
     assert_eq!(block_below(&page, "## Test it"), ["tests/run"]);

@@ -12,6 +12,7 @@ const ROUTES: [&str; 2] = ["pointsman:plugin/routing@0.1.0", "pointsman:plugin/l
 #[test]
 fn grants_and_hooks_have_the_contracts_order() {
     let imports = [
+        "pointsman:plugin/http@0.1.0",
         "pointsman:plugin/types@0.1.0",
         "pointsman:plugin/random@0.1.0",
         "pointsman:plugin/config@0.1.0",
@@ -19,7 +20,8 @@ fn grants_and_hooks_have_the_contracts_order() {
     ];
     let exports = ["pointsman:plugin/caching@0.1.0", "pointsman:plugin/lifecycle@0.1.0", "pointsman:plugin/routing@0.1.0"];
     let found = check(&imports, &exports);
-    assert_eq!(found.grants, ["config", "random"]);
+    assert_eq!(found.grants, ["config", "random", "http"]);
+    assert!(found.to_string().contains("allow = [\"https://HOST/PATH\"]"), "{found}");
     assert_eq!(found.hooks, ["routing", "caching"]);
     assert_eq!(found.contract.as_deref(), Some("pointsman:plugin@0.1.0"));
     assert_eq!(found.problems, [""; 0]);
