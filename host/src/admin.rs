@@ -5,6 +5,7 @@
 //! **Invariant:** /readyz says 503 from the moment a drain begins; /healthz says 200 as long as the process can answer.
 
 mod api;
+mod exchanges;
 mod metrics;
 mod plugins;
 
@@ -62,6 +63,8 @@ pub async fn serve(
         .route("/api/plugins", get(plugins::list))
         .route("/api/plugins/{name}", get(plugins::one))
         .route("/api/plugins/{name}/{step}", post(plugins::step))
+        .route("/api/exchanges", get(exchanges::last))
+        .route("/api/exchanges/{id}", get(exchanges::one))
         .route("/api/models", get(api::models))
         .route("/api/models/{*name}", post(api::switch))
         .route("/api/prompts", get(api::prompts))

@@ -8,11 +8,13 @@ mod bundle;
 pub mod check;
 pub mod demo;
 pub mod dev;
+mod explain;
 pub mod key;
 mod log;
 mod node;
 pub mod plugin;
 mod release;
+mod replay;
 pub mod serve;
 
 use std::ffi::OsString;
@@ -87,6 +89,16 @@ enum Command {
     /// Start, build, test, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Say why an exchange went as it went
+    ///
+    /// Asks the admin API of a host that runs: which plugins were called and what they decided, the plan, each attempt, and what the
+    /// client got. Without an id: the last exchanges.
+    Explain(explain::Arguments),
+    /// Decide recorded exchanges again with another component
+    ///
+    /// Says what it would change: decisions by kind, models, estimated cost and latency, with examples. Nothing is sent anywhere. The
+    /// same recording and component give the same report on every machine.
+    Replay(replay::Arguments),
     /// Make keys for clients
     #[command(subcommand)]
     Key(KeyCommand),
@@ -185,6 +197,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
         Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
+        Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
+        Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }
 }

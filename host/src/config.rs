@@ -23,6 +23,7 @@ mod oci;
 mod policy;
 mod probe;
 mod provider;
+mod recording;
 mod release;
 pub mod reload;
 pub mod report;
@@ -51,6 +52,7 @@ pub use oci::{NoReference, OciReference, is_digest};
 pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
+pub use recording::{Recording, Redact};
 pub use release::{OnChange, Release, Sticky};
 pub use report::{Problem, Report};
 pub use schema::schema;
@@ -98,6 +100,8 @@ pub struct Config {
     pub cache: Option<CacheConfig>,
     /// How answers become simpler before they become errors. Absent: off.
     pub degrade: Option<Degrade>,
+    /// What is kept for `pointsman replay`. Absent: off.
+    pub recording: Option<Recording>,
     /// Who may call, by name; `pointsman key new NAME` prints an entry. Empty: everyone is the tenant "default".
     pub keys: Map<Key>,
 }
@@ -192,6 +196,17 @@ pub struct Admin {
     /// The bearer token that admin requests must carry: `env:NAME` or `file:PATH`. Absent: none is asked for.
     #[serde(default)]
     pub key: Option<SecretRef>,
+    /// The most memory for the stories of the last exchanges, which `GET /api/exchanges` and `pointsman explain` tell. Default 2MiB (0B: none
+    /// are kept).
+    #[serde(default = "default_explain")]
+    pub explain: ByteSize,
+    /// A story has the question, and what plugins write into prompts and keys, word by word. Default false.
+    #[serde(default)]
+    pub explain_texts: bool,
+}
+
+fn default_explain() -> ByteSize {
+    ByteSize::mib(2)
 }
 
 /// The log on standard error.

@@ -17,6 +17,7 @@ mod deadline;
 pub mod degrade;
 mod embeddings;
 mod exchange;
+pub mod explain;
 mod fill;
 mod key;
 pub mod models;
@@ -24,6 +25,7 @@ mod outbound;
 mod plan;
 pub mod pressure;
 mod prompt;
+mod recording;
 pub mod releases;
 mod reply;
 mod run;
@@ -270,6 +272,9 @@ impl Gateway {
     /// What another request must have in common with this one to get its answer. None: nobody shall share it.
     async fn key(&self, course: &mut Course, request: &Arc<ChatRequest>) -> Result<Option<Keys>, Error> {
         let keys = key::stage(course, request).await?;
+        if course.is_told() {
+            course.record.cache_key = keys.as_ref().map(|keys| keys.exact.to_string());
+        }
         course.done(Stage::Key);
         Ok(keys)
     }
@@ -285,6 +290,7 @@ impl Gateway {
         }
         let (outcome, entry, score) = found?;
         let reply = reply::cached(course, request, &entry, score)?;
+        course.record.cache_score = score;
         course.record.cache = outcome;
         course.record.model = Some(entry.model.clone());
         Some(reply)

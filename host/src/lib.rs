@@ -19,6 +19,7 @@ pub mod plugin;
 pub mod process;
 pub mod prompt;
 pub mod record;
+pub mod replay;
 pub mod route;
 pub mod upstream;
 pub mod vector;

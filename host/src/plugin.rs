@@ -1,7 +1,8 @@
 //! Plugins: WebAssembly components that decide about each exchange, one fresh instance each if their owner does not want them reused.
 //!
 //! `load` makes a [`Plugin`] of a component's file, `registry` keeps the set in force, `release` brings versions in and takes them back, `hooks` calls it through `exports`, `imports` answers what
-//! it asks, `kv` is what it keeps, `http` where it may send to, `limits` ends what it may not do. `bundle` signs components and checks who has, `oci` fetches them;
+//! it asks, `kv` is what it keeps, `http` where it may send to, `limits` ends what it may not do, `tape` keeps what was
+//! asked and answered. `bundle` signs components and checks who has, `oci` fetches them;
 //! `build`, `cases`, `inspect` and `scaffold` serve the command line.
 //!
 //! What it does not do: it acts on no decision; `gateway` does.
@@ -29,6 +30,7 @@ pub mod registry;
 pub mod release;
 mod reuse;
 pub mod scaffold;
+pub mod tape;
 
 pub use load::Plugin;
 pub use registry::PluginSet;

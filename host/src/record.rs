@@ -6,6 +6,7 @@
 //! **Invariant:** labels on /metrics are names from the configuration or from fixed lists, never a client's string.
 
 pub mod cost;
+pub mod recording;
 pub mod stages;
 
 use std::collections::BTreeMap;
@@ -85,6 +86,25 @@ impl CacheOutcome {
     }
 }
 
+/// One model's turn, where somebody wants to know.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The model.
+    pub model: Arc<str>,
+    /// The endpoint that answered, or was asked last.
+    pub endpoint: Option<String>,
+    /// The answer's status; none: there was none.
+    pub status: Option<u16>,
+    /// Why there was no answer, as in errors.
+    pub failure: Option<&'static str>,
+    /// Microseconds until an answer had begun, or failed.
+    pub took_us: u64,
+    /// Micro-US-dollars for an answer that the client did not get.
+    pub cost: Option<u64>,
+    /// What was doubted of the answer, so that another was asked for.
+    pub doubt: Option<&'static str>,
+}
+
 /// Everything that is known of one exchange when it ends.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -143,6 +163,16 @@ pub struct Record {
     pub stopped: Option<&'static str>,
     /// A cascade's judge could not judge an answer, or not by what a model was to say of it; it passed.
     pub unjudged: bool,
+    /// The last question; none where nobody wants to know it.
+    pub question: Option<String>,
+    /// The exact key that was looked up; none where nobody wants to know.
+    pub cache_key: Option<String>,
+    /// The cosine of a near hit.
+    pub cache_score: Option<f32>,
+    /// The plan's models, in their order; empty where nobody wants to know.
+    pub planned: Vec<Arc<str>>,
+    /// The models that were asked; empty where nobody wants to know.
+    pub attempts: Vec<Attempt>,
     /// Time spent in each stage.
     pub stages: Stages,
     /// Microseconds until the first byte of the answer's body.

@@ -71,9 +71,13 @@ fn only_what_is_signed_is_loaded() {
     assert!(code == 2 && err.contains("name a file that is not there yet"), "{err}");
 
     std::fs::create_dir(folder.path().join("cases")).unwrap();
-    write("cases/one.toml", b"a = 1");
+    let case = |reason: &str| {
+        let given = "[given]\nmodels = [\"small\"]\nrequest = { model = \"small\", message = \"hi\" }";
+        format!("{given}\n[[case]]\nname = \"it routes\"\nhook = \"route\"\nexpect.plan = {{ reason = {reason:?} }}\n")
+    };
     let bundle = |number: u32, key: &str| {
         write("router.wasm", &guests::router(number));
+        write("cases/one.toml", case(&revision(number)).as_bytes());
         done(&[
             "plugin",
             "bundle",
@@ -92,6 +96,18 @@ fn only_what_is_signed_is_loaded() {
     assert!(
         about.contains(&format!("signed    {ours}")) && about.contains("cases     one.toml") && about.contains("may have  none"),
         "{about}"
+    );
+
+    // Its cases are in it, and were run before it was signed.
+    std::fs::rename(path("cases"), path("elsewhere")).unwrap();
+    let told = done(&["plugin", "test", &path("out.wasm")]);
+    assert!(told.contains("ok    it routes") && told.contains("1 case, all as expected"), "{told}");
+    std::fs::rename(path("elsewhere"), path("cases")).unwrap();
+    write("cases/one.toml", case("another reason").as_bytes());
+    let (code, _, err) = run(&["plugin", "bundle", &path("router.wasm"), "--key", &path("ours.pem"), "--cases", &path("cases")]);
+    assert!(
+        code == 2 && err.contains("nothing is signed: 1 of its cases are not as expected") && err.contains("it routes"),
+        "{err}"
     );
 
     let plugin =

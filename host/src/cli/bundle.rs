@@ -1,13 +1,13 @@
 //! `pointsman plugin key`, `bundle` and `push`: signing components, and putting them where nodes fetch them.
 //!
-//! What it does not do: no host has to run, and none is asked.
+//! What it does not do: no host has to run, and none is asked. It runs no cases itself (`plugin/cases`).
 //!
 //! **Invariant:** a private key goes into a file that its owner alone may read, and over none that is there.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,8 +15,10 @@ use clap::Subcommand;
 
 use super::{WRONG_INPUT, failed};
 use crate::config::OciReference;
-use crate::plugin::bundle::{Manifest, SigningKey, seal};
-use crate::plugin::{build, inspect, oci};
+use crate::plugin::bundle::{Manifest, SigningKey, Wrapping, seal, unwrap};
+use crate::plugin::cases::CaseError;
+use crate::plugin::{build, cases, inspect, oci};
+use crate::process;
 
 /// The largest file of cases; they are texts that somebody has written.
 const MAX_CASE: u64 = 1 << 20;
@@ -28,7 +30,7 @@ pub(super) enum BundleCommand {
     Key(KeyCommand),
     /// Sign a component, with its cases and with what it may be granted
     ///
-    /// The bundle is a component like any other, with a manifest and an Ed25519 signature behind it. The manifest has the grants that the
+    /// Its cases are run first: what does not decide as they say is not signed. The bundle is a component like any other, with a manifest and an Ed25519 signature behind it. The manifest has the grants that the
     /// component asks for: a configuration that grants more is refused. A plugin with `trust = ["ed25519:…"]` loads nothing that none of these
     /// keys has signed.
     Bundle {
@@ -116,13 +118,12 @@ fn bundle(
     err: &mut dyn Write,
 ) -> Result<String, String> {
     let key = read_key(key)?;
-    let (component, cases) = if path.is_dir() {
+    let (component, folder) = if path.is_dir() {
         let built = build::build(path, &build::Options::default()).map_err(|error| error.to_string())?;
         if !built.warnings.is_empty() {
             let _ = writeln!(err, "{}", built.warnings);
         }
-        let own = path.join("cases");
-        (built.component, cases.or_else(|| own.is_dir().then_some(own)))
+        (built.component, cases.or_else(|| Some(path.join("cases"))))
     } else {
         (path.to_owned(), cases)
     };
@@ -132,7 +133,9 @@ fn bundle(
     }
     let bytes = std::fs::read(&component).map_err(|error| format!("{}: {error}", component.display()))?;
     let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let cases = cases.map_or_else(|| Ok(BTreeMap::new()), |folder| read_cases(&folder))?;
+    let files = folder.map(|folder| cases::within(&folder)).unwrap_or_default();
+    pass(&component, &files)?;
+    let cases = read_cases(&files)?;
     let (grants, count) = (about.grants.join(", "), cases.len());
     let manifest = Manifest { name: name.clone(), grants: about.grants, hooks: about.hooks, cases };
     let sealed = seal(&bytes, &manifest, &key).map_err(|reason| format!("{} {reason}", component.display()))?;
@@ -151,22 +154,78 @@ fn bundle(
     ))
 }
 
-fn read_cases(folder: &Path) -> Result<BTreeMap<String, String>, String> {
-    let wrong = |error: std::io::Error| format!("{}: {error}", folder.display());
-    let mut cases = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
-        let is_case = path.extension().is_some_and(|extension| extension == "toml" || extension == "json");
-        if !is_case || !path.is_file() {
-            continue;
+/// What is signed decides as its author says that it does.
+fn pass(component: &Path, files: &[PathBuf]) -> Result<(), String> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    let done = cases::run(component, files, process::aot_folder().as_deref(), |tried| {
+        if !tried.differences.is_empty() {
+            wrong.push(format!("{}:{}: {}", tried.file.display(), tried.line, tried.name));
         }
+    });
+    match done {
+        Err(CaseError::Files(report)) => Err(report.to_string().trim_end().to_owned()),
+        Err(error) => Err(error.to_string()),
+        Ok(()) if wrong.is_empty() => Ok(()),
+        Ok(()) => Err(format!(
+            "nothing is signed: {} of its cases are not as expected; `pointsman plugin test` says how\n  {}",
+            wrong.len(),
+            wrong.join("\n  ")
+        )),
+    }
+}
+
+fn read_cases(files: &[PathBuf]) -> Result<BTreeMap<String, String>, String> {
+    let read = |path: &PathBuf| {
+        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
         if path.metadata().map_err(wrong)?.len() > MAX_CASE {
             return Err(format!("{} has more than {MAX_CASE} bytes; a case is a text that somebody has written", path.display()));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        cases.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), text);
+        let text = std::fs::read_to_string(path).map_err(wrong)?;
+        Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), text))
+    };
+    files.iter().map(read).collect()
+}
+
+/// The cases inside a bundle, as files in a folder that goes with this value.
+pub(super) struct Unpacked {
+    folder: PathBuf,
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl Unpacked {
+    /// None: it is no bundle, or has no cases.
+    pub(super) fn of(component: &Path) -> std::io::Result<Option<Self>> {
+        let bytes = std::fs::read(component)?;
+        // What is wrong with it is said by whoever loads it.
+        let Ok(Wrapping { manifest: Some(manifest), .. }) = unwrap(&bytes) else { return Ok(None) };
+        // Whoever made the bundle has chosen the names.
+        let is_name = |name: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !name.starts_with('.') && (name.ends_with(".toml") || name.ends_with(".json")) && name.bytes().all(plain)
+        };
+        let cases: Vec<_> = manifest.cases.iter().filter(|(name, _)| is_name(name)).collect();
+        if cases.is_empty() {
+            return Ok(None);
+        }
+        let folder = std::env::temp_dir().join(format!("pointsman-cases-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        let mut unpacked = Self { folder, files: Vec::new() };
+        for (name, text) in cases {
+            let file = unpacked.folder.join(name);
+            std::fs::write(&file, text)?;
+            unpacked.files.push(file);
+        }
+        Ok(Some(unpacked))
     }
-    Ok(cases)
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 fn push(file: &Path, reference: &OciReference) -> Result<String, String> {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 
+use super::bundle::Unpacked;
 use super::{WRONG_INPUT, failed};
 use crate::plugin::cases::{self, CaseError, Tried};
 use crate::plugin::load::Hook;
@@ -69,7 +70,13 @@ pub fn build(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
 pub fn test(what: &Path, named: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let is_source = what.is_dir();
     let folder = if is_source { what } else { what.parent().unwrap_or(Path::new("")) };
-    let files = if named.is_empty() { cases::find(folder) } else { named.to_vec() };
+    // A bundle brings its own.
+    let inside = if is_source || !named.is_empty() { None } else { Unpacked::of(what).ok().flatten() };
+    let files = match &inside {
+        Some(unpacked) => unpacked.files.clone(),
+        None if named.is_empty() => cases::find(folder),
+        None => named.to_vec(),
+    };
     if files.is_empty() {
         return failed(err, WRONG_INPUT, &CaseError::None(folder.join("cases")));
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::degrade::Levels;
 use super::models::Entry;
-use super::{Exchange, Gateway, deadline};
+use super::{Exchange, Gateway, deadline, recording};
 use crate::cache;
 use crate::config::{Preference, Priority};
 use crate::dialect::answer::{Answer, Usage};
@@ -148,6 +148,10 @@ impl Course {
     /// From here on plugins may be asked.
     pub(super) fn meet_plugins(&mut self, request: &ChatRequest) {
         let exchange = &self.exchange;
+        if let Some(tape) = recording::tape(exchange) {
+            exchange.keeps(tape);
+        }
+        self.record.question = exchange.state.stories.as_ref().and_then(|stories| stories.question(request));
         if exchange.state.plugins.is_empty() {
             return;
         }
@@ -169,6 +173,11 @@ impl Course {
         let whose = exchange.state.plugins.whose(&head, &exchange.headers, request);
         self.whose = Some(whose.clone());
         self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head).of(whose));
+    }
+
+    /// Does somebody want to know how it goes?
+    pub(super) fn is_told(&self) -> bool {
+        self.exchange.tape.get().is_some()
     }
 
     /// A plugin has decided something.
@@ -306,5 +315,6 @@ impl Drop for Course {
         if let Some(level) = self.degraded {
             self.gateway.degrade.counts[level as usize].add(1);
         }
+        recording::ended(&self.exchange, std::mem::take(&mut self.record));
     }
 }

@@ -19,6 +19,7 @@ use crate::identity::Principal;
 use crate::plugin::http::{Inbound, Outbound};
 use crate::plugin::imports::{self, Circuit, HttpError, Latency, Price, Surroundings, Upstream};
 use crate::plugin::registry::Whose;
+use crate::plugin::tape::{Seen, Tape};
 use crate::record::Record;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::pool::{self, Pool};
@@ -46,6 +47,8 @@ pub struct Exchange {
     asked: Mutex<String>,
     labels: Mutex<Vec<(String, String)>>,
     vector: Mutex<Option<(String, Vector)>>,
+    /// What plugins are told and say, where somebody wants to know.
+    pub(super) tape: OnceLock<Tape>,
     /// The fleet as plugins see it, from the first time that one has looked.
     fleet: Fleet,
     /// Outbound calls so far, by plugin.
@@ -84,6 +87,7 @@ impl Exchange {
             asked: Mutex::default(),
             labels: Mutex::default(),
             vector: Mutex::default(),
+            tape: OnceLock::new(),
             fleet: Fleet::default(),
             calls: Mutex::default(),
         }
@@ -146,6 +150,28 @@ impl Exchange {
             *kept = Some((text.to_owned(), vector.clone()));
         }
         Ok(vector)
+    }
+
+    /// Whether an exchange is recorded is decided when plugins first see it. From then on they see the models as they are now.
+    pub(super) fn keeps(&self, tape: Tape) {
+        if tape.is_recording() {
+            // From now on all questions are answered from what is seen here.
+            let _ = self.fleet();
+        }
+        let _ = self.tape.set(tape);
+    }
+
+    /// The models as plugins see them, by the names that they may ask for.
+    pub(super) fn fleet(&self) -> Vec<Seen> {
+        let models = &self.state.models;
+        let seen = models.names().filter_map(|(name, _)| Some((name, models.chat(name)?)));
+        seen.map(|(name, model)| Seen {
+            name: name.to_owned(),
+            may_choose: self.may_choose(name),
+            upstream: self.view(model),
+            status: Surroundings::status(self, name),
+        })
+        .collect()
     }
 
     fn may_use(&self, model: &str) -> bool {
@@ -232,7 +258,11 @@ impl Surroundings for Exchange {
     }
 
     fn labels(&self) -> Vec<(String, String)> {
-        self.labels()
+        Self::labels(self)
+    }
+
+    fn tape(&self) -> Option<&Tape> {
+        self.tape.get()
     }
 
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {

@@ -30,6 +30,7 @@ use super::watch::Watch;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
 use crate::plugin::hooks::Observer;
+use crate::record::Attempt as Attempted;
 use crate::record::cost::Tokens;
 use crate::route::judge::Doubt;
 use crate::upstream::{self, Body, Context, Run};
@@ -81,6 +82,9 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>, plan:
         priority: course.priority,
         headers: plan.headers,
     };
+    if course.is_told() {
+        course.record.planned = plan.turns.iter().map(|turn| turn.attempt.model.clone()).collect();
+    }
     let (left, judge, observers, run) = (plan.turns.into(), plan.judge, plan.observers, Run::new(&context));
     Turns { course, request, judge, observers, left, run, context: &context, number: 0, kept: None, failed: false }.take().await
 }
@@ -125,7 +129,11 @@ impl Turns<'_> {
             self.number += 1;
             let began = Instant::now();
             let last = self.left.is_empty() && self.kept.is_none();
-            let goes_on = match self.run.attempt(&turn.attempt, last).await {
+            let answer = self.run.attempt(&turn.attempt, last).await;
+            if self.course.is_told() {
+                self.note(&turn, answer.as_ref(), began);
+            }
+            let goes_on = match answer {
                 Some(reply) => match self.answered(turn, reply, began).await? {
                     Ok(answered) => return Ok(*answered),
                     Err(goes_on) => goes_on,
@@ -151,6 +159,22 @@ impl Turns<'_> {
         let answer = self.run.conclude();
         self.course.answered(answer.as_ref());
         answer.map(Answered::plain)
+    }
+
+    fn note(&mut self, turn: &Turn, answer: Option<&upstream::Reply>, began: Instant) {
+        let failure = match answer {
+            Some(_) => None,
+            None => Some(self.run.why().map_or("no_upstream", |why| why.kind.describe().1)),
+        };
+        self.course.record.attempts.push(Attempted {
+            model: turn.attempt.model.clone(),
+            endpoint: answer.map(|reply| reply.endpoint.to_string()),
+            status: answer.map(|reply| reply.status.as_u16()),
+            failure,
+            took_us: began.elapsed().as_micros() as u64,
+            cost: None,
+            doubt: None,
+        });
     }
 
     /// An attempt has an answer: for the client, or not, and then whether the plan goes on.
@@ -217,6 +241,9 @@ impl Turns<'_> {
         self.run.has_another();
         let doubt = if let Step::Next(doubt) = step { doubt } else { Doubt::Plugin };
         self.course.record.escalated.push(doubt.name());
+        if let Some(attempt) = self.course.record.attempts.last_mut() {
+            (attempt.doubt, attempt.cost) = (Some(doubt.name()), Some(cost));
+        }
         self.follow(step, turn).await;
         Ok(Err(true))
     }

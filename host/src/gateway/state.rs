@@ -13,8 +13,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::explain::Stories;
 use super::models::{self, Models};
 use super::outbound::Lanes;
+use super::recording::Recording;
 use crate::cache::Cache;
 use crate::config::{Config, Finding};
 use crate::embed::Embedder;
@@ -110,6 +112,10 @@ pub struct State {
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
+    /// The stories of the last exchanges.
+    pub stories: Option<Arc<Stories>>,
+    /// `[recording]`.
+    pub recording: Option<Recording>,
     /// What plugins send over; none where none may.
     pub outbound: Option<Arc<Lanes>>,
     /// The longest that an exchange may take.
@@ -127,6 +133,11 @@ impl fmt::Display for BuildError {
         let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&lines.join("\n"))
     }
+}
+
+/// What a configuration says of its plugins.
+pub fn plugin_settings(config: &Config) -> Vec<Settings> {
+    parts::settings(config)
 }
 
 impl State {
@@ -170,6 +181,11 @@ impl State {
             return Err(BuildError(found));
         };
         let cache = parts::cache(&config, embedder.as_deref(), previous);
+        let stories = parts::stories(&config, lasting.workers, previous);
+        let recording = match parts::recording(&config, &plugins, &models, previous) {
+            Ok(recording) => recording,
+            Err(findings) => return Err(BuildError(findings)),
+        };
         let near_embedder = embedder.clone().filter(|embedder| parts::may_serve_near(&config, &**embedder));
         let longest =
             config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
@@ -186,6 +202,8 @@ impl State {
             near_embedder,
             built_in,
             examples: Arc::new(examples),
+            stories,
+            recording,
             outbound: config
                 .plugins
                 .values()

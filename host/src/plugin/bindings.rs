@@ -14,6 +14,8 @@ wasmtime::component::bindgen!({
         default: trappable,
     },
     exports: { default: async },
+    // For recordings and for `explain`; the names are the contract's as Rust writes them.
+    additional_derives: [serde::Serialize, serde::Deserialize],
     with: {
         "pointsman:plugin/request-data.request": crate::plugin::imports::RequestHandle,
         "pointsman:plugin/request-data.response": crate::plugin::imports::ResponseHandle,

@@ -77,7 +77,12 @@ pub struct Tried {
 
 /// The files of cases that belong to a plugin: `cases/*.toml` and `cases/*.json` beside its source or component, by name.
 pub fn find(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder.join("cases")).into_iter().flatten().flatten();
+    within(&folder.join("cases"))
+}
+
+/// The files of cases in a folder, by name.
+pub fn within(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_cases = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "toml" || kind == "json");
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_cases).collect();
     found.sort();

@@ -27,6 +27,7 @@ pub struct Engine {
     /// Threads that serve: so many instances of a plugin that is reused are made before it is asked.
     pub(super) cores: usize,
     ticker: Arc<Owned>,
+    metered: bool,
 }
 
 /// Ends the thread with the last engine.
@@ -60,6 +61,18 @@ impl Engine {
     /// # Errors
     /// When the platform has no support for wasmtime's pooling allocator, or no thread can be started.
     pub fn for_cores(cores: usize) -> wasmtime::Result<Self> {
+        Self::with(cores, false)
+    }
+
+    /// An engine whose deadlines are counted in instructions, so that a call ends at the same one on every machine. It is slower.
+    ///
+    /// # Errors
+    /// As those of [`Engine::for_cores`].
+    pub fn metered() -> wasmtime::Result<Self> {
+        Self::with(1, true)
+    }
+
+    fn with(cores: usize, metered: bool) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(MAX_INSTANCES)
             // A count, not room: a component in Python is made of some forty.
@@ -84,6 +97,7 @@ impl Engine {
         config
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
             .epoch_interruption(true)
+            .consume_fuel(metered)
             // The contract has no async functions; without them a call is 1–2 µs cheaper.
             .concurrency_support(false)
             .max_wasm_stack(128 << 10)
@@ -96,7 +110,12 @@ impl Engine {
 
         let wasm = wasmtime::Engine::new(&config)?;
         let ticker = Ticker::start(wasm.weak())?;
-        Ok(Self { wasm, cores, ticker: Arc::new(Owned(ticker)) })
+        Ok(Self { wasm, cores, ticker: Arc::new(Owned(ticker)), metered })
+    }
+
+    /// Are deadlines counted in instructions?
+    pub(super) fn is_metered(&self) -> bool {
+        self.metered
     }
 
     /// To be held while a guest runs: the epoch moves for nobody else.

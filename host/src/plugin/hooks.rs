@@ -15,6 +15,7 @@ mod observe;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::bindings::types::{self, PluginError, RequestHead};
@@ -29,6 +30,7 @@ use super::quarantine::Back;
 use super::registry::{PluginSet, Whose};
 use super::release::shadow::{Asked, Job};
 use super::release::told::{Tell, Told};
+use super::tape::{Function, Said as Noted, Shown, Tape};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
@@ -73,7 +75,8 @@ impl Cause {
 
     fn of(error: &wasmtime::Error) -> Self {
         if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
-            return if *trap == wasmtime::Trap::Interrupt { Self::Deadline } else { Self::Trap };
+            let is_late = matches!(trap, wasmtime::Trap::Interrupt | wasmtime::Trap::OutOfFuel);
+            return if is_late { Self::Deadline } else { Self::Trap };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::Exhausted;
@@ -159,6 +162,9 @@ pub struct Session {
 impl Session {
     /// A session over the plugins that were in force when the exchange began.
     pub fn new(set: Arc<PluginSet>, around: Arc<dyn Surroundings>, head: RequestHead) -> Self {
+        if let Some(tape) = around.tape() {
+            tape.meets(&head);
+        }
         Self {
             set,
             around,
@@ -201,6 +207,11 @@ impl Session {
         self.head.prompt = Some(types::PromptRef { name: name.to_owned(), version: Some(version.to_owned()) });
     }
 
+    /// The prompt that later hooks see in their head; none: there is none.
+    pub fn see_prompt(&mut self, prompt: Option<types::PromptRef>) {
+        self.head.prompt = prompt;
+    }
+
     /// The `prompting` hook: the first plugin with an opinion.
     ///
     /// # Errors
@@ -211,6 +222,7 @@ impl Session {
                 continue;
             }
             let began = Instant::now();
+            self.begins(index, Function::Select, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.select(&mut live, &self.head).await??) };
             let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
@@ -239,6 +251,7 @@ impl Session {
             }
             let is_trial = self.set.serving(index).is_some();
             let began = Instant::now();
+            self.begins(index, Function::Key, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Caching, request).await? else {
                 if is_trial {
                     continue;
@@ -263,6 +276,7 @@ impl Session {
     pub async fn confirm(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, hit: &caching::Candidate) -> caching::Verdict {
         for index in self.ways(by) {
             let began = Instant::now();
+            self.begins(index, Function::Confirm, request, Shown { hit: Some(hit), ..Shown::default() });
             let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.confirm(&mut live, &self.head, hit).await??) };
             let verdict = patiently(&plugin, asked).await;
@@ -279,6 +293,7 @@ impl Session {
     pub async fn admit(&mut self, by: &Arc<Plugin>, request: &Arc<ChatRequest>, answer: &Arc<Answer>) -> Option<u32> {
         for index in self.ways(by) {
             let began = Instant::now();
+            self.begins(index, Function::Admit, request, Shown { answer: Some(answer), ..Shown::default() });
             let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else { continue };
             live.store.data_mut().answer = Some(answer.clone());
             let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
@@ -302,6 +317,7 @@ impl Session {
                 continue;
             }
             let began = Instant::now();
+            self.begins(index, Function::Route, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
             let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
@@ -331,11 +347,13 @@ impl Session {
         last: &routing::Attempt,
         answer: Option<&Reviewed>,
     ) -> Result<Option<routing::NextStep>, Error> {
+        let (seen, partial) = (answer.map(|seen| &seen.answer), answer.is_some_and(|seen| !seen.whole));
         for index in self.ways(by) {
             let began = Instant::now();
+            self.begins(index, Function::AfterAttempt, request, Shown { answer: seen, partial, attempt: Some(last), hit: None });
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let state = live.store.data_mut();
-            (state.answer, state.partial) = (answer.map(|seen| seen.answer.clone()), answer.is_some_and(|seen| !seen.whole));
+            (state.answer, state.partial) = (seen.cloned(), partial);
             let asked = async { Ok::<_, Failed>(plugin.exports.after_attempt(&mut live, &self.head, last).await??) };
             let step = patiently(&plugin, asked).await.and_then(|step| match step {
                 routing::NextStep::Reject(rejection) => checked_rejection(rejection).map(routing::NextStep::Reject),
@@ -406,6 +424,9 @@ impl Session {
     pub fn unfit(&mut self, by: &Arc<Plugin>, hook: Hook, reason: &str) -> Result<bool, Error> {
         let Some(index) = self.set.place(by) else { return Ok(false) };
         self.live.retain(|(place, _)| *place != index);
+        if let Some(tape) = self.tape() {
+            tape.unfit(by, reason);
+        }
         self.failed(index, by, hook, Instant::now(), bad_output(reason))?;
         Ok(self.set.serving(index).is_some())
     }
@@ -457,13 +478,16 @@ impl Session {
                 Some(live) => Some(live),
                 None => {
                     self.live.push((index, None));
+                    self.ends(Instant::now(), || Noted::Skipped, &[]);
                     return self.fall_through(index, hook, "quarantined");
                 }
             },
             None => None,
         };
-        if plugin.quarantine.holds(hook, &self.head.tenant) {
+        // In a replay one exchange says nothing about the next one.
+        if !plugin.engine.is_metered() && plugin.quarantine.holds(hook, &self.head.tenant) {
             plugin.numbers.skipped.add(1);
+            self.ends(Instant::now(), || Noted::Skipped, &[]);
             return self.fall_through(index, hook, "quarantined");
         }
         let mut live = match kept.or_else(|| plugin.resting.as_ref()?.take()) {
@@ -493,9 +517,30 @@ impl Session {
         Ok(Some((plugin, live)))
     }
 
+    /// Where calls are noted: on the exchange's tape, if it has one.
+    fn tape(&self) -> Option<&Tape> {
+        self.around.tape()
+    }
+
+    /// Notes that a call begins, where somebody wants to know.
+    fn begins(&self, index: usize, function: Function, request: &Arc<ChatRequest>, shown: Shown<'_>) {
+        if let Some(tape) = self.tape() {
+            let at_us = self.around.started().elapsed().as_micros() as u64;
+            let told = (at_us, self.head.prompt.as_ref());
+            tape.begins(self.set.version(index), function, told, request, &shown, || self.around.labels());
+        }
+    }
+
+    /// Notes what came of it.
+    fn ends(&self, began: Instant, said: impl FnOnce() -> Noted, labels: &[(String, String)]) {
+        if let Some(tape) = self.tape() {
+            tape.ends(began.elapsed().as_micros() as u64, said(), labels);
+        }
+    }
+
     /// Books the call; keeps the instance where it is needed again and still sound.
     #[allow(clippy::too_many_arguments, reason = "everything that one call leaves behind, booked in one place")]
-    fn leave<T>(
+    fn leave<T: Serialize>(
         &mut self,
         index: usize,
         plugin: &Arc<Plugin>,
@@ -515,6 +560,7 @@ impl Session {
                 }
                 self.settled = self.set.serving(index);
                 let labels = std::mem::take(&mut live.store.data_mut().labels);
+                self.ends(began, || Noted::Decided(serde_json::to_value(&said).unwrap_or_default()), &labels);
                 if !labels.is_empty() {
                     self.around.leave(labels);
                 }
@@ -538,6 +584,7 @@ impl Session {
         plugin.numbers.failures[failed.cause as usize].add(1);
         let quarantined = plugin.quarantine.failed(hook, &self.head.tenant);
         self.live.push((index, None));
+        self.ends(began, || Noted::Failed { cause: failed.cause.name().to_owned(), reason: failed.reason.clone() }, &[]);
         tracing::warn!(
             exchange = self.around.id(),
             plugin = plugin.label(),
@@ -577,7 +624,7 @@ impl Drop for Session {
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.
 async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     let _running = plugin.engine.running();
-    if !plugin.waits {
+    if !plugin.waits || plugin.engine.is_metered() {
         return asked.await;
     }
     let late = || Failed { cause: Cause::Deadline, reason: format!("no answer in {:?}", plugin.settings.deadline) };

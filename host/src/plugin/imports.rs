@@ -20,6 +20,9 @@ use std::time::Duration;
 
 use ::http::HeaderMap;
 use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -28,9 +31,12 @@ use super::http::{Inbound, Outbound};
 use super::kv::Kv;
 use super::limits::{self, Budget, Held};
 use super::load::Version;
+use super::tape::{Question, Tape};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::stream::part::Part;
+
+pub use request::visible;
 
 pub use super::bindings::embeddings::EmbedError;
 pub use super::bindings::http::HttpError;
@@ -76,9 +82,13 @@ pub trait Surroundings: Send + Sync {
     fn label(&self, name: &str) -> Option<String>;
     /// Labels that a call of a plugin has left.
     fn leave(&self, labels: Vec<(String, String)>);
-    /// All labels so far.
+    /// All labels of the exchange so far, the oldest first.
     fn labels(&self) -> Vec<(String, String)> {
         Vec::new()
+    }
+    /// Where calls and what they are told are kept, or come from in a replay.
+    fn tape(&self) -> Option<&Tape> {
+        None
     }
     /// Vector of the last user message, computed once per exchange.
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>>;
@@ -173,6 +183,32 @@ impl WasiView for State {
         let made = self.wasi.get_or_insert_with(|| Box::new(Mutex::new((locked_down(), ResourceTable::new()))));
         let (ctx, table) = made.get_mut().unwrap_or_else(PoisonError::into_inner);
         WasiCtxView { ctx, table }
+    }
+}
+
+impl State {
+    fn tape(&self) -> Option<&Tape> {
+        self.around.as_ref()?.tape()
+    }
+
+    /// The answer to a question that is no function of the exchange: a replay's own, or the host's, which is kept where somebody records.
+    /// `nobody` is what a replay says where nobody knows.
+    fn asks<T: Serialize + DeserializeOwned>(
+        &self,
+        call: &'static str,
+        args: impl FnOnce() -> Value,
+        nobody: impl FnOnce() -> T,
+        ask: impl FnOnce(&Self) -> T,
+    ) -> T {
+        let Some(tape) = self.tape() else { return ask(self) };
+        let question = Question { call, args: args() };
+        tape.answer(&question, nobody).unwrap_or_else(|| {
+            let answer = ask(self);
+            if tape.is_recording() {
+                tape.note(question, &answer);
+            }
+            answer
+        })
     }
 }
 

@@ -15,6 +15,12 @@ use super::imports::State;
 /// Bytes that one crossing between guest and host may allocate on the host, in either direction, where the request is no larger.
 pub const HOSTCALL_BYTES: usize = 2 << 20;
 
+/// What stands for a millisecond where instructions are counted: more than any core runs in one, so that a call which made its deadline
+/// makes it again.
+const FUEL_PER_MS: u64 = 10_000_000;
+/// Longer than any replay.
+const UNTIMED: Duration = Duration::from_secs(86_400);
+
 /// The time that one call has left.
 pub struct Budget {
     ends: Instant,
@@ -108,8 +114,14 @@ pub fn allow(store: &mut Store<State>, request: usize) {
     store.set_hostcall_fuel(HOSTCALL_BYTES.max(request * 2));
 }
 
-/// Starts the clock of one call.
+/// Starts the clock of one call. Where instructions are counted no clock ends it.
 pub fn start(store: &mut Store<State>, deadline: Duration) {
-    store.data_mut().budget = Budget::of(deadline);
+    let is_metered = store.get_fuel().is_ok();
+    if is_metered {
+        let fuel = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).saturating_mul(FUEL_PER_MS);
+        // It fails where the engine does not count, and this one does.
+        let _ = store.set_fuel(fuel);
+    }
+    store.data_mut().budget = Budget::of(if is_metered { UNTIMED } else { deadline });
     store.set_epoch_deadline(1);
 }

@@ -38,7 +38,8 @@ const MAX_FILE: u64 = 64 << 20;
 pub const CONTRACT: &str = "pointsman:plugin@0.1";
 
 /// A hook of the straight line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// Which model answers.
     Routing,

@@ -12,7 +12,7 @@
 mod http;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
@@ -30,6 +30,8 @@ const LAYER: &str = "application/wasm";
 const MAX_MANIFEST: usize = 1 << 20;
 /// The largest component.
 const MAX_COMPONENT: usize = 64 << 20;
+/// How long what was pulled stays that nobody uses.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// For all of a pull or a push.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -94,8 +96,11 @@ impl Kept {
 
     /// What was pulled with this digest.
     pub(super) fn get(&self, digest: &str) -> Option<Vec<u8>> {
-        let bytes = std::fs::read(self.0.as_ref()?.join(digest)).ok()?;
-        (digest_of(&bytes) == digest).then_some(bytes)
+        let file = self.0.as_ref()?.join(digest);
+        let bytes = std::fs::read(&file).ok().filter(|bytes| digest_of(bytes) == digest)?;
+        // Used just now: it stays.
+        let _ = std::fs::File::options().append(true).open(&file).and_then(|file| file.set_modified(SystemTime::now()));
+        Some(bytes)
     }
 
     fn put(&self, digest: &str, bytes: &[u8]) {
@@ -104,8 +109,19 @@ impl Kept {
         let kept = std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&beside, bytes))
             .and_then(|()| std::fs::rename(&beside, folder.join(digest)));
+        tidy(folder);
         if let Err(error) = kept {
             tracing::warn!(folder = %folder.display(), %error, "what was pulled could not be kept; the next start pulls it again");
+        }
+    }
+}
+
+/// What nobody has used for long goes; a half that a killed process has left is among it.
+fn tidy(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|about| about.modified());
+        if modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > UNUSED)) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -272,5 +288,9 @@ mod tests {
         assert_eq!(kept.get(&digest).as_deref(), Some(&b"wasm"[..]));
         std::fs::write(folder.path().join(&digest), b"another").unwrap();
         assert_eq!(kept.get(&digest), None);
+        let old = std::fs::File::options().append(true).open(folder.path().join(&digest)).unwrap();
+        old.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
+        kept.put(&digest_of(b"new"), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "what nobody has used for long is gone");
     }
 }

@@ -164,7 +164,12 @@ mod tests {
         let listen = crate::config::Listen { address: "127.0.0.1:0".parse().unwrap(), ..Default::default() };
         let mut config = Config { listen, ..Default::default() };
         assert!(start(&config, admin()).is_some_and(|error| error.contains("there is no [admin]")));
-        config.admin = Some(crate::config::Admin { address: "127.0.0.1:0".parse().unwrap(), key: None });
+        config.admin = Some(crate::config::Admin {
+            address: "127.0.0.1:0".parse().unwrap(),
+            key: None,
+            explain: crate::config::ByteSize::default(),
+            explain_texts: false,
+        });
         assert!(start(&config, admin()).is_some_and(|error| error.contains("the admin API has no key")));
     }
 }

@@ -18,11 +18,13 @@ fn may_use(module: &str) -> Vec<&'static str> {
         leaf if LEAVES.contains(&leaf) => Vec::new(),
         sibling if SIBLINGS.contains(&sibling) => LEAVES.to_vec(),
         "listen" => LEAVES.to_vec(),
+        // It stands for the gateway, and needs none.
+        "replay" => all(&[LEAVES, SIBLINGS]),
         // They implement the listener's `Handler`; the listener does not know who does.
         "gateway" => all(&[LEAVES, SIBLINGS, &["listen"]]),
         "admin" => all(&[LEAVES, SIBLINGS, &["listen", "gateway"]]),
         "process" => all(&[LEAVES, SIBLINGS, &["listen", "gateway", "admin"]]),
-        "cli" => all(&[LEAVES, SIBLINGS, &["listen", "gateway", "admin", "process"]]),
+        "cli" => all(&[LEAVES, SIBLINGS, &["listen", "gateway", "admin", "process", "replay"]]),
         "main" => vec!["cli"],
         "lib" => Vec::new(),
         other => panic!("the house has no room `{other}`: give it a place here and in docs/ARCHITECTURE.md"),

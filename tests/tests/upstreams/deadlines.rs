@@ -213,7 +213,7 @@ fn a_client_makes_no_bound_longer_and_hears_what_cannot_be_read() {
         let answer = host.ask("hi").header(header, "20").send();
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{}", answer.text());
         assert_eq!(answer.json()["error"]["param"], header);
-        assert!(answer.text().contains("Send a number with its unit, such as 1500ms"), "{}", answer.text());
+        assert!(answer.text().contains("Send a whole number with its unit, such as 1500ms"), "{}", answer.text());
     }
     assert_eq!(fake.count(), before);
     for header in [PYTHON, NODE, ENVOY] {

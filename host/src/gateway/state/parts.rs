@@ -12,6 +12,9 @@ use crate::cache::Cache;
 use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
+use crate::gateway::explain::{self, Stories};
+use crate::gateway::models::Models;
+use crate::gateway::recording::Recording;
 use crate::identity::Keys;
 use crate::plugin::load::{Hook, LoadError, Settings, Source};
 use crate::plugin::release::judge::Limits;
@@ -83,6 +86,26 @@ pub(super) fn unread(problem: &Problem) -> Finding {
         None => vec!["prompts", "path"],
     };
     Finding::new(&key, &problem.reason, &*problem.remedy)
+}
+
+/// `[recording]`: the writer of the snapshot before goes on where it is told the same.
+pub(super) fn recording(
+    config: &Config,
+    plugins: &PluginSet,
+    models: &Models,
+    previous: Option<&State>,
+) -> Result<Option<Recording>, Findings> {
+    let Some(wanted) = &config.recording else { return Ok(None) };
+    let before = previous.and_then(|previous| previous.recording.as_ref());
+    Recording::new(wanted, plugins, models, before)
+        .map(Some)
+        .map_err(|error| one(&["recording", "path"], error, "name a folder that can be written to"))
+}
+
+/// The stories of the last exchanges, for whoever can ask for them: those of the snapshot before go on where they are kept alike.
+pub(super) fn stories(config: &Config, cores: usize, previous: Option<&State>) -> Option<Arc<Stories>> {
+    let wanted = config.admin.as_ref().map(|admin| (admin.explain.as_usize(), admin.explain_texts));
+    explain::stories(wanted, cores, previous.and_then(|previous| previous.stories.as_ref()))
 }
 
 /// `[plugins]` in the words of the plugin room.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** only what is asked for crosses into the guest.
 
+use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use wasmtime::Result;
 use wasmtime::component::Resource;
@@ -23,6 +24,13 @@ fn is_sensitive(name: &str) -> bool {
         || name == PROXY_AUTHORIZATION.as_str()
         || name == COOKIE.as_str()
         || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key" | "x-auth-token" | "x-amz-security-token")
+}
+
+/// The headers that guests can see, in their order, and of each its first value: a guest sees no other.
+pub fn visible(headers: &HeaderMap) -> Vec<(String, String)> {
+    let names = headers.keys().map(HeaderName::as_str).filter(|name| !is_sensitive(name));
+    let value = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    names.filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
 }
 
 impl State {

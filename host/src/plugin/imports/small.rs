@@ -3,6 +3,7 @@
 //! **Invariant:** a guest's text reaches the log as field values, escaped by the log's own format, and never as a name of
 //! a metric that was not checked.
 
+use serde_json::json;
 use wasmtime::Result;
 
 use super::{State, cut};
@@ -36,7 +37,8 @@ fn is_enabled(level: log::Level) -> bool {
 
 impl log::Host for State {
     fn enabled(&mut self, level: log::Level) -> Result<bool> {
-        Ok(self.log_lines < MAX_LOG_LINES && is_enabled(level))
+        let is_enabled = |state: &Self| state.log_lines < MAX_LOG_LINES && is_enabled(level);
+        Ok(self.asks("log.enabled", || json!([level]), || false, is_enabled))
     }
 
     fn log(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> Result<()> {
@@ -96,11 +98,14 @@ impl metrics::Host for State {
 
 impl clock::Host for State {
     fn now(&mut self) -> Result<u64> {
-        Ok(self.around.as_ref().map_or(0, |around| around.received_at() + around.elapsed().as_millis() as u64))
+        let now =
+            |state: &Self| state.around.as_ref().map_or(0, |around| around.received_at() + around.elapsed().as_millis() as u64);
+        Ok(self.asks("clock.now", || json!([]), || 0, now))
     }
 
     fn elapsed_us(&mut self) -> Result<u64> {
-        Ok(self.around.as_ref().map_or(0, |around| around.elapsed().as_micros() as u64))
+        let elapsed = |state: &Self| state.around.as_ref().map_or(0, |around| around.elapsed().as_micros() as u64);
+        Ok(self.asks("clock.elapsed-us", || json!([]), || 0, elapsed))
     }
 }
 
