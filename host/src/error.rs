@@ -116,9 +116,11 @@ impl Kind {
                 "upstream_timeout",
                 "No endpoint answered within its timeouts, or within the time that the client gives; then `param` names its header.",
             ),
-            Self::UpstreamDenied => {
-                (502, "upstream_denied", "The provider did not accept the gateway's own key (`providers.NAME.key`).")
-            }
+            Self::UpstreamDenied => (
+                502,
+                "upstream_denied",
+                "The provider did not accept the gateway's own key (`key` or `keys` of `providers.NAME`).",
+            ),
             Self::UpstreamBroken => (
                 502,
                 "upstream_broken",

@@ -207,12 +207,24 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 /// Who serves so far, if this process is to take over, and on which sockets.
 async fn look(config: &Config) -> Result<(Option<Before>, Handed), StartError> {
     let Some(path) = &config.listen.handover else { return Ok((None, Handed::default())) };
-    let found = match Place::at(path) {
-        Ok(place) => Before::look(place).await,
-        Err(error) => Err(error),
-    };
-    let (before, handed) = found.map_err(system(format!("take over at {}", path.display())))?;
+    let place = place(path).map_err(|finding| BuildError(vec![finding]))?;
+    let (before, handed) =
+        Before::look(place).await.map_err(system(format!("take over at {} (listen.handover)", path.display())))?;
     Ok((Some(before), handed))
+}
+
+/// Where processes hand over, if its folder is one to trust.
+fn place(path: &Path) -> Result<Place, Finding> {
+    Place::at(path).map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                format!("the folder {} does not exist", path.parent().unwrap_or(path).display())
+            }
+            _ => error.to_string(),
+        };
+        let remedy = "name a file in a folder of its own, which belongs to the user that pointsman runs as, with mode 0700 (systemd: `RuntimeDirectory`)";
+        Finding::new(&["listen", "handover"], reason, remedy)
+    })
 }
 
 /// Starts a core for each share of the sockets, and waits until all of them accept.
@@ -280,6 +292,9 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         Err(error) => vec![Finding::new(&["listen"], format!("no runtime can be started: {error}"), "try again")],
     };
     found.extend(options(config).err());
+    // Where the folder is not there yet, there is a warning: whoever starts the process may make it.
+    let is_there = |path: &&PathBuf| Place::at(path).is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound);
+    found.extend(config.listen.handover.as_ref().filter(is_there).and_then(|path| place(path).err()));
     found
 }
 

@@ -36,6 +36,7 @@ pub mod quota;
 pub mod retry;
 mod scrape;
 mod send;
+pub mod tally;
 pub mod watch;
 
 use std::sync::Arc;
@@ -163,6 +164,8 @@ struct Failure {
     error: Error,
     /// An answer of the upstream's own that says so; it is passed on if nothing better comes.
     answer: Option<(StatusCode, HeaderMap, Bytes)>,
+    /// The upstream's status, where it is what failed.
+    status: Option<StatusCode>,
     /// For how long the endpoint asks to be left alone.
     asked: Option<Duration>,
     /// It says something about the endpoint, and not about this request alone.
@@ -424,11 +427,7 @@ impl<'a> Run<'a> {
                 Ok(Reply { status, headers, model, endpoint: authority, tries, hedged, cancelled, body })
             }
             Err(failure) => {
-                if failure.blames {
-                    endpoint.failed(*began, failure.asked);
-                } else {
-                    endpoint.kept_waiting(began.elapsed());
-                }
+                endpoint.failed(*began, &failure);
                 let retry = failure.error.retry();
                 self.noted(attempt, &authority, failure);
                 Err(retry)
@@ -442,7 +441,7 @@ impl<'a> Run<'a> {
         self.asked.push(endpoint.clone());
         self.detail.push(failure.error.message().trim_end_matches('.').to_owned());
         self.reasons.push(told(&failure.error, endpoint, &attempt.model, attempt.pool.name()));
-        let status = failure.answer.as_ref().map(|(status, ..)| *status);
+        let status = failure.status.or(failure.answer.as_ref().map(|(status, ..)| *status));
         self.why = Some(Why { kind: failure.error.kind(), status, after: failure.asked });
         self.keep(failure);
     }
@@ -456,6 +455,7 @@ impl<'a> Run<'a> {
 
     fn none_chosen(&mut self, attempt: &Attempt, busy: Busy) {
         let name = attempt.pool.name();
+        let is_left_alone = matches!(busy, Busy::Open(_));
         let (outcome, after) = match busy {
             // The failure that led here says more.
             Busy::NoOther => return,
@@ -473,7 +473,15 @@ impl<'a> Run<'a> {
         self.detail.push(outcome.clone());
         let error = Error::upstream(Kind::Overloaded, name, Retry::Elsewhere, String::new()).retry_after(after);
         self.why = Some(Why { kind: Kind::Overloaded, status: None, after: Some(after) });
-        let reason = told(&error, name, &attempt.model, name);
+        let reason = if is_left_alone {
+            let seconds = after.as_secs_f32().ceil().max(1.0);
+            format!(
+                "Every endpoint of the provider `{name}` of the model `{}` is left alone just now, after failures or at its limits. Try again in {seconds} s.",
+                attempt.model
+            )
+        } else {
+            told(&error, name, &attempt.model, name)
+        };
         self.reasons.push(reason.clone());
         if self.last.is_none() {
             self.last = Some(Failure::from(error.told(reason, outcome)));
@@ -528,18 +536,20 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a client is told of a failure: the configuration's names, which bound on time was passed, and no address.
+/// What a client is told of a failure: the configuration's names, which bound on time was passed, the upstream's status, and no address.
 pub fn told(error: &Error, endpoint: &str, model: &str, provider: &str) -> String {
+    let said = error.message().strip_prefix(endpoint).filter(|said| said.starts_with(" answered "));
     let what = match error.kind() {
         Kind::UpstreamUnreachable => "cannot be reached.",
         Kind::UpstreamTimeout => {
             let bound = error.message().strip_prefix(endpoint).unwrap_or(".");
             return format!("The provider `{provider}` of the model `{model}` took too long: it{bound}");
         }
-        Kind::UpstreamDenied => "does not accept the gateway's key. Its owner must correct `key` of that provider.",
+        Kind::UpstreamDenied => "does not accept the gateway's key. Its owner must correct `key`, or `keys`, of that provider.",
         Kind::Rejected => "gave no answer that a plugin lets pass.",
+        Kind::Overloaded if said.is_some() => "answered 429: it has no room just now. Try again shortly.",
         Kind::Overloaded => "has no room just now. Try again shortly.",
-        _ => "gave no whole answer that can be passed on.",
+        _ => said.map_or("gave no whole answer that can be passed on.", str::trim_start),
     };
     format!("The provider `{provider}` of the model `{model}` {what}")
 }

@@ -71,6 +71,7 @@ fn plugin_cases() {
 /// A table's keys, or the words of an enumeration that has tables; then what is below it. Each type once.
 fn shape(schema: &Value, at: &Value, name: &str, seen: &mut Vec<String>, page: &mut String) {
     let about = |at: &Value| at["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+    let has_tables = |at: &Value| at.get("properties").is_some();
     let (heading, prefix) =
         if name.is_empty() { ("The file".to_owned(), String::new()) } else { (format!("`{name}`"), format!("{name}.")) };
     write!(page, "\n## {heading}\n\n{}\n\n| key | meaning |\n|---|---|\n", about(at)).unwrap();
@@ -78,7 +79,10 @@ fn shape(schema: &Value, at: &Value, name: &str, seen: &mut Vec<String>, page: &
     let required: Vec<&str> = at["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (key, property) in at["properties"].as_object().into_iter().flatten() {
         let must = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
-        writeln!(page, "| `{key}` | {}{must}{} |", about(property), choices(schema, property)).unwrap();
+        // Words that stand beside tables have a page of their own.
+        let is_word = followed(schema, property)["oneOf"].as_array().is_none_or(|options| !options.iter().any(has_tables));
+        let words = if is_word { choices(schema, property) } else { String::new() };
+        writeln!(page, "| `{key}` | {}{must}{words} |", about(property)).unwrap();
         below.push((key, property));
     }
     for option in at["oneOf"].as_array().into_iter().flatten() {
@@ -91,7 +95,6 @@ fn shape(schema: &Value, at: &Value, name: &str, seen: &mut Vec<String>, page: &
     for (key, property) in below {
         let listed = property.get("items").or_else(|| property["anyOf"].get(0)?.get("items"));
         let inner = followed(schema, listed.unwrap_or(property));
-        let has_tables = |at: &Value| at.get("properties").is_some();
         let is_page = has_tables(inner) || inner["oneOf"].as_array().is_some_and(|options| options.iter().any(has_tables));
         if is_page && !seen.contains(&inner.to_string()) {
             seen.push(inner.to_string());

@@ -52,11 +52,15 @@ fn the_worked_plugins_decide_as_their_cases_say() {
 #[test]
 fn what_a_case_gives_is_what_a_plugin_finds() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, bytes, file) in [("asker", guests::asker(), "asker.toml"), ("puppet", guests::puppet(), "puppet.json")] {
+    for (name, bytes, file) in [
+        ("asker", guests::asker(), "asker.toml"),
+        ("puppet", guests::puppet(), "puppet.json"),
+        ("sender", guests::sender(), "sender.toml"),
+    ] {
         let component = written(folder.path(), &format!("{name}.wasm"), &bytes);
         let all = tried(&component, &[here("fixtures/cases").join(file)]).unwrap_or_else(|error| panic!("{name}: {error}"));
         let wrong: Vec<&Tried> = all.iter().filter(|tried| !tried.differences.is_empty()).collect();
-        assert!(all.len() > 8 && wrong.is_empty(), "{name}: {wrong:#?}");
+        assert!(all.len() >= 4 && wrong.is_empty(), "{name}: {wrong:#?}");
     }
 }
 

@@ -35,6 +35,7 @@ use crate::limit::ladder::Level;
 use crate::upstream::breaker::Standing;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::Pool;
+use crate::upstream::tally::Fault;
 
 pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
@@ -60,7 +61,9 @@ pub(super) async fn models(Shared(admin): Shared<Admin>) -> Json<Value> {
         .map(|(name, pool)| {
             let view = pool.view();
             let each: Vec<Value> = pool.endpoints().iter().enumerate().map(|(place, endpoint)| self::endpoint(pool, place, endpoint)).collect();
-            (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms, "each": each }))
+            let gate = pool.gate.as_ref().map(|gate| gate.view());
+            let gate = gate.map(|(limit, running, waiting)| json!({ "limit": limit, "running": running, "waiting": waiting }));
+            (name.clone(), json!({ "endpoints": view.endpoints, "in_flight": view.in_flight, "failing": view.failing, "first_byte_ms": view.first_byte_ms, "concurrency": gate, "each": each }))
         })
         .collect();
     Json(json!({ "models": models, "providers": pools }))
@@ -87,15 +90,21 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, format!("the body: {error}\n")))
 }
 
+/// `breaker`: closed, open or probation; while it is not closed, `left_for_ms` says for how long nobody is sent there, and `why` what it opened
+/// for. `last_failure` is the newest one, `failures` are all by kind, of `requests`. `weight`, `zone`: as configured; `limit`: `in_flight`.
 /// `queue`: what the endpoint says of itself, where it is asked and answers. `probe`: how it is, where it is asked.
 /// `models`, `adapters`: which it says that it has, and which of those run. `keys`: what they may still do, where that is known.
 fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
     let now = Instant::now();
-    let standing = match endpoint.breaker.standing(now) {
-        Standing::Closed => "closed",
-        Standing::Open(_) => "open",
-        Standing::Probation => "probation",
+    let (standing, left) = match endpoint.breaker.standing(now) {
+        Standing::Closed => ("closed", None),
+        Standing::Open(left) => ("open", Some(left.as_millis() as u64)),
+        Standing::Probation => ("probation", Some(0)),
     };
+    let tally = &endpoint.tally;
+    let failures: serde_json::Map<_, _> =
+        Fault::ALL.iter().map(|fault| (fault.name().to_owned(), tally.failures(*fault).into())).collect();
+    let address = &pool.settings().endpoints[place];
     let queue = endpoint.gauges.get(now);
     let queue = queue.map(|report| json!({ "waiting": report.waiting, "running": report.running, "kv_usage": report.kv }));
     let (models, lora) = endpoint.said.get(now);
@@ -107,7 +116,24 @@ fn endpoint(pool: &Pool, place: usize, endpoint: &Endpoint) -> Value {
         json!({ "key": key, "requests": view.requests, "tokens": view.tokens, "left_for_ms": view.left.as_millis() as u64 })
     });
     let keys: Vec<Value> = keys.collect();
-    json!({ "endpoint": &**endpoint.authority(), "in_flight": endpoint.in_flight(), "breaker": standing, "queue": queue, "probe": probe, "keys": keys, "models": models.map(|models| models.names), "adapters": lora })
+    json!({
+        "endpoint": pool.label(place),
+        "weight": address.weight,
+        "zone": address.zone,
+        "limit": pool.settings().in_flight,
+        "in_flight": endpoint.in_flight(),
+        "breaker": standing,
+        "left_for_ms": left,
+        "why": left.map(|_| endpoint.breaker.why()),
+        "last_failure": tally.last(),
+        "requests": tally.requests.get(),
+        "failures": failures,
+        "queue": queue,
+        "probe": probe,
+        "keys": keys,
+        "models": models.map(|models| models.names),
+        "adapters": lora,
+    })
 }
 
 pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {
@@ -161,7 +187,7 @@ enum Auto {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "`level` is auto, full, cached, small, stale or shed")]
+#[serde(untagged, expecting = "`level` must be auto, full, cached, small, stale or shed")]
 enum Wish {
     Measured(Auto),
     Pinned(Level),

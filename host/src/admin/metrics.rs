@@ -2,6 +2,7 @@
 //!
 //! What it does not do: it counts nothing itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,8 +21,11 @@ use crate::plugin::kv::REFUSALS;
 use crate::plugin::load::Hook;
 use crate::plugin::numbers::Value;
 use crate::plugin::release::{Role, Slot, WHOLE};
+use crate::upstream::breaker::Standing;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::gauges::Report;
 use crate::upstream::pool::Pool;
+use crate::upstream::tally::Fault;
 
 pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let state = admin.gateway.state();
@@ -73,6 +77,7 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         let labels = [("priority", priority.name())];
         text.counter("pointsman_memory_refused_total", "Requests refused because memory is full.", &labels, refused);
     }
+    breakers(&state.pools, &mut text);
     endpoints(&state.pools, &mut text);
     degradation(&admin, &mut text);
     probes(&state.pools, &mut text);
@@ -118,49 +123,84 @@ fn degradation(admin: &Admin, text: &mut Exposition) {
     }
 }
 
+/// All endpoints of these pools, with the provider's name and their own.
+fn each<'a>(pools: impl Iterator<Item = (&'a String, &'a Arc<Pool>)>) -> Vec<(&'a str, Cow<'a, str>, &'a Endpoint)> {
+    let of = |(name, pool): (&'a String, &'a Arc<Pool>)| {
+        pool.endpoints().iter().enumerate().map(move |(place, endpoint)| (name.as_str(), pool.label(place), &**endpoint))
+    };
+    pools.flat_map(of).collect()
+}
+
+/// What endpoints were asked, what failed there, and whether they are left alone.
+fn breakers(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
+    let (now, all) = (Instant::now(), each(pools.iter()));
+    for (provider, name, endpoint) in &all {
+        let state = match endpoint.breaker.standing(now) {
+            Standing::Closed => 0.0,
+            Standing::Probation => 1.0,
+            Standing::Open(_) => 2.0,
+        };
+        let help = "An endpoint's breaker: 0 closed (in service), 1 on probation (one request decides), 2 open (left alone).";
+        text.gauge("pointsman_endpoint_breaker", help, &[("provider", provider), ("endpoint", name)], state);
+    }
+    for (provider, name, endpoint) in &all {
+        let labels = [("provider", *provider), ("endpoint", &**name)];
+        text.counter("pointsman_endpoint_requests_total", "Tries sent to an endpoint.", &labels, endpoint.tally.requests.get());
+    }
+    for (provider, name, endpoint) in &all {
+        for fault in Fault::ALL {
+            let labels = [("provider", *provider), ("endpoint", &**name), ("kind", fault.name())];
+            text.counter(
+                "pointsman_endpoint_failures_total",
+                "Tries at an endpoint that failed.",
+                &labels,
+                endpoint.tally.failures(fault),
+            );
+        }
+    }
+}
+
 /// What endpoints say of themselves, where they are asked.
 fn endpoints(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
     let now = Instant::now();
-    let asked = || pools.iter().filter(|(_, pool)| pool.settings().metrics.is_some());
-    let all = || asked().flat_map(|(name, pool)| pool.endpoints().iter().map(move |endpoint| (name, endpoint)));
+    let all = each(pools.iter().filter(|(_, pool)| pool.settings().metrics.is_some()));
     let mut gauge = |name: &str, help: &str, value: fn(Report) -> f64| {
-        for (provider, endpoint) in all() {
-            if let Some(report) = endpoint.gauges.get(now) {
-                text.gauge(name, help, &[("provider", provider), ("endpoint", endpoint.authority())], value(report));
+        for (provider, endpoint, known) in &all {
+            if let Some(report) = known.gauges.get(now) {
+                text.gauge(name, help, &[("provider", provider), ("endpoint", endpoint)], value(report));
             }
         }
     };
     gauge("pointsman_endpoint_waiting", "Requests that an endpoint says wait there.", |report| report.waiting.into());
     gauge("pointsman_endpoint_running", "Requests that an endpoint says run there.", |report| report.running.into());
     gauge("pointsman_endpoint_kv_usage", "The share of its KV memory that an endpoint says is used.", |report| report.kv.into());
-    for (provider, endpoint) in all() {
+    for (provider, endpoint, known) in &all {
         text.counter(
             "pointsman_endpoint_metrics_failures_total",
             "Times that an endpoint's own metrics could not be read.",
-            &[("provider", provider), ("endpoint", endpoint.authority())],
-            endpoint.gauges.failures.get(),
+            &[("provider", provider), ("endpoint", endpoint)],
+            known.gauges.failures.get(),
         );
     }
 }
 
 /// How endpoints are, where they are asked.
 fn probes(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
-    let asked = || pools.iter().filter(|(_, pool)| pool.settings().probe.is_some());
-    let all = || asked().flat_map(|(name, pool)| pool.endpoints().iter().map(move |endpoint| (name, endpoint)));
-    for (provider, endpoint) in all() {
+    let all = each(pools.iter().filter(|(_, pool)| pool.settings().probe.is_some()));
+    for (provider, endpoint, known) in &all {
         text.gauge(
             "pointsman_endpoint_healthy",
             "0 while an endpoint is left alone because its probes fail.",
-            &[("provider", provider), ("endpoint", endpoint.authority())],
-            f64::from(u8::from(!endpoint.health.is_ill())),
+            &[("provider", provider), ("endpoint", endpoint)],
+            f64::from(u8::from(!known.health.is_ill())),
         );
     }
-    for (provider, endpoint) in all() {
+    for (provider, endpoint, known) in &all {
         text.counter(
             "pointsman_endpoint_probe_failures_total",
             "Probes that an endpoint did not answer well.",
-            &[("provider", provider), ("endpoint", endpoint.authority())],
-            endpoint.health.failures.get(),
+            &[("provider", provider), ("endpoint", endpoint)],
+            known.health.failures.get(),
         );
     }
 }
@@ -170,28 +210,28 @@ fn keys(pools: &BTreeMap<String, Arc<Pool>>, text: &mut Exposition) {
     let now = Instant::now();
     let mut all = Vec::new();
     for (provider, pool) in pools {
-        for (place, endpoint) in pool.endpoints().iter().enumerate() {
-            let labels = |key| [("provider", provider.as_str()), ("endpoint", &**endpoint.authority()), ("key", key)];
+        for place in 0..pool.endpoints().len() {
+            let labels = |key| (provider.as_str(), pool.label(place), key);
             all.extend(pool.keys.view(place, now).into_iter().map(|(key, view)| (labels(key), view)));
         }
     }
-    for ([provider, endpoint, key], view) in &all {
+    for ((provider, endpoint, key), view) in &all {
         for (limit, remaining) in [("requests", view.requests), ("tokens", view.tokens)] {
             if let Some(remaining) = remaining {
                 text.gauge(
                     "pointsman_key_remaining",
                     "What a key may still do at an endpoint, by what its answers say.",
-                    &[*provider, *endpoint, *key, ("limit", limit)],
+                    &[("provider", provider), ("endpoint", endpoint), ("key", key), ("limit", limit)],
                     remaining as f64,
                 );
             }
         }
     }
-    for (labels, view) in &all {
+    for ((provider, endpoint, key), view) in &all {
         text.gauge(
             "pointsman_key_left",
             "1 while a key is left alone at an endpoint: used up, refused, or not accepted.",
-            labels,
+            &[("provider", provider), ("endpoint", endpoint), ("key", key)],
             f64::from(u8::from(!view.left.is_zero())),
         );
     }

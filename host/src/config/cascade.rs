@@ -15,17 +15,17 @@ pub struct Cascade {
     /// only if it asked itself. Answers without are not judged by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_logprob: Option<f64>,
-    /// The least length of the answer's text, in characters.
+    /// The least length of the answer's text, in characters. Default 0.
     pub min_chars: usize,
-    /// Refusals are doubted: answers that begin as models begin that will not answer.
+    /// Refusals are doubted: answers that begin as models begin that will not answer, in English. Default false.
     pub refusals: bool,
-    /// Where the request wants JSON (`response_format`), text that is none is doubted.
+    /// Where the request wants JSON (`response_format`), text that is none is doubted. Default false.
     pub json: bool,
     /// A model is asked whether the answer is good. A streamed answer is then held back whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_check: Option<SelfCheck>,
     /// Events of a stream after which the rules judge what has come, about one a token; until then it is held back. Its end is
-    /// the latest moment. From 1 to 4096.
+    /// the latest moment. From 1 to 4096; with `refusals` at least 16 are of use. Default 64.
     pub tokens: u32,
 }
 
@@ -42,7 +42,8 @@ pub struct SelfCheck {
     /// The chat model that is asked; its own answer costs as well.
     pub model: String,
     /// What it is asked. `{question}` and `{answer}` stand for the last user message and the answer. An answer that begins with
-    /// "yes" accepts.
+    /// "yes", whatever marks stand around it, accepts. Default: the two, and "Does the answer answer the question correctly and completely? Say
+    /// only yes or no."
     #[serde(default = "ask")]
     pub ask: String,
     /// How long the answer to that is waited for; without one the judged answer passes. Default 10s.

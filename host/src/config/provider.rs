@@ -18,7 +18,8 @@ pub struct Provider {
     /// the others is a table: `{ url = "http://10.0.0.7:8000/v1", weight = 2, zone = "a" }`. It gets requests by its `weight`
     /// (default 1), and those of our own top-level `zone` come first, until they are twice as busy.
     pub endpoints: Vec<Endpoint>,
-    /// Which requests go to the same endpoint, as long as that is not much busier than the others. Default none.
+    /// Which requests go to the same endpoint, as long as that is not much busier than the others: those of a session, or those whose prompts
+    /// begin alike for 512 bytes at least. Default none.
     #[serde(default)]
     pub affinity: Affinity,
     /// The request header that names a session, for `affinity = "session"`. Where it is absent, the body's `prompt_cache_key` does, or
@@ -52,7 +53,7 @@ pub struct Provider {
     #[serde(default = "default_retries")]
     pub retries: u32,
     /// Further tries per request, counted over all requests of ten seconds, so that retries do not multiply an overload. From 0 to
-    /// 1; three tries a second are free. Default 0.2.
+    /// 1. Above 0 three tries a second are free, however few requests there are; 0: none. Default 0.2.
     #[serde(default = "default_retry_budget")]
     pub retry_budget: f64,
     /// How the provider's servers go on with an answer that was begun elsewhere: "vllm" (its `continue_final_message`, of SGLang too), or
@@ -115,7 +116,8 @@ pub enum Affinity {
     None,
     /// Those of a session.
     Session,
-    /// Those whose prompts begin alike, so that a model server finds their beginning in its KV cache.
+    /// Those whose prompts begin alike, so that a model server finds their beginning in its KV cache. What is alike must have 512 bytes at
+    /// least.
     Prefix,
 }
 
@@ -137,9 +139,9 @@ fn default_panic() -> f64 {
 #[serde(default, deny_unknown_fields)]
 pub struct Hedge {
     /// When the second is asked: after a time such as "800ms", or when a share of the provider's answers would have begun, such as
-    /// "p95". Plain and streamed answers are counted apart. Default p95.
+    /// "p95". Plain and streamed answers are counted apart; before 20 have come, there is no percentile and no hedge. Default p95.
     pub after: HedgeAfter,
-    /// Requests that may be sent twice, as a share of all. Default 0.05.
+    /// Requests that may be sent twice, as a share of all: with 0.05 each twentieth, the twentieth first. Default 0.05.
     pub budget: f64,
 }
 

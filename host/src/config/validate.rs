@@ -16,6 +16,7 @@ use super::unit::Wrong;
 use super::{Config, Duration, suggest};
 
 mod entries;
+mod idle;
 mod policy;
 mod recording;
 mod upstream;
@@ -45,6 +46,7 @@ pub(super) fn validate(config: &Config, document: &Document, faults: &mut Vec<Fa
     check.degrade();
     check.recording();
     check.keys();
+    check.idle();
 }
 
 impl Check<'_> {
@@ -147,6 +149,17 @@ impl Check<'_> {
                     path.display()
                 ),
                 "write a shorter one, such as \"/run/pointsman/handover.sock\"",
+            );
+        }
+        // Whoever starts it may make the folder: systemd does.
+        if let Some(folder) = listen.handover.as_deref().and_then(std::path::Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.exists()
+        {
+            self.warning(
+                &["listen", "handover"],
+                format!("the folder {} does not exist", folder.display()),
+                "make it before pointsman starts, its user's own and with mode 0700 (systemd: `RuntimeDirectory`)",
             );
         }
         if let Some(tls) = &listen.tls {

@@ -198,6 +198,12 @@ impl Stream {
                     self.pass(course, piece);
                 }
                 Some(Err(error)) => {
+                    if self.tap.as_ref().is_some_and(|tap| tap.end() == End::Error) {
+                        // It has said itself that it failed; how its connection ends says no more. Half an event is of no use.
+                        self.held.clear();
+                        self.ended(course);
+                        continue;
+                    }
                     if self.tap.is_none() {
                         // Bytes of no known form: only the connection's end can say that they are not all.
                         self.over = true;

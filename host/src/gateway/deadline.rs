@@ -2,7 +2,7 @@
 //!
 //! | header | says | in | bounds |
 //! |---|---|---|---|
-//! | `x-pointsman-timeout` | who knows pointsman | a number with its unit | the whole answer |
+//! | `x-pointsman-timeout` | who knows pointsman | a whole number with its unit | the whole answer |
 //! | `x-pointsman-first-byte-timeout` | the same | the same | until its first byte |
 //! | `x-stainless-read-timeout` | OpenAI's SDK for Python | seconds, with a part | until its first byte |
 //! | `x-stainless-timeout` | OpenAI's SDK for Node | whole seconds, rounded down | until its first byte |
@@ -66,7 +66,7 @@ fn own(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, Erro
     let time = value.to_str().ok().and_then(|text| text.parse::<config::Duration>().ok()).filter(|time| !time.is_zero());
     time.map(|time| Some(time.get())).ok_or_else(|| {
         let message = format!(
-            "`{name}` is no time that anybody can wait. Send a number with its unit, such as 1500ms, 20s or 2m, or leave it out."
+            "`{name}` is no time that anybody can wait. Send a whole number with its unit, such as 1500ms, 20s or 2m, or leave it out."
         );
         Error::bad_request(Some(name.to_owned()), message)
     })

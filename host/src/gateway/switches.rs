@@ -107,7 +107,12 @@ impl Gateway {
             Some(on) => _ = switched.insert(model.to_owned(), on),
             None => _ = switched.remove(model),
         }
-        tracing::warn!(model, on, "a model was switched; this lasts until the next start");
+        let enabled = match on {
+            Some(true) => "true",
+            Some(false) => "false",
+            None => "as configured",
+        };
+        tracing::warn!(model, enabled, "a model was switched; this lasts until the next start");
         state.models.switch(&switched);
         self.state.store(Arc::new(state));
         Ok(())

@@ -56,6 +56,8 @@ pub struct UpstreamBody {
     over: bool,
     /// Whose answer it is, and since when.
     of: (Arc<Endpoint>, Instant),
+    /// That it broke off has been counted.
+    blamed: bool,
 }
 
 impl UpstreamBody {
@@ -73,6 +75,7 @@ impl UpstreamBody {
             of: (permit.endpoint().clone(), permit.since()),
             permit: Some(permit),
             over: false,
+            blamed: false,
         }
     }
 
@@ -119,9 +122,11 @@ impl UpstreamBody {
     }
 
     /// It has ended in good order, and yet not all was said.
-    pub fn was_cut(&self) {
-        let (endpoint, since) = &self.of;
-        endpoint.broke(*since);
+    pub fn was_cut(&mut self) {
+        if !std::mem::replace(&mut self.blamed, true) {
+            let (endpoint, since) = &self.of;
+            endpoint.broke(*since);
+        }
     }
 
     /// What comes now is of no use but for the body's end, which is waited for a moment. That it does not come, or comes badly, is no

@@ -12,7 +12,7 @@
 //! **Invariant:** pure but for its own state: time is given to it, so that a simulation can run it.
 //! **Invariant:** while it is closed and requests succeed, it takes no lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,23 @@ pub enum Standing {
     Probation,
 }
 
+/// Why it has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Too many failures in a row.
+    Row,
+    /// Too few of a window's requests succeeded.
+    Share,
+    /// The one request of a probation failed.
+    Probation,
+    /// Who asks it how it is has found it ill.
+    Probes,
+}
+
+impl Why {
+    const ALL: [Self; 4] = [Self::Row, Self::Share, Self::Probation, Self::Probes];
+}
+
 /// The breaker of one endpoint.
 pub struct Breaker {
     rules: Rules,
@@ -86,6 +103,8 @@ pub struct Breaker {
     closed_at: AtomicU64,
     /// When it last opened or closed. What began before says nothing about what is now.
     changed_at: AtomicU64,
+    /// Why it has last opened: a number of `Why::ALL`.
+    why: AtomicU8,
     /// How often it has opened, without having been closed for two windows in between.
     times: Mutex<u32>,
 }
@@ -104,6 +123,7 @@ impl Breaker {
             window: AtomicU64::new(0),
             closed_at: AtomicU64::new(0),
             changed_at: AtomicU64::new(0),
+            why: AtomicU8::new(0),
             times: Mutex::new(0),
         }
     }
@@ -192,8 +212,9 @@ impl Breaker {
         let all = good + bad;
         let too_few = all >= self.rules.min_requests && (good as f32) < self.rules.success_rate * all as f32;
         match self.state(now) {
-            Standing::Probation => self.open(now, asked),
-            Standing::Closed if row >= self.rules.failures || too_few => self.open(now, asked),
+            Standing::Probation => self.open(now, asked, Why::Probation),
+            Standing::Closed if row >= self.rules.failures => self.open(now, asked, Why::Row),
+            Standing::Closed if too_few => self.open(now, asked, Why::Share),
             Standing::Open(_) | Standing::Closed => {}
         }
     }
@@ -214,7 +235,7 @@ impl Breaker {
                 let asked = asked.unwrap_or_default().min(self.rules.open_max);
                 self.asked_until.fetch_max(self.ms(now + asked), Ordering::Relaxed);
             }
-            Standing::Closed | Standing::Probation => self.open(now, asked),
+            Standing::Closed | Standing::Probation => self.open(now, asked, Why::Probes),
         }
         let until = self.ms(now + again).max(self.asked_until.load(Ordering::Relaxed));
         self.open_until.fetch_max(until, Ordering::Relaxed);
@@ -233,7 +254,19 @@ impl Breaker {
         self.changed_at.load(Ordering::Relaxed)
     }
 
-    fn open(&self, now: Instant, asked: Option<Duration>) {
+    /// Why it has last opened, in words.
+    pub fn why(&self) -> String {
+        let Rules { failures, success_rate, window, .. } = self.rules;
+        match Why::ALL[usize::from(self.why.load(Ordering::Relaxed)) % Why::ALL.len()] {
+            Why::Row => format!("{failures} {} in a row", if failures == 1 { "failure" } else { "failures" }),
+            Why::Share => format!("fewer than {success_rate} of its requests succeeded within {window:?}"),
+            Why::Probation => "the one request that was to decide has failed".to_owned(),
+            Why::Probes => "its probes fail".to_owned(),
+        }
+    }
+
+    fn open(&self, now: Instant, asked: Option<Duration>, why: Why) {
+        self.why.store(why as u8, Ordering::Relaxed);
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let closed_at = self.closed_at.load(Ordering::Relaxed);
         let was_open = self.open_until.load(Ordering::Relaxed) != 0;

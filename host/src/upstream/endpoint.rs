@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::uri::Uri;
 use tokio::time::Instant;
 
+use super::Failure;
 use super::balance::{Choice, Seen};
 use super::breaker::{Breaker, Standing};
 use super::connect::{Client, Connector};
@@ -23,12 +24,15 @@ use super::loaded::Said;
 use super::pool::Settings;
 use super::probe::Health;
 use super::provider::{Operation, Provider};
+use super::tally::Tally;
 use super::watch::{Question, Turn};
 use crate::dialect::prefix;
 
 /// One address of a provider.
 pub struct Endpoint {
     base: String,
+    /// The provider's name, for the log.
+    provider: Arc<str>,
     authority: Arc<str>,
     chat: Uri,
     embeddings: Uri,
@@ -56,6 +60,8 @@ pub struct Endpoint {
     epoch: Instant,
     /// May it be asked?
     pub breaker: Breaker,
+    /// What it was asked, and what failed.
+    pub tally: Tally,
 }
 
 impl Endpoint {
@@ -70,6 +76,7 @@ impl Endpoint {
         let connector = Connector::new(settings.timeouts.connect, settings.timeouts.tls);
         Ok(Self {
             base: base.to_owned(),
+            provider: settings.name.as_str().into(),
             authority,
             chat,
             embeddings: uri(Operation::Embeddings)?,
@@ -87,6 +94,7 @@ impl Endpoint {
             turns: Default::default(),
             epoch: now,
             breaker: Breaker::new(settings.breaker, now),
+            tally: Tally::new(now),
         })
     }
 
@@ -150,12 +158,24 @@ impl Endpoint {
         self.epoch
     }
 
-    /// A try has failed; the endpoint may have said for how long it is to be left alone.
-    pub(super) fn failed(&self, began: Instant, asked: Option<Duration>) {
-        self.failed_at(began, asked, Instant::now());
+    /// A try that began then has failed.
+    pub(super) fn failed(&self, began: Instant, failure: &Failure) {
+        self.tally.failed(failure);
+        if failure.blames {
+            let now = Instant::now();
+            self.failed_at(began, failure.asked, now);
+            self.tell(now);
+        } else {
+            self.kept_waiting(began.elapsed());
+        }
     }
 
-    /// The same, at a time that a simulation may say.
+    /// Tells the log if the breaker has opened or closed.
+    fn tell(&self, now: Instant) {
+        self.tally.look(&self.breaker, &self.provider, &self.authority, now);
+    }
+
+    /// The endpoint may have said for how long it is to be left alone. At a time that a simulation may say.
     pub fn failed_at(&self, began: Instant, asked: Option<Duration>, now: Instant) {
         self.failing.add(1.0);
         self.breaker.failed(now, began, asked);
@@ -163,13 +183,18 @@ impl Endpoint {
 
     /// An answer that has begun to a request that began then has broken off.
     pub(super) fn broke(&self, began: Instant) {
+        let now = Instant::now();
+        self.tally.cut();
         self.failing.add(1.0);
-        self.breaker.broke(Instant::now(), began);
+        self.breaker.broke(now, began);
+        self.tell(now);
     }
 
     /// An answer has begun to a request that began then. How long a refusal took says nothing about answers.
     pub(super) fn answered(&self, began: Instant, is_success: bool) {
-        self.answered_at(began, is_success, Instant::now());
+        let now = Instant::now();
+        self.answered_at(began, is_success, now);
+        self.tell(now);
     }
 
     /// The same, at a time that a simulation may say.

@@ -71,7 +71,12 @@ pub struct Gauges {
     until: AtomicU64,
     /// Readings that failed.
     pub failures: Count,
+    /// Those in a row; beyond [`TELLS`] the log has been told.
+    row: AtomicU32,
 }
+
+/// Readings in a row that must fail before the log has a line: one alone is late now and then.
+const TELLS: u32 = 3;
 
 impl Gauges {
     pub(super) fn new(now: Instant) -> Self {
@@ -83,7 +88,18 @@ impl Gauges {
             own: AtomicU32::new(0),
             until: AtomicU64::new(0),
             failures: Count::default(),
+            row: AtomicU32::new(0),
         }
+    }
+
+    /// A reading has come. Is that worth a line?
+    pub(super) fn read(&self) -> bool {
+        self.row.swap(0, Ordering::Relaxed) >= TELLS
+    }
+
+    /// A reading has failed. Is that worth a line?
+    pub(super) fn unread(&self) -> bool {
+        self.row.fetch_add(1, Ordering::Relaxed) + 1 == TELLS
     }
 
     /// Takes a reading; `own`: our requests there meanwhile, `interval`: until the next one.

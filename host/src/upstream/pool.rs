@@ -269,7 +269,7 @@ pub struct Status {
     pub tokens_left: Option<u64>,
 }
 
-/// Requests that a pool may try again each second, whatever its budget.
+/// Requests that a pool may try again each second, however few it has; none where its budget is 0.
 const FREE_RETRIES: u32 = 3;
 
 impl Pool {
@@ -325,7 +325,8 @@ impl Pool {
             Some(previous) if share(&previous.settings) == share(&settings) => of(previous).clone(),
             _ => Arc::new(Budget::new(share(&settings), free)),
         };
-        let retries = budget(|pool| &pool.retries, |settings| settings.retry_budget, FREE_RETRIES);
+        let free = if settings.retry_budget > 0.0 { FREE_RETRIES } else { 0 };
+        let retries = budget(|pool| &pool.retries, |settings| settings.retry_budget, free);
         let hedges = budget(|pool| &pool.hedges, |settings| settings.hedge_budget, 0);
         let gate = settings.concurrency.map(|wanted| {
             let kept = previous.and_then(|previous| previous.gate.as_ref()).filter(|gate| *gate.settings() == wanted);
@@ -369,6 +370,15 @@ impl Pool {
     /// What the owner has written.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What an endpoint is called in metrics: its host and port, with its path where another one has the same.
+    pub fn label(&self, place: usize) -> Cow<'_, str> {
+        let authority = &**self.endpoints[place].authority();
+        match self.endpoints.iter().filter(|endpoint| &**endpoint.authority() == authority).count() {
+            1 => Cow::Borrowed(authority),
+            _ => self.endpoints[place].base().rsplit_once("://").map_or(authority, |(_, rest)| rest.trim_end_matches('/')).into(),
+        }
     }
 
     /// An endpoint, and a permit for one request there.
@@ -676,7 +686,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_fails_is_left_alone_and_comes_back_by_one_request() {
         let pool = pool(3, None);
-        pool.endpoints[0].failed(Instant::now(), None);
+        pool.endpoints[0].failed_at(Instant::now(), None, Instant::now());
         assert_eq!((shares(&pool, 20)[0], pool.awaits_probe(Instant::now())), (0, false));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(pool.awaits_probe(Instant::now()));
@@ -693,7 +703,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pool_is_never_empty_because_of_its_own_caution() {
         let pool = pool(2, None);
-        pool.endpoints.iter().for_each(|endpoint| endpoint.failed(Instant::now(), None));
+        pool.endpoints.iter().for_each(|endpoint| endpoint.failed_at(Instant::now(), None, Instant::now()));
         assert!(choose(&pool, ANY).is_ok());
         let not_last = Ask { last: false, ..ANY };
         assert_eq!(choose(&pool, not_last).err(), Some(Busy::Open(Duration::from_secs(1))), "where something else can be tried");
@@ -746,7 +756,7 @@ mod tests {
     async fn who_has_not_the_model_is_not_asked_while_another_has_it() {
         let pool = pool(2, None);
         say(&pool, &[(BASE, ""), (BOTH, "")]);
-        pool.endpoints[1].failed(Instant::now(), None);
+        pool.endpoints[1].failed_at(Instant::now(), None, Instant::now());
         let ask = Ask { model: "ad", ..ANY };
         assert_eq!(choose(&pool, Ask { last: false, ..ask }).err(), Some(Busy::Open(Duration::from_secs(1))));
         for _ in 0..20 {

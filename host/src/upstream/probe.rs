@@ -116,10 +116,15 @@ pub(super) async fn ask(client: &Client, pool: &Pool, endpoint: &Endpoint) {
         Some(http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN) => false,
         _ => health.bad(rules, breaker, asked, now),
     };
-    let (address, status) = (&**endpoint.authority(), status.map_or(0, |status| status.as_u16()));
+    if health.is_ill() {
+        endpoint.tally.is_told(breaker);
+    }
+    let (provider, address, status) = (pool.name(), &**endpoint.authority(), status.map_or(0, |status| status.as_u16()));
     match (changed, health.is_ill()) {
-        (true, true) => tracing::warn!(endpoint = address, path = rules.path, status, "its probes fail: it is left alone"),
-        (true, false) => tracing::info!(endpoint = address, "its probes succeed: it may be tried"),
+        (true, true) => {
+            tracing::warn!(provider, endpoint = address, path = rules.path, status, "its probes fail: it is left alone")
+        }
+        (true, false) => tracing::info!(provider, endpoint = address, "its probes succeed: it may be tried"),
         (false, _) => tracing::trace!(endpoint = address, status, "probed"),
     }
 }

@@ -28,17 +28,39 @@ pub(super) async fn metrics(client: &Client, pool: &Pool, endpoint: &Endpoint) {
     let Some(metrics) = &pool.settings().metrics else { return };
     let own = endpoint.in_flight();
     let page = page(client, pool, endpoint, &metrics.path, metrics.interval.min(TIME)).await;
-    if let Some(page) = &page {
+    if let Ok(page) = &page {
         endpoint.said.lora(Lora::read(page), loaded::until(metrics.interval, Instant::now()));
     }
-    match page.as_deref().and_then(Report::read) {
-        Some(report) => endpoint.gauges.set(report, own.min(endpoint.in_flight()), metrics.interval, Instant::now()),
+    let (provider, address, path) = (pool.name(), &**endpoint.authority(), &*metrics.path);
+    match page.as_deref().ok().and_then(Report::read) {
+        Some(report) => {
+            endpoint.gauges.set(report, own.min(endpoint.in_flight()), metrics.interval, Instant::now());
+            if endpoint.gauges.read() {
+                tracing::info!(provider, endpoint = address, path, "its metrics can be read");
+            }
+        }
         None => {
             endpoint.gauges.failures.add(1);
-            tracing::debug!(endpoint = &**endpoint.authority(), "its metrics cannot be read");
+            if endpoint.gauges.unread() {
+                let why = match page {
+                    Ok(_) => "the page has no metric of a server that is known".to_owned(),
+                    Err(Unread(Some(status))) => format!("it answered {}", status.as_u16()),
+                    Err(Unread(None)) => "it gave no answer in time".to_owned(),
+                };
+                tracing::warn!(
+                    provider,
+                    endpoint = address,
+                    path,
+                    why,
+                    "its metrics cannot be read; only our own requests there are known"
+                );
+            }
         }
     }
 }
+
+/// There is no page, and perhaps a status that says why.
+struct Unread(Option<StatusCode>);
 
 /// Reads an endpoint's list of models. Many servers have none, so it is no failure that there is none.
 pub(super) async fn models(client: &Client, pool: &Pool, endpoint: &Endpoint) {
@@ -47,14 +69,17 @@ pub(super) async fn models(client: &Client, pool: &Pool, endpoint: &Endpoint) {
     let Ok(base) = endpoint.base().parse::<http::Uri>() else { return };
     let path = format!("{}/models", base.path().trim_end_matches('/'));
     let page = page(client, pool, endpoint, &path, interval.min(TIME)).await;
-    match page.as_deref().and_then(|page| Models::read(page.as_bytes())) {
+    match page.ok().and_then(|page| Models::read(page.as_bytes())) {
         Some(models) => endpoint.said.models(models, loaded::until(interval, Instant::now())),
         None => tracing::debug!(endpoint = &**endpoint.authority(), "its models cannot be read"),
     }
 }
 
-async fn page(client: &Client, pool: &Pool, endpoint: &Endpoint, path: &str, time: Duration) -> Option<String> {
-    let get = watch::get(client, watch::address(endpoint, path)?, watch::headers(pool), SIZE);
-    let answer = timeout(time, get).await.ok().flatten().filter(|answer| answer.status() == StatusCode::OK)?;
-    String::from_utf8(answer.into_body().into()).ok()
+async fn page(client: &Client, pool: &Pool, endpoint: &Endpoint, path: &str, time: Duration) -> Result<String, Unread> {
+    let address = watch::address(endpoint, path).ok_or(Unread(None))?;
+    let get = watch::get(client, address, watch::headers(pool), SIZE);
+    let answer = timeout(time, get).await.ok().flatten().ok_or(Unread(None))?;
+    let status = answer.status();
+    let page = Some(answer).filter(|_| status == StatusCode::OK).ok_or(Unread(Some(status)))?;
+    String::from_utf8(page.into_body().into()).map_err(|_| Unread(None))
 }

@@ -80,6 +80,7 @@ pub(super) async fn send(
     *request.headers_mut() = headers(attempt, keys.key(ticket), context);
     deadline.tell(request.headers_mut(), clock.ends);
 
+    endpoint.tally.requests.add(1);
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
     let answer = match answer {
@@ -101,19 +102,21 @@ pub(super) async fn send(
     }
     if matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // Passed on, it would read as if the client's key were wrong, and may quote part of ours.
-        let message =
-            format!("{} does not accept the gateway's key. Its owner must correct `key` of that provider.", endpoint.authority());
+        let message = format!(
+            "{} does not accept the gateway's key. Its owner must correct `key`, or `keys`, of that provider.",
+            endpoint.authority()
+        );
         let is_key = head.status == StatusCode::UNAUTHORIZED;
         let again = if is_key && keys.denied(ticket, endpoint, Instant::now()) { AT_ONCE } else { Retry::Never };
         let error = Error::upstream(Kind::UpstreamDenied, endpoint.authority(), again, message);
         // A prompt that a firewall does not like gets this, too.
-        return Err(Failure { blames: false, ..error.into() });
+        return Err(Failure { blames: false, status: Some(head.status), ..error.into() });
     }
     if head.status.is_informational() || head.status.is_redirection() {
         let message =
             format!("{} answered {}, which is no answer to a request for one.", endpoint.authority(), head.status.as_u16());
         let error = Error::upstream(Kind::UpstreamBroken, endpoint.authority(), Retry::Elsewhere, message);
-        return Err(Failure { blames: false, ..error.into() });
+        return Err(Failure { blames: false, status: Some(head.status), ..error.into() });
     }
     if is_elsewhere(head.status) {
         let asked = retry::asked(head.status, &headers);
@@ -198,7 +201,7 @@ impl Clock<'_> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, answer: None, asked: None, blames: true, of: None }
+        Self { error, answer: None, status: None, asked: None, blames: true, of: None }
     }
 }
 
@@ -286,6 +289,7 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
     Failure {
         error: Error::upstream(kind, clock.endpoint.authority(), again, message),
         answer,
+        status: Some(status),
         asked: None,
         blames: true,
         of: None,

@@ -42,7 +42,7 @@ pub(super) fn text(cases: &[Case], saturated: f64) -> String {
 const HEAD: &str = "# Balancing
 
 Made by `cargo run --release -p tests --example fleet`; not edited by hand. `[providers.NAME]` in
-[configuration.md](configuration.md) has the keys; `host/src/upstream/balance.rs` has the rule.
+[configuration.md](configuration.md) has the keys, and [upstreams.md](upstreams.md#who-gets-a-request) what to write; `host/src/upstream/balance.rs` has the rule.
 
 ![Mean time to the first token, and the share of prompts from the cache, by load](balancing.svg)
 

@@ -66,6 +66,7 @@ fn what_serve_refuses() {
             "[listen]\ntls = { certificate = \"tls.pem\", key = \"key.pem\" }",
             "2:23: listen.tls.certificate: tls.pem: holds no certificate",
         ),
+        ("[listen]\nhandover = \"/tmp/x.sock\"", "2:12: listen.handover: /tmp is not a folder of this process's user"),
         (
             "[providers.a]\nkind = \"openai\"\nendpoints = [\"http://127.0.0.1:1\"]\nkey = \"env:POINTSMAN_TEST_ABSENT\"",
             "4:7: providers.a.key: the environment variable POINTSMAN_TEST_ABSENT is not set",
@@ -86,6 +87,19 @@ fn what_serve_refuses() {
         let place = expect.split(": ").next().unwrap();
         assert!(code == 2 && refusal.contains(&format!("p.toml:{place}: ")), "{text}\n{refusal}");
     }
+}
+
+/// `check` said ok to a folder that is not there, and `serve` ended with words that named neither the field nor a remedy. Whoever starts the
+/// process may make the folder, so that `check` warns.
+#[test]
+fn a_folder_for_the_handover_that_is_not_there() {
+    let host = folder();
+    let (code, out, report) = check(host.folder(), "[listen]\naddress = \"127.0.0.1:0\"\nhandover = \"/nope/x.sock\"\n");
+    assert_eq!((code, said(&report).len()), (0, 1), "{out}{report}");
+    assert!(report.starts_with("p.toml:3:12: warning: listen.handover: the folder /nope does not exist; make it"), "{report}");
+    let (code, _, refusal) = run(&["serve", "--config", host.folder().path("p.toml").to_str().unwrap()]);
+    assert_eq!(code, 2, "{refusal}");
+    assert!(refusal.contains("p.toml:3:12: listen.handover: the folder /nope does not exist; name a file"), "{refusal}");
 }
 
 /// The certificate that is there and the key that is another's.

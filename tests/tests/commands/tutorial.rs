@@ -3,10 +3,11 @@
 //!
 //! **Invariant:** a block that the page gains is done too, or the test fails: it has no list of blocks.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use tests::{FakeUpstream, Host, Plugin};
+use tests::{Door, FakeUpstream, eventually};
 
 /// A block of code, and the line of text before it.
 struct Block {
@@ -68,6 +69,72 @@ fn replaced(source: &str, name: &str, by: &str) -> String {
     format!("{}{by}{}", &source[..start], &source[end..])
 }
 
+/// `pointsman serve`, as the page starts it, but for its addresses; until it is dropped.
+struct Server {
+    child: Child,
+    door: Door,
+    _fake: FakeUpstream,
+}
+
+impl Server {
+    fn start(folder: &Path) -> Self {
+        let fake = FakeUpstream::start();
+        let (address, admin) = (free(), free());
+        let file = folder.join("pointsman.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let ours = [
+            ("127.0.0.1:8080", address.to_string()),
+            ("127.0.0.1:9090", admin.to_string()),
+            ("http://127.0.0.1:8000/v1", fake.url()),
+            // The machine of a test may do other things as well.
+            ("grant = ", "deadline = \"2s\"\ngrant = ".to_owned()),
+        ];
+        let config = ours.iter().fold(config, |config, (page, own)| {
+            assert!(config.contains(page), "{page} is not in the page's configuration");
+            config.replace(page, own)
+        });
+        std::fs::write(&file, config).unwrap();
+        let child = Command::new(tests::binary::executable())
+            .args(["serve", "--config", "pointsman.toml"])
+            .env("XDG_STATE_HOME", folder.join(".state"))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let door = Door { address, admin, keys: Default::default() };
+        eventually("the server serves", || TcpStream::connect(address).is_ok().then_some(()));
+        Self { child, door, _fake: fake }
+    }
+
+    /// The model, the reason, and the version that an answer names.
+    fn told(&self, plan: &str, question: &str) -> (String, String, String) {
+        let answer = self.door.ask(question).model("auto").header("x-plan", plan).send();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let header = |name| answer.header(name).unwrap_or_default().to_owned();
+        (header("x-pointsman-model"), header("x-pointsman-reason"), header("x-pointsman-plugin"))
+    }
+
+    /// The versions of the plugin: the state of each.
+    fn versions(&self) -> Vec<String> {
+        let said = self.door.api("/api/plugins/by-length");
+        let versions = said["versions"].as_array().cloned().unwrap_or_default();
+        versions.iter().map(|version| version["state"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody has just now.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("there is a free port")
+}
+
 #[test]
 fn the_rust_tutorial() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tutorial-rust.md")).unwrap();
@@ -75,11 +142,18 @@ fn the_rust_tutorial() {
     let binary = tests::binary::executable();
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut reader = Reader { folder: folder.path().to_owned(), path, seen: String::new() };
+    let mut server: Option<Server> = None;
     let mut done = 0;
     for Block { language, text, before } in blocks(&page) {
         let named = before.split('`').nth(1).unwrap_or_default();
         match language.as_str() {
-            "sh" => reader.run(&text),
+            "sh" => {
+                if text.contains("plugin list") {
+                    let server = server.as_ref().expect("it serves");
+                    eventually("a canary", || server.versions().contains(&"canary".to_owned()).then_some(()));
+                }
+                reader.run(&text);
+            }
             "rust" if before.contains("in the place of the function") => {
                 let function = before.split('`').nth(3).expect("the function's name");
                 reader.edit(|source| replaced(source, function, &text));
@@ -96,33 +170,23 @@ fn the_rust_tutorial() {
                     assert!(reader.seen.contains(line), "{line:?} is not in what was seen:\n{}", reader.seen);
                 }
             }
-            // A server that goes on, and a question to it: below.
-            "text" if text.starts_with("pointsman serve ") => {}
+            "text" if text.starts_with("pointsman serve ") => {
+                let started = server.insert(Server::start(&reader.folder));
+                let (model, reason, version) = started.told("gold", "Hello");
+                assert_eq!((model.as_str(), reason.as_str()), ("large", "gold"), "{version}");
+                assert!(version.starts_with("by-length@"), "{version}");
+                assert_eq!(started.told("silver", "Hello").0, "small");
+            }
             _ => panic!("the page has a block that nobody does, in {language:?} after {before:?}:\n{text}"),
+        }
+        if text.contains("plugin list") {
+            assert!(reader.seen.contains("canary 50%"), "{}", reader.seen);
+            let server = server.as_ref().expect("it serves");
+            let reasons: Vec<String> = (0..40).map(|turn| server.told("gold", &format!("Hello {turn}")).1).collect();
+            assert!(["gold", "a gold plan"].iter().all(|reason| reasons.iter().any(|own| own == reason)), "{reasons:?}");
         }
         done += 1;
     }
-    assert!(done >= 13, "only {done} blocks were found");
-    served(&reader.folder);
-}
-
-/// What the page says of an answer is so.
-fn served(folder: &Path) {
-    let config: toml::Table = std::fs::read_to_string(folder.join("pointsman.toml")).unwrap().parse().unwrap();
-    let entry = &config["plugins"]["by-length"];
-    let component = std::fs::read(folder.join(entry["component"].as_str().unwrap())).unwrap();
-    let fake = FakeUpstream::start();
-    let plugin = Plugin::new("by-length", component)
-        .hooks("\"routing\"")
-        .must_not_fail()
-        .set(&format!("deadline = \"1s\"\ngrant = {}\nconfig = {}", entry["grant"], entry["config"]));
-    let host = Host::new().upstream(&fake).plugin(plugin).start();
-    let told = |plan: &str| {
-        let answer = host.ask("Hello").model("auto").header("x-plan", plan).send();
-        let header = |name| answer.header(name).unwrap_or_default().to_owned();
-        assert!(header("x-pointsman-plugin").starts_with("by-length@"), "{:?}", answer.head);
-        (answer.status, header("x-pointsman-model"), header("x-pointsman-reason"))
-    };
-    assert_eq!(told("gold"), (200, "large".to_owned(), "gold".to_owned()));
-    assert_eq!(told("silver"), (200, "small".to_owned(), "length".to_owned()));
+    assert!(done >= 17, "only {done} blocks were found");
+    assert_eq!(server.expect("it serves").told("gold", "Hello again").1, "a gold plan", "it was promoted");
 }

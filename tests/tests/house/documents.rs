@@ -46,22 +46,26 @@ fn configuration_in_documents_is_read_by_the_host() {
     assert!(seen >= 2, "only {seen} blocks were found");
 }
 
-/// Reads a block with what it refers to put beside it: files, environment, entries of other sections.
+/// What a block without providers and models is added to.
+const MINIMAL: &str = r#"
+[providers.local]
+kind = "openai"
+endpoints = ["http://127.0.0.1:1/v1"]
+[models.small]
+provider = "local"
+name = "m"
+[models.large]
+provider = "local"
+name = "n"
+"#;
+
+/// Reads a block as it is printed: a reader who pastes it into an empty file has a configuration. One without providers and models is an
+/// addition to one that has them. Files and environment are the reader's own.
 fn check(text: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     let table: toml::Table = text.parse().map_err(|error| format!("{error}"))?;
-    let mut whole = text.to_owned();
-    let mut beside = |section: &str, name: &str, entry: &str| {
-        if !table.get(section).and_then(toml::Value::as_table).is_some_and(|section| section.contains_key(name)) {
-            whole.push_str(&format!("\n[{section}.{name}]\n{entry}\n"));
-        }
-    };
-    for provider in ["local", "openai"] {
-        beside("providers", provider, "kind = \"openai\"\nendpoints = [\"http://127.0.0.1:1/v1\"]");
-    }
-    for model in ["small", "large"] {
-        beside("models", model, "provider = \"local\"\nname = \"m\"");
-    }
+    let is_addition = !table.contains_key("providers") && !table.contains_key("models");
+    let whole = format!("{text}\n{}", if is_addition { MINIMAL } else { "" });
     // Certificates, prompts and secrets that a document names are the reader's own.
     let ours = |problem: &pointsman::config::Problem| {
         let said = format!("{problem}");

@@ -5,6 +5,7 @@
 
 mod arrows;
 mod documents;
+mod metrics;
 mod tree;
 
 use std::path::{Path, PathBuf};

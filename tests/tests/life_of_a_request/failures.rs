@@ -249,6 +249,33 @@ fn a_clean_end_is_judged_by_what_was_said() {
     }
 }
 
+/// An upstream that said that it had failed, and then closed its connection without an end, gave the client two errors: its own, and ours
+/// about the connection. So did one that said nothing more.
+#[test]
+fn what_an_upstream_says_of_its_failure_is_the_last_word() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let word = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}]}"#;
+    let error = r#"{"error":{"message":"out of memory","code":500}}"#;
+    let told = format!("data: {word}\n\ndata: {error}\n\n");
+    let acts = [
+        ("cut", Act::events([word, error]).cut_at(told.len())),
+        ("reset", Act::events([word, error, word]).reset_at(told.len())),
+        ("cut inside an event after it", Act::events([word, error, word]).cut_at(told.len() + 9)),
+        ("silence", Act::events([word, error, word]).stall_at(told.len())),
+    ];
+    for (index, (what, act)) in acts.into_iter().enumerate() {
+        fake.next(act);
+        let answer = host.ask("hi").streamed().send();
+        assert_eq!((answer.status, answer.text()), (200, told.as_str()), "{what}");
+        let broken = host.metrics().sum("pointsman_endpoint_failures_total", &["kind=\"cut\""]);
+        assert_eq!(broken, index as f64 + 1.0, "{what}: the endpoint is blamed once");
+        fake.next(Act::answer());
+        host.chat("so that its breaker stays closed");
+    }
+    assert_eq!(host.metrics().sum("pointsman_exchanges_total", &["ending=\"broken\""]), 4.0);
+}
+
 /// After `[DONE]` the end of the upstream's body was waited for as long as for a token: half a minute in which a client that reads to the
 /// end stood still, with all of its answer, and then the endpoint was blamed.
 #[test]

@@ -47,9 +47,15 @@ fn no_answer_has_an_upstreams_address() {
         (Act::answer().stall_at(0), "took too long"),
         (Act::answer().cut_at(0), "gave no whole answer"),
         (Act::refuse(401, "no"), "does not accept the gateway's key"),
-        (Act::raw("HTTP/1.1 503 busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), "gave no whole answer"),
-        (Act::raw("HTTP/1.1 429 busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), "has no room just now"),
-        (Act::raw("HTTP/1.1 302 away\r\nlocation: /\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), "gave no whole answer"),
+        (Act::raw("HTTP/1.1 503 busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), "answered 503."),
+        (
+            Act::raw("HTTP/1.1 429 busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+            "answered 429: it has no room just now.",
+        ),
+        (
+            Act::raw("HTTP/1.1 302 away\r\nlocation: /\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+            "answered 302, which is no answer",
+        ),
     ] {
         fake.always(act);
         for ask in [host.ask("hi"), host.ask("hi").streamed()] {

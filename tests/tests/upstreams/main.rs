@@ -4,6 +4,7 @@
 //! What becomes of an exchange whose upstream fails over plain HTTP/1.1 is told in `life_of_a_request/failures.rs`.
 
 mod balance;
+mod breakers;
 mod continuation;
 mod deadlines;
 mod degradation;

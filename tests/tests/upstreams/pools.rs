@@ -163,6 +163,16 @@ fn retries_keep_to_their_budget() {
     assert!((200 + 15..=200 + 20 + 30).contains(&fake.count()), "{}", fake.count());
 }
 
+/// `retry_budget = 0` still gave three further tries a second: whoever writes 0 means none.
+#[test]
+fn a_budget_of_nothing_is_none() {
+    let fake = FakeUpstream::start();
+    fake.always(Act::refuse(500, "broken"));
+    let host = Host::new().upstream(&fake).provider("retries = 3\nretry_budget = 0").start();
+    (0..40).for_each(|_| assert_eq!(host.chat("hi").status, 500));
+    assert_eq!(fake.count(), 40);
+}
+
 /// It begins each answer and finishes none, with a clean end or without.
 #[test]
 fn an_endpoint_whose_streams_break_off_is_left_alone() {
@@ -185,7 +195,7 @@ fn an_endpoint_whose_streams_break_off_is_left_alone() {
 fn a_try_that_is_not_made_leaves_the_budget_as_it_was() {
     let fake = FakeUpstream::start();
     let host =
-        Host::new().upstream(&fake).provider("retry_budget = 0.0\nbreaker = { failures = 1000, success_rate = 0.0 }").start();
+        Host::new().upstream(&fake).provider("retry_budget = 0.001\nbreaker = { failures = 1000, success_rate = 0.0 }").start();
     fake.always(Act::refuse(503, "busy"));
     // More than the budget has for ten seconds.
     (0..60).for_each(|_| assert_eq!(host.chat("hi").status, 503));

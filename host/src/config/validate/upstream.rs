@@ -83,16 +83,16 @@ impl Check<'_> {
                 self.error(&path("max"), "this is less than `min`", "write a number that is at least as large");
             }
         }
-        let shares: [(&[&str], f64); 4] = [
-            (&["retry_budget"], provider.retry_budget),
-            (&["panic"], provider.panic),
-            (&["breaker", "success_rate"], breaker.success_rate),
-            (&["hedge", "budget"], provider.hedge.map_or(0.0, |hedge| hedge.budget)),
+        let shares: [(&[&str], f64, f64); 4] = [
+            (&["retry_budget"], provider.retry_budget, 0.2),
+            (&["panic"], provider.panic, 0.25),
+            (&["breaker", "success_rate"], breaker.success_rate, 0.5),
+            (&["hedge", "budget"], provider.hedge.map_or(0.0, |hedge| hedge.budget), 0.05),
         ];
-        for (field, share) in shares {
+        for (field, share, usual) in shares {
             if !(0.0..=1.0).contains(&share) {
                 let path = [&["providers", name], field].concat();
-                self.error(&path, "this is a share, from 0 to 1", "write one such as 0.05");
+                self.error(&path, "this is a share, from 0 to 1", format!("write one such as {usual}"));
             }
         }
     }
@@ -119,7 +119,11 @@ impl Check<'_> {
             match url(&endpoint.url) {
                 Err(wrong) => self.error(&path, wrong.reason, wrong.remedy),
                 Ok(uri) => {
-                    if provider.endpoints[..index].iter().any(|known| known.url == endpoint.url) {
+                    if provider.endpoints[..index]
+                        .iter()
+                        .filter_map(|known| url(&known.url).ok())
+                        .any(|known| is_same(&known, &uri))
+                    {
                         self.error(&path, "this endpoint is already in the list", "remove one of the two");
                     }
                     if provider.all_keys().next().is_some() && in_the_clear(&uri) {
@@ -302,13 +306,13 @@ impl Check<'_> {
             if other == name || model.fallback[..index].contains(other) {
                 self.error(&path, "this model has been asked already", "remove it");
             } else if self.exists("models", other, &path) {
-                let fits = self
-                    .config
-                    .models
-                    .get(other)
-                    .and_then(Model::concrete)
-                    .is_some_and(|other| other.kind == ModelKind::Chat && model.kind == ModelKind::Chat);
-                if !fits {
+                let other = self.config.models.get(other);
+                if other.is_some_and(|other| other.concrete().is_none()) {
+                    self.error(&path, "this model is a virtual one, and chooses anew", "name one of its `choose`");
+                    continue;
+                }
+                let is_chat = |model: &ConcreteModel| model.kind == ModelKind::Chat;
+                if !is_chat(model) || !other.and_then(Model::concrete).is_some_and(is_chat) {
                     self.error(
                         &path,
                         "only a concrete chat model takes the place of one: vectors of two models are not of one space",
@@ -399,7 +403,7 @@ impl Check<'_> {
 }
 
 /// An absolute http or https URL with nothing but a host, a port and a path. The URL is not in the error: it may hold a password.
-fn url(text: &str) -> Result<Uri, Wrong> {
+pub(super) fn url(text: &str) -> Result<Uri, Wrong> {
     let wrong = |reason: &str| Wrong::new(reason, "write an absolute URL, such as \"https://api.openai.com/v1\"");
     let uri: Uri = text.parse().map_err(|_| wrong("this is not a URL"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
@@ -423,6 +427,13 @@ fn url(text: &str) -> Result<Uri, Wrong> {
         return Err(Wrong::new("an endpoint has neither ? nor #", "remove them and what follows"));
     }
     Ok(uri)
+}
+
+/// Whether requests to both would go to the same place.
+fn is_same(a: &Uri, b: &Uri) -> bool {
+    let path = |uri: &Uri| uri.path().trim_end_matches('/').to_owned();
+    // Schemes and authorities compare without regard to case.
+    a.scheme() == b.scheme() && a.authority() == b.authority() && path(a) == path(b)
 }
 
 /// Whether a secret sent there can be read on the way.

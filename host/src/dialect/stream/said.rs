@@ -24,6 +24,8 @@ struct Chunk<'a> {
     id: Option<std::borrow::Cow<'a, str>>,
     #[serde(borrow, default)]
     model: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    created: Option<u64>,
     #[serde(borrow, default)]
     choices: Vec<Choice<'a>>,
 }
@@ -61,6 +63,8 @@ pub struct Said {
     all: u32,
     id: String,
     model: String,
+    /// When the first half began, as it says itself; 0 where it does not.
+    created: u64,
     /// There is something in it that is no text.
     odd: bool,
 }
@@ -71,6 +75,7 @@ impl Said {
         if self.id.is_empty() {
             self.id = chunk.id.unwrap_or_default().into_owned();
             self.model = chunk.model.unwrap_or_default().into_owned();
+            self.created = chunk.created.unwrap_or_default();
         }
         for Choice { index, delta, logprobs } in chunk.choices {
             self.odd |= index > 0
@@ -111,7 +116,7 @@ impl Said {
         let chunk = json!({
             "id": self.id,
             "object": "chat.completion.chunk",
-            "created": 0,
+            "created": self.created,
             "model": self.model,
             "choices": [],
             "x_pointsman": { "continued": true },
@@ -167,9 +172,10 @@ mod tests {
             assert_eq!(said(&[role, word, odd]), None, "{odd}");
         }
         let mut said = Said::default();
-        said.event(br#"{"id":"a","model":"m","choices":[]}"#);
+        said.event(br#"{"id":"a","model":"m","created":1750000000,"choices":[]}"#);
         let seam = said.seam();
         let seam: Value = serde_json::from_slice(&seam[6..]).unwrap();
+        assert_eq!(seam["created"], 1_750_000_000);
         assert_eq!((&seam["id"], &seam["choices"], &seam["x_pointsman"]["continued"]), (&json!("a"), &json!([]), &json!(true)));
     }
 

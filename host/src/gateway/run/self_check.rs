@@ -66,6 +66,36 @@ pub(super) async fn ask(
     if let Some(usage) = said.usage() {
         course.discard(&model.name, usage.into());
     }
-    let is_yes = said.text().unwrap_or_default().trim_start().get(..3).is_some_and(|word| word.eq_ignore_ascii_case("yes"));
-    Some((!is_yes).then_some(Doubt::SelfCheck))
+    Some((!is_yes(&said.text().unwrap_or_default())).then_some(Doubt::SelfCheck))
+}
+
+/// Is its first word yes? Models write it as they write all else: `**Yes**`, "yes", - Yes.
+fn is_yes(said: &str) -> bool {
+    let said = said.trim_start_matches(|letter: char| !letter.is_alphanumeric());
+    said.split(|letter: char| !letter.is_alphanumeric()).next().is_some_and(|word| word.eq_ignore_ascii_case("yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_yes;
+
+    /// `**Yes**` counted as no, and the larger model was asked for nothing.
+    #[test]
+    fn yes_is_yes_however_it_is_written() {
+        for (said, expect) in [
+            ("yes", true),
+            (" Yes.", true),
+            ("**Yes**", true),
+            ("\"YES\", it does", true),
+            ("- yes", true),
+            ("> **Yes, but", true),
+            ("Yesterday", false),
+            ("No, not yes", false),
+            ("**No**", false),
+            ("", false),
+            ("\u{2026}", false),
+        ] {
+            assert_eq!(is_yes(said), expect, "{said}");
+        }
+    }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::file::{Call, Case, CaseFile, Given};
-use super::stand_in::StandIn;
+use super::stand_in::{StandIn, allowed};
 use crate::config::Finding;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::load::Hook;
@@ -16,7 +16,7 @@ impl Call {
     /// The hook whose function it is; none: every plugin has it.
     pub(super) fn hook(self) -> Option<Hook> {
         match self {
-            Self::Route | Self::AfterAttempt => Some(Hook::Routing),
+            Self::Route | Self::AfterAttempt | Self::OnChunk => Some(Hook::Routing),
             Self::Select => Some(Hook::Prompting),
             Self::Key | Self::Confirm | Self::Admit => Some(Hook::Caching),
             Self::Check => None,
@@ -65,6 +65,18 @@ fn parts(case: &Case, given: &Given) -> Vec<Wrong> {
     if given.answer.as_ref().is_some_and(|answer| answer.text.is_some() && answer.body.is_some()) {
         found.push((vec!["given", "answer"], "has both `text` and `body`".to_owned(), "write one of them"));
     }
+    if given.batch.as_ref().is_some_and(|batch| batch.texts.is_some() && batch.events.is_some()) {
+        found.push((vec!["given", "batch"], "has both `texts` and `events`".to_owned(), "write one of them"));
+    }
+    for url in given.services.keys() {
+        if let Err(wrong) = allowed(url) {
+            found.push((
+                vec!["given", "services"],
+                format!("`{url}` {wrong}"),
+                "write a URL such as \"https://prices.example.com/v1/list\"",
+            ));
+        }
+    }
     let has_failed = given.attempt.as_ref().is_some_and(|attempt| attempt.failure.is_some());
     match case.hook {
         Call::AfterAttempt if given.answer.is_none() && !has_failed => {
@@ -76,6 +88,9 @@ fn parts(case: &Case, given: &Given) -> Vec<Wrong> {
         }
         Call::AfterAttempt if given.answer.is_some() && has_failed => {
             found.push((vec!["given"], "has both an answer and a failure".to_owned(), "write one of them"));
+        }
+        Call::OnChunk if given.batch.is_none() => {
+            found.push((vec!["given"], "has no part of an answer".to_owned(), "add `batch = { texts = [\"…\"] }`"));
         }
         Call::Admit if given.answer.is_none() => {
             found.push((vec!["given"], "has no answer".to_owned(), "add `answer = { text = \"…\" }`"));

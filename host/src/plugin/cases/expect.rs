@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::file::Call;
 use crate::config::Map;
 use crate::plugin::bindings::{caching, prompting, routing, types};
+use crate::plugin::hooks::{First, Flow};
 
 /// What a plugin has decided: one word, or one word and a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +28,7 @@ pub enum Expect {
     Plan(Plan),
     /// `route`: no opinion on models, and the answer is observed.
     Observe(Observe),
-    /// `route`, `select`, `after-attempt`: a refusal that the client sees.
+    /// `route`, `select`, `after-attempt`, `on-chunk`: a refusal that the client sees.
     Reject(Reject),
     /// `after-attempt`: the client gets this answer.
     Accept,
@@ -35,8 +36,14 @@ pub enum Expect {
     FallBack,
     /// `after-attempt`: the same target again, after so many milliseconds.
     Again(u32),
-    /// `after-attempt`: this model, before those that are left.
+    /// `after-attempt`, `on-chunk`: this model, before those that are left.
     Escalate(Target),
+    /// `on-chunk`: the client gets the batch, and the plugin is asked about the next one.
+    GoOn,
+    /// `on-chunk`: the client gets the batch and all that follows.
+    Enough,
+    /// `on-chunk`: the answer ends before the batch, with `"content-filter"` or `"length"`.
+    Stop(Ending),
     /// `select`: a prompt of the registry.
     Choose(Choice),
     /// `select`: changes in the request.
@@ -99,6 +106,16 @@ impl From<routing::Observe> for Observe {
     fn from(how: routing::Observe) -> Self {
         Self { events: how.events, ms: how.ms }
     }
+}
+
+/// Why an answer is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Of what it says.
+    ContentFilter,
+    /// Of its length.
+    Length,
 }
 
 /// A model, and how long it may take.
@@ -289,9 +306,11 @@ impl Expect {
     pub(super) fn fits(&self, call: Call) -> bool {
         let calls: &[Call] = match self {
             Self::Pass => &[Call::Route, Call::Select, Call::Key],
-            Self::Reject(_) => &[Call::Route, Call::Select, Call::AfterAttempt],
+            Self::Reject(_) => &[Call::Route, Call::Select, Call::AfterAttempt, Call::OnChunk],
             Self::Plan(_) | Self::Observe(_) => &[Call::Route],
-            Self::Accept | Self::FallBack | Self::Again(_) | Self::Escalate(_) => &[Call::AfterAttempt],
+            Self::Accept | Self::FallBack | Self::Again(_) => &[Call::AfterAttempt],
+            Self::Escalate(_) => &[Call::AfterAttempt, Call::OnChunk],
+            Self::GoOn | Self::Enough | Self::Stop(_) => &[Call::OnChunk],
             Self::Choose(_) | Self::Rewrite(_) => &[Call::Select],
             Self::Bypass | Self::Key(_) | Self::ReadOnly(_) | Self::Refresh(_) => &[Call::Key],
             Self::Serve | Self::Veto | Self::Evict => &[Call::Confirm],
@@ -309,6 +328,7 @@ impl Call {
         match self {
             Self::Route => "pass, plan, observe, reject, fails",
             Self::AfterAttempt => "accept, fall-back, again, escalate, reject, fails",
+            Self::OnChunk => "go-on, enough, stop, escalate, reject, fails",
             Self::Select => "pass, choose, rewrite, reject, fails",
             Self::Key => "pass, bypass, key, read-only, refresh, fails",
             Self::Confirm => "serve, veto, evict, fails",
@@ -353,6 +373,28 @@ impl From<routing::NextStep> for Expect {
             routing::NextStep::Again(ms) => Self::Again(ms),
             routing::NextStep::Escalate(target) => Self::Escalate(target.into()),
             routing::NextStep::Reject(rejection) => Self::Reject(rejection.into()),
+        }
+    }
+}
+
+impl From<Flow> for Expect {
+    fn from(said: Flow) -> Self {
+        match said {
+            Flow::GoOn => Self::GoOn,
+            // What has failed is told as a failure.
+            Flow::Enough | Flow::Unseen => Self::Enough,
+            Flow::Stop(routing::Ending::ContentFilter) => Self::Stop(Ending::ContentFilter),
+            Flow::Stop(routing::Ending::Length) => Self::Stop(Ending::Length),
+            Flow::Reject(rejection) => Self::Reject(rejection.into()),
+        }
+    }
+}
+
+impl From<First> for Expect {
+    fn from(said: First) -> Self {
+        match said {
+            First::Flow(flow) => flow.into(),
+            First::Escalate(target) => Self::Escalate(target.into()),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Duration, Map, Price};
 #[serde(deny_unknown_fields)]
 pub struct CaseFile {
     /// What is given to every case of the file. What a case says itself comes before it: of `config`, `labels`, `examples`, `embeddings`, `kv`,
-    /// `request.headers` and `request.body` entry by entry, of everything else as a whole.
+    /// `statuses`, `services`, `request.headers` and `request.body` entry by entry, of everything else as a whole.
     #[serde(default)]
     pub given: Given,
     /// The cases, `[[case]]` each.
@@ -53,6 +53,8 @@ pub enum Call {
     Route,
     /// `routing.after-attempt`: what follows an attempt.
     AfterAttempt,
+    /// `routing.on-chunk`: may the client have this part of an answer?
+    OnChunk,
     /// `prompting.select`: which prompt, which edits.
     Select,
     /// `caching.key`: who shares.
@@ -95,6 +97,13 @@ pub struct Given {
     pub answer: Option<Answer>,
     /// `confirm`: the near hit.
     pub hit: Option<Hit>,
+    /// `on-chunk`: the part of an answer.
+    pub batch: Option<Batch>,
+    /// How a provider fares, by its name: what `status-of` says of its models. Of another one nothing is known.
+    pub statuses: Map<Status>,
+    /// What services answer, by URL. Nothing is sent. Another URL is `denied`, or `unreachable` where it is below one of these; without any,
+    /// `http` is `unavailable`.
+    pub services: Map<Service>,
 }
 
 /// A request for a chat completion.
@@ -283,6 +292,115 @@ pub struct Hit {
     pub hits: u32,
 }
 
+/// A part of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// The text of each event.
+    pub texts: Option<Vec<String>>,
+    /// Its events as OpenAI's API has them, instead.
+    pub events: Option<Vec<Value>>,
+    /// 0 for the first of the answer, which is the default.
+    pub index: u32,
+    /// Events before it. Default: 0.
+    pub before: u32,
+    /// The model that answers. Default: the first of `models`.
+    pub model: Option<String>,
+    /// Since the exchange began. Default: 100.
+    pub elapsed_ms: Option<u32>,
+    /// Something of the answer has gone to the client.
+    pub committed: bool,
+    /// Nothing of the answer is still to come.
+    pub last: bool,
+    /// Something in it could not be read.
+    pub missed: bool,
+    /// What the plugin gave back at the batch before. Default: nothing.
+    pub state: String,
+}
+
+/// How a provider fares; what is not written is not known, and one endpoint takes requests.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Status {
+    /// `"closed"` (the default), `"probation"` or `"open"`.
+    pub circuit: Circuit,
+    /// Endpoints that take requests. Default: all, or none where the circuit is open.
+    pub available: Option<u32>,
+    /// Endpoints that there are. Default: 1.
+    pub endpoints: Option<u32>,
+    /// Until the first may be asked again.
+    pub retry_after_ms: Option<u32>,
+    /// Requests that this node has there.
+    pub in_flight: u32,
+    /// Requests that wait here.
+    pub waiting: u32,
+    /// Requests that may run at a time.
+    pub limit: Option<u32>,
+    /// Requests that the servers answer.
+    pub running: Option<u32>,
+    /// Requests that wait there.
+    pub queued: Option<u32>,
+    /// The use of the fullest one's KV memory, 0 to 1.
+    pub memory: Option<f32>,
+    /// To the first byte, of streamed answers.
+    pub first_byte: Option<Latency>,
+    /// To the end, of answers that are not streamed.
+    pub whole: Option<Latency>,
+    /// What is left of the provider's limits.
+    pub requests_left: Option<u64>,
+    /// The same of tokens.
+    pub tokens_left: Option<u64>,
+}
+
+/// Do endpoints take requests?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Circuit {
+    /// At least one does.
+    #[default]
+    Closed,
+    /// None does but for one request that decides.
+    Probation,
+    /// None does.
+    Open,
+}
+
+/// How long answers have taken of late.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Half of them no longer than this.
+    pub p50_ms: u32,
+    /// 95 of 100 no longer than this.
+    pub p95_ms: u32,
+}
+
+/// What a service answers.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    /// Default: 200.
+    pub status: Option<u16>,
+    /// Its headers.
+    pub headers: Map<String>,
+    /// Its body: text, or anything else as JSON.
+    pub body: Option<Value>,
+    /// No answer, but this.
+    pub fails: Option<Trouble>,
+}
+
+/// Why a service gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// Not in time.
+    Timeout,
+    /// Larger than allowed.
+    TooLarge,
+    /// No connection.
+    Unreachable,
+}
+
 /// What a call leaves behind. What is not written is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -291,6 +409,8 @@ pub struct Leaves {
     pub labels: Map<String>,
     /// What is kept for the request's tenant afterwards: texts, or numbers.
     pub kv: Map<Value>,
+    /// `on-chunk`: what the plugin wants to find at the next batch.
+    pub state: Option<String>,
 }
 
 impl Given {
@@ -310,6 +430,9 @@ impl Given {
             attempt: self.attempt.clone().or_else(|| file.attempt.clone()),
             answer: self.answer.clone().or_else(|| file.answer.clone()),
             hit: self.hit.clone().or_else(|| file.hit.clone()),
+            batch: self.batch.clone().or_else(|| file.batch.clone()),
+            statuses: laid(&self.statuses, &file.statuses),
+            services: laid(&self.services, &file.services),
         }
     }
 }

@@ -13,10 +13,12 @@ use serde_json::Value;
 use super::compare::{self, Difference};
 use super::expect::{Expect, Fails};
 use super::file::{Call, Case, Given};
-use super::stand_in::StandIn;
+use super::stand_in::{StandIn, allowed};
 use crate::config::Map;
+use crate::plugin::bindings::routing;
 use crate::plugin::engine::{Engine, MAX_MEMORY};
-use crate::plugin::hooks::Session;
+use crate::plugin::hooks::{Observer, Session};
+use crate::plugin::http;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::kv;
 use crate::plugin::load::{Hook, Plugin, Refusal, Settings};
@@ -63,7 +65,7 @@ impl<'a> Bench<'a> {
     /// Where the case is not as expected.
     pub(super) fn ask(&self, case: &Case, given: &Given) -> Vec<Difference> {
         let config = given.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let settings = Settings { config, ..self.settings.clone() };
+        let settings = Settings { config, http: services(given), ..self.settings.clone() };
         let (set, mut errors) = PluginSet::build(self.engine, &[settings], self.aot, None);
         match (set.all().first().cloned(), errors.pop()) {
             (None, None) => vec![Difference::new("plugin", "one that loads", "none")],
@@ -82,6 +84,7 @@ impl<'a> Bench<'a> {
         keep(plugin, &tenant, &given.kv)?;
         let mut session = Session::new(Arc::new(set), around.clone(), head);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| error.to_string())?;
+        let mut kept = None;
         let said = runtime.block_on(async {
             match case.hook {
                 Call::Route => session.route(&request).await.ok().map(|routed| match (routed.said, routed.observers.first()) {
@@ -97,6 +100,20 @@ impl<'a> Bench<'a> {
                     let (last, seen) = (around.attempt(), around.reviewed());
                     session.after_attempt(plugin, &request, &last, seen.as_ref()).await.ok().flatten().map(Expect::from)
                 }
+                Call::OnChunk => match around.batch() {
+                    Some((batch, part, state)) => {
+                        let how = routing::Observe { events: None, ms: None };
+                        let mut observer = Observer::new(plugin.clone(), how).keeping(state);
+                        let said = if batch.committed {
+                            session.on_next_chunk(&mut observer, &request, &batch, &part).await.ok().map(Expect::from)
+                        } else {
+                            session.on_first_chunk(&mut observer, &request, &batch, &part).await.ok().map(Expect::from)
+                        };
+                        kept = Some(String::from_utf8_lossy(observer.state()).into_owned());
+                        said
+                    }
+                    None => None,
+                },
                 Call::Confirm => match around.hit() {
                     Some(hit) => Some(session.confirm(plugin, &request, &hit).await.into()),
                     None => None,
@@ -119,8 +136,25 @@ impl<'a> Bench<'a> {
         };
         let mut found = judged(case, said);
         found.extend(left(case, &around, plugin, &tenant));
+        if let Some(expected) = case.leaves.state.as_ref().filter(|expected| kept.as_ref() != Some(*expected)) {
+            let shown = |text: &String| compare::shown(&Value::String(text.clone()));
+            found.push(Difference::new(
+                "leaves.state",
+                shown(expected),
+                kept.as_ref().map_or_else(|| "nothing".to_owned(), shown),
+            ));
+        }
         Ok(found)
     }
+}
+
+/// What a plugin may send to: what the case says of services, and nothing else. None: it may not send at all.
+fn services(given: &Given) -> Option<http::Limits> {
+    if given.services.is_empty() {
+        return None;
+    }
+    let allow = given.services.keys().filter_map(|url| allowed(url).ok()).collect();
+    Some(http::Limits { allow, timeout: DEADLINE, request: 1 << 20, answer: 1 << 20, calls: 64, at_once: 64 })
 }
 
 fn unasked(reason: &str) -> Difference {

@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::file::{self, Given};
+use crate::config::allow::Allowed;
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::stream::part::Part;
 use crate::plugin::bindings::{caching, routing, types};
 use crate::plugin::hooks::Reviewed;
-use crate::plugin::imports::{EmbedError, Price, Surroundings, Upstream};
+use crate::plugin::http::{Inbound, Outbound};
+use crate::plugin::imports::{Circuit, EmbedError, HttpError, Latency, Price, Status, Surroundings, Upstream};
 
 /// 2026-01-01T12:00:00Z.
 const NOW: u64 = 1_767_268_800_000;
@@ -95,11 +98,10 @@ impl StandIn {
 
     pub(super) fn attempt(&self) -> routing::Attempt {
         let given = self.given.attempt.clone().unwrap_or_default();
-        let first = || self.given.models.as_ref()?.first().map(|model| model.model.clone());
         let answered = given.failure.is_none();
         routing::Attempt {
             number: given.number.unwrap_or(1),
-            model: given.model.or_else(first).unwrap_or_else(|| "small".to_owned()),
+            model: given.model.or_else(|| self.first_model()).unwrap_or_else(|| "small".to_owned()),
             failure: given.failure.map(|failure| routing::Failure {
                 code: failure.code,
                 status: failure.status,
@@ -115,6 +117,29 @@ impl StandIn {
     pub(super) fn reviewed(&self) -> Option<Reviewed> {
         let given = self.given.answer.as_ref()?;
         Some(Reviewed { answer: Arc::new(Answer::read(Bytes::from(body(given).to_string()))?), whole: !given.begun })
+    }
+
+    /// The part of an answer, where it stands, and what the plugin gave back before it.
+    pub(super) fn batch(&self) -> Option<(routing::Batch, Arc<Part>, &str)> {
+        let given = self.given.batch.as_ref()?;
+        let event = |text: &String| json!({ "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] });
+        let events = given.events.clone().unwrap_or_else(|| given.texts.iter().flatten().map(event).collect());
+        let pieces = events.iter().map(|event| Bytes::from(format!("data: {event}\n\n"))).collect();
+        let batch = routing::Batch {
+            index: given.index,
+            events: events.len() as u32,
+            before: given.before,
+            model: given.model.clone().or_else(|| self.first_model()).unwrap_or_else(|| "small".to_owned()),
+            elapsed_ms: given.elapsed_ms.unwrap_or(100),
+            committed: given.committed,
+            last: given.last,
+            missed: given.missed,
+        };
+        Some((batch, Arc::new(Part::of_stream(pieces)), &given.state))
+    }
+
+    fn first_model(&self) -> Option<String> {
+        self.given.models.as_ref()?.first().map(|model| model.model.clone())
     }
 
     pub(super) fn hit(&self) -> Option<caching::Candidate> {
@@ -162,6 +187,59 @@ fn body(given: &file::Answer) -> Value {
     body
 }
 
+/// Where a service stands that a case gives.
+///
+/// # Errors
+/// What is wrong with its URL.
+pub(super) fn allowed(url: &str) -> Result<Allowed, &'static str> {
+    Allowed::parse(url.split('?').next().unwrap_or(url))
+}
+
+fn status(given: &file::Status) -> Status {
+    let latency = |given: file::Latency| Latency { p50_ms: given.p50_ms, p95_ms: given.p95_ms };
+    let endpoints = given.endpoints.unwrap_or(1);
+    let (circuit, available) = match given.circuit {
+        file::Circuit::Closed => (Circuit::Closed, endpoints),
+        file::Circuit::Probation => (Circuit::Probation, 0),
+        file::Circuit::Open => (Circuit::Open, 0),
+    };
+    Status {
+        circuit,
+        available: given.available.unwrap_or(available),
+        endpoints,
+        retry_after_ms: given.retry_after_ms,
+        in_flight: given.in_flight,
+        waiting: given.waiting,
+        limit: given.limit,
+        running: given.running,
+        queued: given.queued,
+        memory: given.memory,
+        first_byte: given.first_byte.map(latency),
+        whole: given.whole.map(latency),
+        requests_left: given.requests_left,
+        tokens_left: given.tokens_left,
+    }
+}
+
+fn served(given: &file::Service) -> Result<Inbound, HttpError> {
+    match given.fails {
+        Some(file::Trouble::Timeout) => return Err(HttpError::Timeout),
+        Some(file::Trouble::TooLarge) => return Err(HttpError::TooLarge),
+        Some(file::Trouble::Unreachable) => return Err(HttpError::Unreachable),
+        None => {}
+    }
+    let body = match &given.body {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(json) => json.to_string(),
+    };
+    Ok(Inbound {
+        status: given.status.unwrap_or(200),
+        headers: given.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
+        body: body.into_bytes(),
+    })
+}
+
 fn upstream(given: &file::Model) -> Upstream {
     let micros = |dollars: f64| (dollars * 1e6).round() as u64;
     Upstream {
@@ -206,6 +284,16 @@ impl Surroundings for StandIn {
 
     fn model(&self, name: &str) -> Option<Upstream> {
         self.given.models.iter().flatten().find(|model| model.model == name).map(upstream)
+    }
+
+    fn status(&self, name: &str) -> Option<Status> {
+        self.given.statuses.get(&self.model(name)?.provider).map(status)
+    }
+
+    fn fetch(&self, request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
+        let is_asked = |url: &str| url.parse::<http::Uri>().is_ok_and(|uri| uri == request.uri);
+        let found = self.given.services.iter().find(|(url, _)| is_asked(url));
+        Box::pin(std::future::ready(found.map_or(Err(HttpError::Unreachable), |(_, service)| served(service))))
     }
 
     fn may_choose(&self, model: &str) -> bool {

@@ -40,8 +40,9 @@ given.request = { headers = { y = "2" }, messages = [{ role = "user", content = 
 /// Each word belongs to the calls that can come to it, and a call's list has it.
 #[test]
 fn words_and_calls() {
-    let calls = [Call::Route, Call::AfterAttempt, Call::Select, Call::Key, Call::Confirm, Call::Admit, Call::Check];
-    for word in ["pass", "accept", "fall-back", "bypass", "serve", "veto", "evict", "keep", "refuse", "good"] {
+    let calls =
+        [Call::Route, Call::AfterAttempt, Call::OnChunk, Call::Select, Call::Key, Call::Confirm, Call::Admit, Call::Check];
+    for word in ["pass", "accept", "fall-back", "go-on", "enough", "bypass", "serve", "veto", "evict", "keep", "refuse", "good"] {
         let of = |call: &str| format!("[[case]]\nname = \"x\"\nhook = \"{call}\"\nexpect = \"{word}\"\n");
         let expect = &file(&of("route")).cases[0].expect;
         for call in calls {
@@ -53,6 +54,8 @@ fn words_and_calls() {
         ("plan", "{}"),
         ("reject", "{}"),
         ("again", "5"),
+        ("observe", "{}"),
+        ("stop", "\"length\""),
         ("escalate", "\"large\""),
         ("choose", "{}"),
         ("rewrite", "{}"),

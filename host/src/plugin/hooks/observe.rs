@@ -48,9 +48,19 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(super) fn new(by: Arc<Plugin>, how: Observe) -> Self {
+    pub(in crate::plugin) fn new(by: Arc<Plugin>, how: Observe) -> Self {
         let pause = Duration::from_millis(u64::from(how.ms.unwrap_or(MS)));
         Self { by, events: how.events.unwrap_or(EVENTS), pause, state: Vec::new(), how }
+    }
+
+    /// The same, with what it gave back at a batch before.
+    pub(in crate::plugin) fn keeping(self, state: &str) -> Self {
+        Self { state: state.as_bytes().to_vec(), ..self }
+    }
+
+    /// What it gave back last.
+    pub(in crate::plugin) fn state(&self) -> &[u8] {
+        &self.state
     }
 
     /// What it has said.

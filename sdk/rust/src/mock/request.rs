@@ -10,7 +10,16 @@ use super::state::State;
 use crate::{Message, PromptRef, Role};
 
 /// Never visible: credentials, under whatever SDK's name.
-const HIDDEN: [&str; 6] = ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"];
+const HIDDEN: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-auth-token",
+    "x-amz-security-token",
+];
 
 impl State {
     /// Sets a field of the body, and what of the head follows from it.

@@ -1,0 +1,165 @@
+//! Warnings about settings that can do nothing, or not what they seem to say.
+//!
+//! What it does not do: it finds no errors. What is written here is served as it is.
+//!
+//! **Invariant:** a warning goes away when its remedy is followed.
+
+use super::Check;
+use super::upstream::url;
+use crate::config::{ByteSize, Model, Provider};
+
+/// Below this the process itself has no room, and every request with a body is refused.
+const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
+/// The longest of the beginnings of a refusal that are known has about so many tokens.
+const REFUSAL: u32 = 16;
+/// What pointsman adds to a base URL itself.
+const OPERATIONS: [&str; 4] = ["/chat/completions", "/completions", "/embeddings", "/models"];
+
+impl Check<'_> {
+    pub(super) fn idle(&mut self) {
+        let config = self.config;
+        for (name, provider) in &config.providers {
+            self.idle_endpoints(name, provider);
+            self.idle_resilience(name, provider);
+            self.idle_watching(name, provider);
+        }
+        for (name, model) in &config.models {
+            if let Model::Virtual(model) = model
+                && let Some(cascade) = &model.cascade
+            {
+                if cascade.refusals && cascade.tokens < REFUSAL {
+                    let reason = format!("a refusal needs about {REFUSAL} events of a stream to be known as one");
+                    self.warning(
+                        &["models", name, "cascade", "tokens"],
+                        reason,
+                        format!("write at least {REFUSAL}, or remove it"),
+                    );
+                }
+                if let Some(unknown) = cascade.self_check.as_ref().and_then(|check| placeholder(&check.ask)) {
+                    self.warning(
+                        &["models", name, "cascade", "self_check", "ask"],
+                        format!("`{unknown}` stands for nothing, and is sent as it is"),
+                        "write `{question}` or `{answer}`",
+                    );
+                }
+            }
+        }
+        self.idle_zone();
+        self.idle_degrade();
+        if let Some(memory) = config.listen.memory.filter(|memory| memory.bytes() > 0 && *memory < LEAST_MEMORY) {
+            let reason = format!("{memory} is less than the process itself takes, so that requests with a body are all refused");
+            self.warning(&["listen", "memory"], reason, "write what the machine can give, such as \"2GiB\", or remove it");
+        }
+    }
+
+    fn idle_endpoints(&mut self, name: &str, provider: &Provider) {
+        for (index, endpoint) in provider.endpoints.iter().enumerate() {
+            let base = endpoint.url.trim_end_matches('/');
+            let Some(operation) = OPERATIONS.iter().find(|operation| base.ends_with(**operation)).filter(|_| url(base).is_ok())
+            else {
+                continue;
+            };
+            let element = format!("[{index}]");
+            let mut path = vec!["providers", name, "endpoints", &element];
+            if self.document.has(&[&path[..], &["url"]].concat()) {
+                path.push("url");
+            }
+            let short = base.trim_end_matches(operation).to_owned();
+            self.warning(
+                &path,
+                format!("requests would go to {base}/chat/completions"),
+                format!("write the base URL, \"{short}\""),
+            );
+        }
+    }
+
+    fn idle_resilience(&mut self, name: &str, provider: &Provider) {
+        let path = |field| ["providers", name, field];
+        if provider.hedge.is_some() && provider.endpoints.len() == 1 {
+            self.warning(&path("hedge"), "there is no second endpoint to ask", "add one to `endpoints`, or remove this");
+        }
+        if provider.continuation.is_some() && provider.retries == 0 {
+            let reason = "nothing is gone on with, since `retries` is 0";
+            self.warning(&path("continuation"), reason, "write `retries = 1`, or remove this");
+        }
+        let breaker = &provider.breaker;
+        if breaker.open > breaker.open_max {
+            let reason = format!("this is longer than `open_max`, {}, which holds", breaker.open_max);
+            self.warning(&["providers", name, "breaker", "open"], reason, "write less, or `open_max` as well");
+        }
+        if let Some(concurrency) = provider.concurrency.filter(|concurrency| concurrency.start > concurrency.max) {
+            let said = if self.document.has(&["providers", name, "concurrency", "start"]) { "start" } else { "max" };
+            self.warning(
+                &["providers", name, "concurrency", said],
+                format!("`start`, {}, is more than `max`, {}, which holds from the first", concurrency.start, concurrency.max),
+                format!("write `start = {}`, or less", concurrency.max),
+            );
+        }
+    }
+
+    fn idle_watching(&mut self, name: &str, provider: &Provider) {
+        let path = ["providers", name, "metrics_interval"];
+        if provider.metrics.is_none() && self.document.has(&path) && !self.document.has(&["providers", name, "metrics"]) {
+            self.warning(&path, "nobody asks for metrics", "write `metrics = \"/metrics\"`, or remove this");
+        }
+        if let Some(probe) = provider.probe.as_ref().filter(|probe| probe.timeout > probe.interval) {
+            let said = if self.document.has(&["providers", name, "probe", "timeout"]) { "timeout" } else { "interval" };
+            self.warning(
+                &["providers", name, "probe", said],
+                format!(
+                    "a probe that takes its `timeout`, {}, is over after the next one's time, {}",
+                    probe.timeout, probe.interval
+                ),
+                "write a `timeout` that is at most `interval`",
+            );
+        }
+    }
+
+    fn idle_zone(&mut self) {
+        let Some(zone) = &self.config.zone else { return };
+        let mut zones = self.config.providers.values().flat_map(|provider| &provider.endpoints).map(|endpoint| &endpoint.zone);
+        if !zones.any(|other| other.as_ref() == Some(zone)) {
+            let remedy = "write `zone` at those endpoints that stand there, or remove this";
+            self.warning(&["zone"], format!("no endpoint is in the zone {zone:?}"), remedy);
+        }
+    }
+
+    fn idle_degrade(&mut self) {
+        let Some(degrade) = &self.config.degrade else { return };
+        let has_cache = self.document.has(&["cache"]);
+        // `stale_for` has a warning of its own.
+        if !has_cache && !degrade.stale_for.is_zero() && !self.document.has(&["degrade", "stale_for"]) {
+            self.warning(
+                &["degrade"],
+                "without [cache] the levels `cached` and `stale` change nothing",
+                "add [cache], or write `stale_for = \"0s\"`",
+            );
+        }
+    }
+}
+
+/// The first word in braces that is neither of the two that stand for something. Other braces are text.
+fn placeholder(ask: &str) -> Option<&str> {
+    ask.match_indices('{').find_map(|(at, _)| {
+        let inner = ask[at + 1..].split('}').next().filter(|inner| at + 1 + inner.len() < ask.len())?;
+        let is_word = !inner.is_empty() && inner.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        (is_word && !["question", "answer"].contains(&inner)).then(|| &ask[at..at + inner.len() + 2])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_in_braces() {
+        for (ask, found) in [
+            ("{question} {answer}", None),
+            ("{q}: {answer}", Some("{q}")),
+            ("{answer} {Frage}", Some("{Frage}")),
+            ("{answer} in {\"json\": 1}, {}, { x }, {", None),
+        ] {
+            assert_eq!(placeholder(ask), found, "{ask}");
+        }
+    }
+}
