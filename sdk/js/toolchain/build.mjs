@@ -44,7 +44,8 @@ async function bundle(dir, entry) {
   const isText = entry.includes("\n");
   const own = {
     name: "pointsman",
-    resolveId: (id) => (id === ENTRY ? ENTRY : null),
+    // Before what a tsconfig.json says: a second copy of the SDK would not know the first one's classes.
+    resolveId: (id) => (id === ENTRY ? ENTRY : (SDK[id] ?? null)),
     load: (id) => (id === ENTRY ? { code: entry, moduleType: "js" } : null),
   };
   const build = await rolldown({
