@@ -4,7 +4,6 @@ What it does not do: it does not say what follows. The host counts a plugin's fa
 to the client.
 """
 
-import traceback
 from enum import Enum
 from typing import Any
 
@@ -67,8 +66,11 @@ def failure(error: Exception) -> Err[Any]:
     name = host_error(error)
     if name is not None:
         return _raw(*_SAID.get(name, ("internal", name)))
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    # Not with `traceback`, which looks for the source: there are no files.
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    at = f" at {last.tb_frame.f_code.co_filename.rpartition('/')[2]}:{last.tb_lineno}" if last else ""
     return _raw("internal", f"{type(error).__name__}: {error}{at}")
 
 
