@@ -163,7 +163,7 @@ impl Bench {
             let name = format!("route-by-task in {language}, {}", if *reused { "reused" } else { "fresh" });
             self.time(group, &name, async || {
                 let mut session = Session::new(set.clone(), self.around.clone(), head(Operation::Chat));
-                assert!(session.route(request).await.expect("no failure").is_some());
+                assert!(session.route(request).await.expect("no failure").said.is_some());
             });
         }
         let text = request.last_user_text().expect("there is one");

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::bindings::types::{self, PluginError, RequestHead};
 use super::bindings::{caching, prompting, routing};
 use super::exports::Live;
-use super::imports::{Aside, Surroundings};
+use super::imports::{Aside, State, Surroundings};
 use super::kv::Kv;
 use super::last_words;
 use super::limits;
@@ -497,8 +497,9 @@ impl Session {
             }
             None => {
                 let began = Instant::now();
-                let made = patiently(&plugin, async { Ok(plugin.instantiate(plugin.settings.deadline).await?) }).await;
-                match made {
+                let made =
+                    patiently(&plugin, async { Ok(plugin.instantiate(plugin.settings.deadline, self.state(&plugin)).await?) });
+                match made.await {
                     Ok(live) => live,
                     Err(failed) => {
                         self.failed(index, &plugin, hook, began, failed)?;
@@ -509,12 +510,22 @@ impl Session {
         };
         limits::allow(&mut live.store, request.bytes().len());
         let state = live.store.data_mut();
+        // It has rested, or will.
         if state.around.is_none() {
             state.around = Some(self.around.clone());
             state.aside = self.aside.clone();
         }
         state.request = Some(request.clone());
         Ok(Some((plugin, live)))
+    }
+
+    /// What a new instance begins with: this exchange, unless others will have the instance, too.
+    fn state(&self, plugin: &Plugin) -> State {
+        let mut state = plugin.state();
+        if plugin.resting.is_none() {
+            (state.around, state.aside) = (Some(self.around.clone()), self.aside.clone());
+        }
+        state
     }
 
     /// Where calls are noted: on the exchange's tape, if it has one.

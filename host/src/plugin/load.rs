@@ -252,9 +252,14 @@ impl Plugin {
         &self.info
     }
 
-    /// An instance that has seen no exchange. Start code runs here, so the clock does too.
-    pub(super) async fn instantiate(&self, patience: Duration) -> wasmtime::Result<Live> {
-        let mut store = wasmtime::Store::new(&self.engine, State::new(self.version.clone()));
+    /// What an instance begins with that knows no exchange.
+    pub(super) fn state(&self) -> State {
+        State::new(self.version.clone())
+    }
+
+    /// An instance. Start code runs here, so the clock does too.
+    pub(super) async fn instantiate(&self, patience: Duration, state: State) -> wasmtime::Result<Live> {
+        let mut store = wasmtime::Store::new(&self.engine, state);
         limits::apply(&mut store);
         limits::start(&mut store, patience);
         let instance = self.pre.instantiate_async(&mut store).await?;
@@ -374,7 +379,7 @@ fn ask(plugin: &Plugin) -> Result<lifecycle::Info, Refusal> {
         let indices = lifecycle::GuestIndices::new(&plugin.pre)?;
         let _running = plugin.engine.running();
         let answers = async {
-            let mut live = plugin.instantiate(patience).await?;
+            let mut live = plugin.instantiate(patience, plugin.state()).await?;
             let guest = indices.load(&mut live.store, &live.instance)?;
             plugin.exports.check(&mut live)?;
             let info = guest.call_describe(&mut live.store).await?;
@@ -409,7 +414,7 @@ async fn warm(plugin: &Plugin, first: Live, indices: &lifecycle::GuestIndices, p
     let Some(resting) = &plugin.resting else { return Ok(()) };
     resting.stock(first);
     for _ in 1..resting.count() {
-        let mut live = plugin.instantiate(patience).await?;
+        let mut live = plugin.instantiate(patience, plugin.state()).await?;
         let guest = indices.load(&mut live.store, &live.instance)?;
         if guest.call_check(&mut live.store).await?.is_err() {
             // It has said otherwise a moment ago, so what it says hangs on something else: the exchange will see.
