@@ -32,7 +32,7 @@ pub(super) struct Node {
     /// The node's admin address, such as 127.0.0.1:9090. Its key, where it has one, is read from the environment: POINTSMAN_ADMIN_KEY
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
-    /// The node's configuration, whose [admin] has address and key. Default: pointsman.toml, where it is there; else 127.0.0.1:9090
+    /// The node's configuration, whose `[admin]` has address and key. Default: pointsman.toml, where it is there; else 127.0.0.1:9090
     #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
     config: Option<PathBuf>,
 }

@@ -16,7 +16,7 @@ use crate::replay::{self, Options, ReplayError};
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A file that [recording] has written, or its folder
+    /// A file that `[recording]` has written, or its folder
     #[arg(long, value_name = "FILE")]
     recording: PathBuf,
     /// The component that decides anew

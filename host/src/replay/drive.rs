@@ -2,7 +2,7 @@
 //!
 //! Each call is told what it was told then: a decision that would have changed the request for later hooks does not change it here.
 //! `after-attempt` alone follows from what is decided now: it is asked about the attempts that the component's own plan has in common with
-//! the recorded one ([`Path`](super::path::Path)).
+//! the recorded one ([`Path`]).
 //!
 //! **Invariant:** an exchange has a session of its own, with instances as the host makes them.
 

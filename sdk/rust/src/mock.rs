@@ -135,7 +135,7 @@ impl Host {
         self.with(|state| _ = state.statuses.insert(provider.to_owned(), status))
     }
 
-    /// What [`http::send`](crate::http::send) gives back for this URL.
+    /// What [`http::send`] gives back for this URL.
     pub fn service(self, url: &str, answer: core::result::Result<http::Response, HttpError>) -> Self {
         self.with(|state| drop(state.services.insert(url.to_owned(), answer)))
     }
