@@ -12,13 +12,13 @@ fn host(fake: &FakeUpstream, drain: &str) -> Binary {
 }
 
 /// Opens streams that stand in the middle of their answers until the gate opens.
-fn open_streams(host: &Binary, fake: &FakeUpstream, gate: &Gate) -> Vec<Connection> {
+fn open_streams(host: &Binary, fake: &FakeUpstream, gate: &Gate, count: usize) -> Vec<Connection> {
     fake.always(Act::answer().hold_at(300, gate));
-    let mut streams: Vec<Connection> = (0..STREAMS).map(|_| Connection::open(host.address)).collect();
+    let mut streams: Vec<Connection> = (0..count).map(|_| Connection::open(host.address)).collect();
     for (index, stream) in streams.iter_mut().enumerate() {
         stream.write(&host.ask(&format!("stream {index}")).streamed().bytes()).unwrap();
     }
-    eventually("all streams", || (fake.active() == STREAMS).then_some(()));
+    eventually("all streams", || (fake.active() == count).then_some(()));
     streams
 }
 
@@ -28,7 +28,7 @@ fn live_streams_finish_and_nobody_new_comes_in() {
     let mut host = host(&fake, "60s");
     assert_eq!(host.admin("/readyz").status, 200);
     let gate = Gate::new();
-    let mut streams = open_streams(&host, &fake, &gate);
+    let mut streams = open_streams(&host, &fake, &gate, STREAMS);
     let mut idle = Connection::open(host.address);
     assert_eq!(idle.exchange(&host.ask("hi").model("none").bytes()).unwrap().status, 404);
 
@@ -92,7 +92,7 @@ fn an_http_2_connection_finishes_its_streams() {
 fn the_grace_ends() {
     let fake = FakeUpstream::start();
     let mut host = host(&fake, "1s");
-    let mut streams = open_streams(&host, &fake, &Gate::new());
+    let mut streams = open_streams(&host, &fake, &Gate::new(), STREAMS);
     host.signal("TERM");
     assert_eq!(host.ends_within(SOON).expect("the grace is one second").code(), Some(0));
     for (index, stream) in streams.iter_mut().enumerate() {
@@ -113,7 +113,7 @@ fn a_second_signal_ends_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
         let fake = FakeUpstream::start();
         let mut host = host(&fake, "60s");
-        let _streams = open_streams(&host, &fake, &Gate::new());
+        let _streams = open_streams(&host, &fake, &Gate::new(), STREAMS);
         host.signal(first);
         eventually("the drain", || (host.admin("/readyz").status == 503).then_some(()));
         let began = Instant::now();
@@ -167,16 +167,14 @@ fn the_next_process_starts_while_one_drains() {
     let fake = FakeUpstream::start();
     let mut old = host(&fake, "60s");
     let gate = Gate::new();
-    fake.next(Act::answer().hold_at(300, &gate));
-    let mut stream = Connection::open(old.address);
-    stream.write(&old.ask("a stream").streamed().bytes()).unwrap();
-    eventually("a stream", || (fake.active() == 1).then_some(()));
+    let mut streams = open_streams(&old, &fake, &gate, 1);
     old.signal("TERM");
     old.wait_for_log("\"draining\"");
+    fake.always(Act::answer());
     let new = Host::new().upstream(&fake).admin(&format!("address = \"{}\"", old.admin)).spawn();
     assert_eq!((new.admin, new.chat("hi").status, old.ended()), (old.admin, 200, None));
     gate.open();
-    assert!(sse::is_done(&stream.answer().unwrap().body));
+    assert!(sse::is_done(&streams[0].answer().unwrap().body));
     old.ends_within(SOON).expect("its stream was the last");
     assert_eq!(new.admin("/readyz").status, 200);
 }

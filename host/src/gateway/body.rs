@@ -122,7 +122,11 @@ impl Stream {
         // Whatever is half done is this stream's own, and nothing is done with it any more.
         let polled = catch_unwind(AssertUnwindSafe(|| self.poll_data(course, context)));
         let Ok(polled) = polled else {
-            self.breaks(course, Error::internal("it panicked after the commit point"));
+            let error = Error::internal("it panicked after the commit point");
+            if self.tap.is_none() {
+                return Poll::Ready(Some(Err(self.ends_unsaid(course, &error))));
+            }
+            self.breaks(course, error);
             return self.poll_data(course, context);
         };
         if polled.is_pending() && self.cut.is_none() {
@@ -136,9 +140,16 @@ impl Stream {
         polled
     }
 
-    /// The process ends, and the answer is not all there.
+    /// Bytes of no known form: only the connection's end can say that they are not all.
+    fn ends_unsaid(&mut self, course: &mut Course, error: &Error) -> BoxError {
+        self.over = true;
+        note(course, error);
+        error.message().into()
+    }
+
+    /// The process ends, and the answer is not all there. Where the upstream has said why it is not, nothing is added.
     fn last_word(&mut self, course: &mut Course) {
-        if self.over || self.tap.as_ref().is_none_or(Tap::is_done) {
+        if self.over || self.tap.as_ref().is_none_or(|tap| tap.is_done() || tap.end() == End::Error) {
             return;
         }
         let message = "This gateway ends, and with it what is still under way. Ask again; another one may be there already.";
@@ -205,10 +216,7 @@ impl Stream {
                         continue;
                     }
                     if self.tap.is_none() {
-                        // Bytes of no known form: only the connection's end can say that they are not all.
-                        self.over = true;
-                        note(course, &error);
-                        return Poll::Ready(Some(Err(error.message().into())));
+                        return Poll::Ready(Some(Err(self.ends_unsaid(course, &error))));
                     }
                     self.broke(course, Broke { error, own: Vec::new() });
                 }

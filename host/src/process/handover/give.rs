@@ -1,7 +1,8 @@
 //! The side of the process that runs.
 //!
 //! **Invariant:** whoever comes is served alone: the next one waits until this one has taken over, or has not.
-//! **Invariant:** who comes and says nothing keeps others waiting for [`HURRIED`], and once: its next connections are closed.
+//! **Invariant:** who comes and says nothing gets no socket, and keeps others waiting for [`FIRST_WORD`], who falls silent later for
+//! [`HURRIED`]; and once: its next connections are closed.
 //! **Invariant:** this process goes only when the other holds the lock. One that dies with the last word on its way has taken nothing over.
 
 use std::collections::VecDeque;
@@ -17,10 +18,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::wire::{ADMIN, ALL, DATA, GO, HELLO, READY, VERSION, hear, say};
 use super::{Lock, Place, peer};
 
+/// From the connection to the first word.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// From the sockets to the word that they are served.
 const START: Duration = Duration::from_secs(30);
-/// Until it says its first word.
-const FIRST_WORD: Duration = Duration::from_secs(1);
 /// The same where somebody else waits. Whoever asks for the sockets has built what it needs.
 const HURRIED: Duration = Duration::from_secs(5);
 /// For how long it is remembered who has said nothing; a process that starts waits for a minute.
