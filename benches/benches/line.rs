@@ -122,7 +122,9 @@ fn cache() -> Cache {
         ttl: Duration::from_secs(3_600),
         stale_for: Duration::ZERO,
         max_entry: 1 << 20,
+        revalidates_for: std::time::Duration::ZERO,
         max_near: 20_000,
+        flights: true,
     })
 }
 

@@ -7,6 +7,7 @@
 //! **Invariant:** a near hit has passed the model's cut and every guard.
 //! **Invariant:** an entry whose time is over is found by [`Cache::stale`] alone, and so never as a near hit.
 
+pub mod flight;
 pub mod index;
 pub mod key;
 pub mod near;
@@ -38,10 +39,14 @@ pub struct Settings {
     pub ttl: Duration,
     /// How long it is kept after that, for those who have no other answer.
     pub stale_for: Duration,
+    /// How long after that it is served while it is asked for anew.
+    pub revalidates_for: Duration,
     /// Bytes of the largest answer that is kept.
     pub max_entry: usize,
     /// Entries of one partition that near hits are looked for in; 0: none.
     pub max_near: usize,
+    /// Equal requests that are under way share one upstream call.
+    pub flights: bool,
 }
 
 /// A stored answer.
@@ -79,6 +84,21 @@ impl Entry {
     pub fn is_fresh(&self) -> bool {
         // Without a second time the tier itself lets it go.
         self.stale.is_zero() || self.stored.elapsed() < self.ttl
+    }
+
+    /// Is it over?
+    pub fn is_over(&self) -> bool {
+        !self.is_fresh()
+    }
+
+    /// How long it is fresh still.
+    pub fn fresh_for(&self) -> Duration {
+        self.ttl.saturating_sub(self.stored.elapsed())
+    }
+
+    /// For how long its time has been over.
+    pub fn stale_by(&self) -> Duration {
+        self.stored.elapsed().saturating_sub(self.ttl)
     }
 
     /// Memory that it takes, with the table's own.
@@ -141,7 +161,7 @@ impl Cache {
     /// The same entries under other settings; none where what is there does not go with them: it has another size, or is there for
     /// longer than it may be now. (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
     pub fn under(&self, settings: Settings) -> Option<Self> {
-        let Settings { memory, ttl, stale_for: _, max_entry: _, max_near } = self.settings;
+        let Settings { memory, ttl, stale_for: _, revalidates_for: _, max_entry: _, max_near, flights: _ } = self.settings;
         let lasts = if max_near > 0 { settings.ttl == ttl } else { settings.ttl >= ttl };
         let fits = settings.memory == memory && settings.max_near == max_near && lasts;
         fits.then(|| Self { settings, held: self.held.clone() })
@@ -153,13 +173,28 @@ impl Cache {
     }
 
     /// How long an entry is kept after its time.
+    pub fn kept_for(&self) -> Duration {
+        self.settings.stale_for.max(self.settings.revalidates_for)
+    }
+
+    /// How long after its time an entry may take the place of an error.
     pub fn stale_for(&self) -> Duration {
         self.settings.stale_for
+    }
+
+    /// How long after its time an entry is served while it is asked for anew.
+    pub fn revalidates_for(&self) -> Duration {
+        self.settings.revalidates_for
     }
 
     /// Bytes of the largest answer that is kept.
     pub fn max_entry(&self) -> usize {
         self.settings.max_entry
+    }
+
+    /// Do equal requests that are under way share one upstream call?
+    pub fn has_flights(&self) -> bool {
+        self.settings.flights
     }
 
     /// Are near hits looked for at all?
@@ -176,9 +211,20 @@ impl Cache {
 
     /// The answer to the very same request whose time is over, for whoever has no other.
     pub fn stale(&self, key: &ExactKey) -> Option<Arc<Entry>> {
+        self.aged(key, self.settings.stale_for)
+    }
+
+    /// The same, if its time has been over for less than so long.
+    pub fn aged(&self, key: &ExactKey, most: Duration) -> Option<Arc<Entry>> {
         // A reload may have shortened what an entry was stored with.
-        let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(self.settings.stale_for);
+        let most = most.min(self.kept_for());
+        let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(most);
         self.held.memory.get(key).filter(may_be)
+    }
+
+    /// Was an answer to this key stored since?
+    pub fn was_stored_since(&self, key: &ExactKey, since: Instant) -> bool {
+        self.held.memory.get(key).is_some_and(|entry| entry.stored >= since)
     }
 
     /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
@@ -279,7 +325,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_old_is_found_by_who_asks_for_it() {
         let minute = Duration::from_secs(60);
-        let settings = Settings { memory: 1 << 20, ttl: minute, stale_for: minute, max_entry: 1 << 10, max_near: 10 };
+        let settings = Settings {
+            memory: 1 << 20,
+            ttl: minute,
+            stale_for: minute,
+            revalidates_for: Duration::ZERO,
+            max_entry: 1 << 10,
+            max_near: 10,
+            flights: true,
+        };
         let cache = Cache::new(settings);
         let (key, partition) = (key::KeyBuilder::new("t").exact(), key::KeyBuilder::new("t").partition());
         let entry = |stale| Entry {
@@ -314,8 +368,10 @@ mod tests {
             memory: 1 << 20,
             ttl: Duration::from_secs(60),
             stale_for: Duration::ZERO,
+            revalidates_for: Duration::ZERO,
             max_entry: 1 << 10,
             max_near: 0,
+            flights: true,
         };
         let near = Settings { max_near: 100, ..before };
         let longer = Duration::from_secs(90);

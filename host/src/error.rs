@@ -53,13 +53,15 @@ pub enum Kind {
     Overloaded,
     /// Several endpoints were tried, and none answered.
     NoUpstream,
+    /// Nobody may be asked, and the cache has nothing.
+    NotCached,
     /// A defect of the gateway itself.
     Internal,
 }
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidRequest,
         Self::BodyTooLarge,
         Self::BodyTimeout,
@@ -79,6 +81,7 @@ impl Kind {
         Self::UpstreamBroken,
         Self::Overloaded,
         Self::NoUpstream,
+        Self::NotCached,
         Self::Internal,
     ];
 
@@ -134,6 +137,11 @@ impl Kind {
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")
             }
+            Self::NotCached => (
+                504,
+                "not_cached",
+                "The request says `cache-control: only-if-cached`, and the cache has no answer that it may be given.",
+            ),
             Self::Internal => (500, "internal_error", "A defect of the gateway. The log has more under the request's id."),
         }
     }

@@ -159,6 +159,7 @@ pub(super) async fn purge(Shared(admin): Shared<Admin>) -> StatusCode {
     if let Some(cache) = &admin.gateway.state().cache {
         cache.purge();
     }
+    admin.gateway.flights.clear();
     StatusCode::NO_CONTENT
 }
 

@@ -11,6 +11,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExactKey([u8; 32]);
 
+impl ExactKey {
+    /// A number that is spread evenly, as the hash's bytes are.
+    pub(super) fn spread(&self) -> u8 {
+        self.0[0]
+    }
+}
+
 impl std::fmt::Display for ExactKey {
     /// Hexadecimal digits.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

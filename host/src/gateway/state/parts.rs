@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -201,9 +202,15 @@ pub(super) fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: 
     let settings = crate::cache::Settings {
         memory: wanted.memory.bytes(),
         ttl: wanted.ttl.get(),
-        stale_for: config.degrade.as_ref().map_or(std::time::Duration::ZERO, |degrade| degrade.stale_for.get()),
+        stale_for: config
+            .degrade
+            .as_ref()
+            .map_or(Duration::ZERO, |degrade| degrade.stale_for.get())
+            .max(wanted.stale_if_error.get()),
+        revalidates_for: wanted.stale_while_revalidate.get(),
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
+        flights: wanted.flights,
     };
     let id = |embedder: Option<&dyn Embedder>| embedder.map(|embedder| embedder.id().to_owned());
     let before = previous.filter(|previous| id(previous.embedder.as_deref()) == id(embedder));
