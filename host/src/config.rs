@@ -448,10 +448,10 @@ pub struct CacheConfig {
     /// How long an entry is served. Default 1h.
     pub ttl: Duration,
     /// How long after its `ttl` an answer is still served at once, while it is asked for anew with the priority `batch`. It takes its room
-    /// in `memory` until then. What a plugin has given a time of its own is not served after it. Default 0s: never.
+    /// in `memory` until then. What a plugin has given a time of its own is not served after it. Default 0s (never).
     pub stale_while_revalidate: Duration,
     /// How long after its `ttl` an answer takes the place of an error, where no upstream has answered. The longer one of this and
-    /// `degrade.stale_for` counts. Default 0s: never, without `[degrade]`.
+    /// `degrade.stale_for` counts. Default 0s (never, without `[degrade]`).
     pub stale_if_error: Duration,
     /// Answers that are used often are asked for anew before their time is over. Absent: none.
     pub refresh_ahead: Option<RefreshAhead>,

@@ -233,14 +233,11 @@ impl Gateway {
         };
         match seat {
             Some(seat) => seat.leads(|seat| self.clone().line(course, request, keys, Some(seat))).await,
-            None => {
-                let answer = guarded(self.ask(&mut course, &request, keys, None)).await;
-                (course, answer)
-            }
+            None => self.clone().line(course, request, keys, None).await,
         }
     }
 
-    /// The second half, for whoever polls it.
+    /// The second half. It is by far the larger one, so it is not carried by exchanges that the cache answers.
     fn line(self: Arc<Self>, mut course: Course, request: Arc<ChatRequest>, keys: Option<Keys>, seat: Option<Seat>) -> Line {
         Box::pin(async move {
             let answer = guarded(self.ask(&mut course, &request, keys, seat)).await;
@@ -400,8 +397,8 @@ impl From<Invalid> for Error {
 }
 
 /// Whatever is half done where a stage panics is its exchange's own.
-async fn guarded<T>(stages: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    AssertUnwindSafe(stages).catch_unwind().await.unwrap_or_else(|_| Err(Error::internal("it panicked")))
+fn guarded<T>(stages: impl Future<Output = Result<T, Error>>) -> impl Future<Output = Result<T, Error>> {
+    AssertUnwindSafe(stages).catch_unwind().map(|done| done.unwrap_or_else(|_| Err(Error::internal("it panicked"))))
 }
 
 /// A request's body, whole, if there is memory for it.

@@ -75,9 +75,9 @@ impl<F> Flights<F> {
         loop {
             let next = {
                 let mut shard = self.shard(key);
-                let others = form.served_by().iter().filter_map(|form| shard.get(&(*key, *form)));
+                let mut others = form.served_by().iter().filter_map(|form| shard.get(&(*key, *form)));
                 // The newest of a form is in the table: one that has refused him is there only until he has taken its place.
-                match others.filter(|other| !refused.iter().any(|known| Arc::ptr_eq(known, other))).next().cloned() {
+                match others.find(|other| !refused.iter().any(|known| Arc::ptr_eq(known, other))).cloned() {
                     Some(next) => next,
                     None => {
                         let flight = Arc::new(new());

@@ -194,6 +194,10 @@ pub(super) async fn look_up(
         return Some((if entry.is_over() { CacheOutcome::Stale } else { CacheOutcome::Exact }, entry, None));
     }
     let near = keys.near.as_ref()?;
+    // Somebody asks for the answer to this very request, since he has found nothing near either.
+    if course.gateway.flights.has(&keys.exact) {
+        return None;
+    }
     // No vector, no near hit; the embedder says why where it was set up.
     let vector = course.exchange.vector(&near.text).await.ok()?;
     let candidate = cache.near(&near.partition, &vector, &near.text, near.cut).filter(|candidate| is_fresh(&candidate.entry))?;

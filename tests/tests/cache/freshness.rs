@@ -53,7 +53,11 @@ fn stale_while_revalidate() {
     assert!(metrics.sum("pointsman_cache_lookups_total", &["outcome=\"stale\""]) >= 10.0);
     let clients = metrics.sum("pointsman_cache_lookups_total", &[]) - 2.0;
     assert_eq!(metrics.sum("pointsman_exchanges_total", &[]), clients, "a refresh is no client's exchange");
-    assert_eq!(metrics.sum("pointsman_tokens_total", &["prompt"]), 2.0 * 7.0, "but it costs: the plain one, of which usage is known");
+    assert_eq!(
+        metrics.sum("pointsman_tokens_total", &["prompt"]),
+        2.0 * 7.0,
+        "but it costs: the plain one, of which usage is known"
+    );
     assert_eq!(fake.last().header("x-request-id"), None);
 }
 

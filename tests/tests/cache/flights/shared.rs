@@ -39,9 +39,15 @@ fn a_thousand_equal_streams_are_one_upstream_call() {
 /// Whoever comes while the answer lands gets it from the flight or from the cache, and asks nobody.
 #[test]
 fn however_they_come_one_is_asked() {
+    for lines in ["", "[cache.semantic]"] {
+        come(lines);
+    }
+}
+
+fn come(lines: &str) {
     let fake = FakeUpstream::start();
-    let host = host(&fake, "");
-    for round in 0..30 {
+    let host = host(&fake, lines);
+    for round in 0..20 {
         let ask = host.ask(&format!("question {round}")).key("one");
         let answers: Vec<_> = std::thread::scope(|scope| {
             let each = |number: usize| {
