@@ -22,7 +22,7 @@ use super::bundle::{self, PublicKey};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
 use super::http;
-use super::imports::State;
+use super::imports::{self, State};
 use super::kv::{self, Kv};
 use super::last_words;
 use super::limits;
@@ -478,7 +478,7 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
         }
     }
     if wasi {
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(unlinked)?;
+        imports::wasi::add(&mut linker).map_err(unlinked)?;
     }
     Ok(linker)
 }
