@@ -101,7 +101,7 @@ fn a_stream_that_breaks_off_tells_everybody() {
         fake.next(held.at(Place::Piece(5, 0), fault));
         let ask = host.ask(what).key("one").streamed();
         let mut leader = ask.begin();
-        let mut lives = vec![leader.head().unwrap()];
+        let mut lives = [leader.head().unwrap()];
         let mut first = lives[0].portion().unwrap();
         let mut connections: Vec<_> = (0..3).map(|_| ask.begin()).collect();
         followed_by(&host, 3);
