@@ -61,7 +61,7 @@ fn one_exchange_from_its_key_to_its_answer() {
 fn who_has_ended_an_answer() {
     let fake = FakeUpstream::start();
     fake.always(Act::say("one two three four five six seven eight"));
-    let host = Host::new().upstream(&fake).plugin(puppet().hooks("\"routing\"")).start();
+    let host = keeping(&fake).plugin(puppet().hooks("\"routing\"")).start();
     let route = json!({ "plan": { "targets": ["small"], "observe": { "events": 2 } } });
     let chunk = json!(["go-on", { "label": "said" }, "stop"]);
     let told = story(&host, &host.ask("hi").puppet("route", route).puppet("chunk", chunk).streamed().send());

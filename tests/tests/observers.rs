@@ -18,7 +18,7 @@ fn puppet() -> Plugin {
 }
 
 fn with(fake: &FakeUpstream, plugin: Plugin) -> Running {
-    Host::new().upstream(fake).plugin(plugin).cache().start()
+    Host::new().upstream(fake).admin("explain = \"2MiB\"").plugin(plugin).cache().start()
 }
 
 fn fake() -> FakeUpstream {

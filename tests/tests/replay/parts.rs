@@ -132,7 +132,8 @@ fn what_rules_name_is_in_no_part() {
 #[test]
 fn what_a_guest_asks_for_does_not_fill_the_memory() {
     let fake = FakeUpstream::start();
-    let host = recording(Host::new().upstream(&fake), "max_exchange = \"64KiB\"").plugin(Plugin::asker()).start();
+    let keeping = Host::new().upstream(&fake).admin("explain = \"2MiB\"");
+    let host = recording(keeping, "max_exchange = \"64KiB\"").plugin(Plugin::asker()).start();
     let ask = |times: u32| {
         let raise = json!({ "raise": { "key": "n", "times": times } });
         host.ask("hi").header("x-puppet-ask", &raise.to_string()).send()
