@@ -159,6 +159,8 @@ pub struct Record {
     pub continued: u32,
     /// What was doubted of answers that were dropped, in their order; last `kept` if one of them went to the client after all.
     pub escalated: Vec<&'static str>,
+    /// A plugin has changed the request.
+    pub rewritten: bool,
     /// The reason with which a plugin has ended the answer.
     pub stopped: Option<&'static str>,
     /// A cascade's judge could not judge an answer, or not by what a model was to say of it; it passed.

@@ -31,7 +31,8 @@ impl Check<'_> {
             }
             // Not an error: a build may be replacing it, and while pointsman runs the version before goes on serving.
             if plugin.oci().is_none() && !plugin.component.is_file() {
-                let reason = format!("the file {} does not exist", plugin.component.display());
+                let what = if plugin.component.exists() { "is no file" } else { "does not exist" };
+                let reason = format!("the file {} {what}", plugin.component.display());
                 self.warning(&path("component"), reason, "build it with `pointsman plugin build DIR` before pointsman starts");
             }
             if plugin.hooks.is_empty() && !self.document.has(&["plugins", name, "hooks", "[0]"]) {
