@@ -31,7 +31,7 @@ use crate::plugin::tape::Blob;
 /// Bytes of random numbers that one call may ask for. The host makes them one by one, and no epoch ends it meanwhile.
 const MAX_RANDOM: u64 = 64 << 10;
 /// Pollables, streams and the like that an instance may have.
-const MAX_HANDLES: usize = 1_024;
+const MAX_HANDLES: usize = 256;
 /// What a clock's readings are apart, in nanoseconds.
 const RESOLUTION: u64 = 1_000;
 
