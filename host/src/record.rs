@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::Kind;
 use crate::numbers::{Count, Exposition, Times};
+use crate::printable::printable;
 pub use stages::{Stage, Stages};
 
 /// How an exchange ended, for the client.
@@ -361,7 +362,7 @@ fn line(record: &Record) {
         cache = record.cache.name(),
         prompt = record.prompt,
         plugins = record.plugins.join(","),
-        reason = record.reason,
+        reason = record.reason.as_deref().map(|reason| tracing::field::display(printable(reason))),
         degraded = record.degraded,
         labels = labels.map(tracing::field::display),
         streamed = record.streamed,

@@ -25,7 +25,6 @@ use crate::plugin::bindings::types::Target;
 use crate::plugin::hooks::{Observer, Routed};
 use crate::plugin::imports::Surroundings;
 use crate::plugin::load::Hook;
-use crate::printable::printable;
 use crate::upstream::Attempt;
 use crate::upstream::balance::{Affinity, Rule};
 use crate::upstream::provider::upwards;
@@ -90,8 +89,9 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
                         headers.insert(name, value);
                     }
                 }
-                let reason = &plan.reason[..plan.reason.floor_char_boundary(REASON)];
-                course.record.reason = Some(printable(reason).into_owned());
+                let mut reason = plan.reason;
+                reason.truncate(reason.floor_char_boundary(REASON));
+                course.record.reason = Some(reason);
                 course.decided(&said.by, plan.labels);
                 let judge = plan.review.map(|review| Judge::Plugin { by: said.by, review });
                 let turns: Vec<_> =
