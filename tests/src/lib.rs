@@ -44,7 +44,7 @@ pub use deaf::{Deaf, Nobody};
 pub use door::Door;
 pub use front::Front;
 pub use host::{Host, Plugin, Running};
-pub use installed::installed;
+pub use installed::{installed, models};
 pub use link::FaultLink;
 pub use registry::Registry;
 pub use upstream::{Act, FakeUpstream, Fault, Gate, Place};
