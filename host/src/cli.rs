@@ -5,6 +5,7 @@
 //! **Invariant:** exit codes: 0 done, 1 failed, 2 the input was wrong (arguments, configuration, a component).
 
 mod bundle;
+mod cache;
 pub mod check;
 pub mod demo;
 pub mod dev;
@@ -13,6 +14,7 @@ pub mod key;
 mod log;
 mod node;
 pub mod plugin;
+mod purge;
 mod release;
 mod replay;
 pub mod serve;
@@ -25,6 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use bundle::BundleCommand;
+use cache::CacheCommand;
 use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
@@ -89,6 +92,9 @@ enum Command {
     /// Start, build, test, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// The cache of a node that runs
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Say why an exchange went as it went
     ///
     /// Asks the admin API of a host that runs: which plugins were called and what they decided, the plan, each attempt, and what the
@@ -197,6 +203,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
         Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
+        Command::Cache(command) => cache::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
