@@ -198,17 +198,13 @@ pub struct Admin {
     /// The bearer token that admin requests must carry: `env:NAME` or `file:PATH`. Absent: none is asked for.
     #[serde(default)]
     pub key: Option<SecretRef>,
-    /// The most memory for the stories of the last exchanges, which `GET /api/exchanges` and `pointsman explain` tell. Default 2MiB (0B: none
-    /// are kept).
-    #[serde(default = "default_explain")]
+    /// The most memory for the stories of the last exchanges, which `GET /api/exchanges` and `pointsman explain` tell. Default 0B (none
+    /// are kept). 2MiB are about a thousand.
+    #[serde(default)]
     pub explain: ByteSize,
     /// A story has the question, and what plugins write into prompts and keys, word by word. Default false.
     #[serde(default)]
     pub explain_texts: bool,
-}
-
-fn default_explain() -> ByteSize {
-    ByteSize::mib(2)
 }
 
 /// The log on standard error.
