@@ -150,7 +150,7 @@ fn disk_keeps_the_contract() {
         assert!(tier.get(&key("a"), 0).await.is_none() && !folder.path().join("cache").exists(), "it has not started");
         tier.start();
         until("it is open", async || tier.numbers().unwrap().is_up()).await;
-        contract(tier.clone(), purges).await;
+        contract(tier.clone(), purges.clone()).await;
         let numbers = tier.numbers().unwrap();
         assert_eq!((numbers.failed.get(), numbers.dropped.get(), numbers.begun_anew.get()), (0, 0, 0));
         assert!(numbers.evicted.get() >= 600, "{}", numbers.evicted.get());
@@ -166,7 +166,7 @@ fn redis_keeps_the_contract() {
         purges.tell(Arc::downgrade(&tier) as _);
         tier.start();
         until("the log of purges is read", async || purges.read() == Read::Once).await;
-        contract(tier.clone(), purges).await;
+        contract(tier.clone(), purges.clone()).await;
         let numbers = tier.numbers().unwrap();
         assert_eq!((numbers.failed.get(), numbers.dropped.get(), numbers.damaged.get()), (0, 0, 0));
         // Bytes of another version, or of nobody's, are a miss.
