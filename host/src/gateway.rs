@@ -31,6 +31,7 @@ mod reply;
 mod run;
 pub mod state;
 mod switches;
+mod vectors;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -152,7 +152,7 @@ fn a_version_decides_at_every_moment() {
 #[test]
 fn a_request_in_flight_ends_on_the_old_version() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
     let gate = Gate::new();
     fake.next(Act::answer().hold_at(300, &gate));
     let mut connection = Connection::open(host.address);

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Check, suggest};
 use crate::config::allow::Allowed;
-use crate::config::{ByteSize, CacheConfig, Duration, Embedder, Grant, Plugin, is_digest};
+use crate::config::{ByteSize, CacheConfig, Duration, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -268,15 +268,7 @@ impl Check<'_> {
             );
         }
         self.not_zero(&["cache", "semantic", "max_entries"], semantic.max_entries == 0, "20000");
-        if let Embedder::FastEmbed(path) = &semantic.embedder
-            && !path.is_dir()
-        {
-            self.error(
-                &["cache", "semantic", "embedder"],
-                format!("the folder {} does not exist", path.display()),
-                "put the ONNX model there, or write \"built-in\"",
-            );
-        }
+        self.embedder(&["cache", "semantic", "embedder"], &semantic.embedder);
     }
 
     fn tiers(&mut self, cache: &CacheConfig) {
