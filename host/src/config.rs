@@ -31,6 +31,7 @@ pub mod schema;
 pub mod secret;
 pub mod sheet;
 mod suggest;
+mod tiers;
 pub mod unit;
 mod validate;
 
@@ -57,6 +58,7 @@ pub use release::{OnChange, Release, Sticky};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
+pub use tiers::{Disk, Redis, RedisUrl};
 pub use unit::{ByteSize, Duration};
 
 /// A table whose entries the user names. It keeps the order of the file.
@@ -441,8 +443,8 @@ pub struct Prompts {
     pub pin: Map<String>,
 }
 
-/// The cache of answers. A reload keeps the entries unless it changes `memory`, `semantic.max_entries` or the embedder, or shortens
-/// `ttl`; with `semantic`, any other `ttl` empties it too.
+/// The cache of answers. A reload keeps the entries in memory unless it changes `memory`, `semantic.max_entries` or the embedder, or
+/// shortens `ttl`; with `semantic`, any other `ttl` takes them out too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
@@ -454,11 +456,16 @@ pub struct CacheConfig {
     pub max_entry: ByteSize,
     /// Hits on requests of equal meaning. Absent: only identical requests hit.
     pub semantic: Option<Semantic>,
+    /// A tier behind memory, which nodes share. Absent: none.
+    pub redis: Option<Redis>,
+    /// A tier behind those, whose entries outlive the process. Absent: none.
+    pub disk: Option<Disk>,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { memory: ByteSize::mib(256), ttl: Duration::from_secs(3600), max_entry: ByteSize::mib(1), semantic: None }
+        let (memory, ttl, max_entry) = (ByteSize::mib(256), Duration::from_secs(3600), ByteSize::mib(1));
+        Self { memory, ttl, max_entry, semantic: None, redis: None, disk: None }
     }
 }
 

@@ -170,6 +170,10 @@ pub struct Record {
     pub question: Option<String>,
     /// The exact key that was looked up; none where nobody wants to know.
     pub cache_key: Option<String>,
+    /// The partition in which near hits were looked for; none where nobody wants to know.
+    pub cache_partition: Option<String>,
+    /// The tier that had the entry of an exact hit.
+    pub cache_tier: Option<&'static str>,
     /// The cosine of a near hit.
     pub cache_score: Option<f32>,
     /// The plan's models, in their order; empty where nobody wants to know.
@@ -360,6 +364,7 @@ fn line(record: &Record) {
         error = record.error,
         detail = record.detail,
         cache = record.cache.name(),
+        cache_tier = record.cache_tier,
         prompt = record.prompt,
         plugins = record.plugins.join(","),
         reason = record.reason.as_deref().map(|reason| tracing::field::display(printable(reason))),
