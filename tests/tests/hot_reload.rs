@@ -170,7 +170,7 @@ fn a_request_in_flight_ends_on_the_old_version() {
 #[test]
 fn a_component_that_does_not_load_leaves_the_one_before() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
     let problem = || host.api("/api/plugins")["problems"][0].clone();
     let good = guests::router(1);
     let bad: [(&[u8], &str); 4] = [
@@ -198,7 +198,7 @@ fn a_component_that_does_not_load_leaves_the_one_before() {
 #[test]
 fn a_pipe_in_a_components_place_holds_nobody_up() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
     let place = host.folder.path("router.wasm");
     std::fs::remove_file(&place).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&place).status().unwrap().success());

@@ -93,6 +93,8 @@ async fn session(shared: &Shared) -> Result<(), RedisError> {
         }),
     }
     shared.purges.has_read(Read::Once);
+    // Known before the first exchange asks.
+    shared.turns(true, &"");
     let mut last = items.last().map_or_else(|| "0-0".to_owned(), |(id, _)| id.clone());
     loop {
         for item in news(shared, &mut connection, &last).await? {
