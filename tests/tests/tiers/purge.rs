@@ -127,6 +127,8 @@ fn it_reaches_all_tiers_of_all_nodes() {
     // Room and privacy: what was purged does not lie about until its time is over.
     purge(&one, json!({}));
     eventually("Redis has let it go", || redis.ask(&["KEYS", "pointsman:entry:*"]).is_empty().then_some(()));
+    let left = |host: &Door| host.metrics().sum("pointsman_cache_tier_entries", &["tier=\"disk\""]);
+    eventually("disks have let it go", || (left(&one) == 0.0 && left(&other) == 0.0).then_some(()));
 }
 
 #[test]
