@@ -1,4 +1,4 @@
-//! The cache of answers, in the order in which a request meets it: exact, then near.
+//! The cache of answers, in the order in which a request meets it: exact (memory, Redis, disk), then near.
 //!
 //! What it does not do: it embeds nothing and reads no request; keys, vectors and texts are brought by `gateway`, which also
 //! decides what may be stored.
@@ -6,34 +6,43 @@
 //! **Invariant:** an entry is found only under the tenant that stored it ([`key`] sees to that).
 //! **Invariant:** a near hit has passed the model's cut and every guard.
 //! **Invariant:** an entry whose time is over is found by [`Cache::stale`] alone, and so never as a near hit.
+//! **Invariant:** an entry that was purged is found by nobody, in whichever tier it is.
+//! **Invariant:** a hit in memory allocates nothing and asks no other tier.
 
+pub mod entry;
 pub mod flight;
 pub mod index;
 pub mod key;
 pub mod near;
+mod numbers;
+pub mod purge;
 pub mod tier;
 pub mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::dialect::answer::Answer;
-use crate::numbers::{Count, Exposition};
+pub use entry::Entry;
 pub use key::{ExactKey, Partition};
 use near::Near;
-use tier::Tier;
+use numbers::Numbers;
+use purge::{Purges, Read, Rule, Selector, Stamp, Sweep};
+use tier::disk::{self, Disk};
 use tier::memory::Memory;
-use verify::{Guard, Question};
+use tier::redis::{self, Redis};
+use tier::{Name, Tier};
+use verify::Question;
+
+/// How long whoever purges waits for other nodes to be told, and for the disk.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// What the owner has written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of all entries.
+    /// Bytes of all entries in memory.
     pub memory: u64,
     /// How long an entry is served.
     pub ttl: Duration,
@@ -47,75 +56,10 @@ pub struct Settings {
     pub max_near: usize,
     /// Equal requests that are under way share one upstream call.
     pub flights: bool,
-}
-
-/// A stored answer.
-#[derive(Debug)]
-pub struct Entry {
-    /// The answer, as `chat.completion` JSON.
-    pub answer: Bytes,
-    /// The text that near hits are compared with.
-    pub text: Option<Box<str>>,
-    /// The configured model that answered.
-    pub model: Arc<str>,
-    /// Name and version of the prompt.
-    pub prompt: Option<(String, String)>,
-    /// Milliseconds since the Unix epoch.
-    pub created_at: u64,
-    /// The same moment, monotonic.
-    pub stored: Instant,
-    /// How long it is served.
-    pub ttl: Duration,
-    /// How long it is kept after that.
-    pub stale: Duration,
-    /// Bytes of the vectors that go with it.
-    pub vector_bytes: usize,
-    /// How often it was served.
-    pub hits: AtomicU32,
-}
-
-impl Entry {
-    /// Seconds since it was stored.
-    pub fn age(&self, now: u64) -> u64 {
-        now.saturating_sub(self.created_at) / 1000
-    }
-
-    /// Is its time not over yet?
-    pub fn is_fresh(&self) -> bool {
-        // Without a second time the tier itself lets it go.
-        self.stale.is_zero() || self.stored.elapsed() < self.ttl
-    }
-
-    /// Is it over?
-    pub fn is_over(&self) -> bool {
-        !self.is_fresh()
-    }
-
-    /// How long it is fresh still.
-    pub fn fresh_for(&self) -> Duration {
-        self.ttl.saturating_sub(self.stored.elapsed())
-    }
-
-    /// For how long its time has been over.
-    pub fn stale_by(&self) -> Duration {
-        self.stored.elapsed().saturating_sub(self.ttl)
-    }
-
-    /// Memory that it takes, with the table's own.
-    fn weight(&self) -> usize {
-        self.answer.len() + self.text.as_ref().map_or(0, |text| text.len()) + self.vector_bytes + 320
-    }
-
-    /// The beginning of the answer's text, at most `max_bytes` of it.
-    pub fn preview(&self, max_bytes: usize) -> String {
-        let mut text = Answer::read(self.answer.clone()).and_then(|answer| answer.text()).unwrap_or_default();
-        text.truncate(text.floor_char_boundary(max_bytes));
-        text
-    }
-
-    fn served(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
-    }
+    /// The tier that nodes share.
+    pub redis: Option<redis::Settings>,
+    /// The tier that outlives the process.
+    pub disk: Option<disk::Settings>,
 }
 
 /// A near hit that may be served, if the plugin agrees.
@@ -126,45 +70,93 @@ pub struct Candidate {
     pub score: f32,
 }
 
-#[derive(Default)]
-struct Numbers {
-    stored: Count,
-    refused: Count,
-    vetoes: [Count; Guard::ALL.len()],
-    below_cut: Count,
-}
-
 /// The cache.
 pub struct Cache {
     settings: Settings,
     held: Arc<Held>,
+    purges: Arc<Purges>,
+    redis: Option<Arc<Redis>>,
+    disk: Option<Arc<Disk>>,
 }
 
-/// What outlives a change of settings that does not touch it.
+/// What is in memory. It outlives a change of settings that does not touch it.
 struct Held {
     memory: Memory,
     near: Near,
     numbers: Numbers,
 }
 
+impl Sweep for Held {
+    fn sweep(&self, rule: &Rule, own: bool) {
+        self.memory.sweep(rule, own);
+        if rule.selector.is_all() {
+            self.near.clear();
+        }
+    }
+}
+
+/// What became of a purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries in memory that it took.
+    pub entries: u64,
+    /// Whether other nodes are told; none where there are none that could be. Not yet: Redis is away, they will be when it is back.
+    pub told: Option<bool>,
+}
+
 impl Cache {
-    /// An empty cache.
-    pub fn new(settings: Settings) -> Self {
-        let held = Held {
-            memory: Memory::new(settings.memory),
-            near: Near::new(settings.max_near, settings.ttl),
-            numbers: Numbers::default(),
+    /// A cache that has not started; with what goes on of the one before. `keeps_memory`: its vectors are of the same model.
+    ///
+    /// # Errors
+    /// What the client of Redis finds wrong.
+    pub fn new(settings: Settings, before: Option<&Self>, keeps_memory: bool) -> Result<Self, String> {
+        let purges = before.map(|before| before.purges.clone()).unwrap_or_default();
+        let held = before.filter(|before| keeps_memory && before.goes_with(&settings)).map(|before| before.held.clone());
+        let held = held.unwrap_or_else(|| {
+            let held = Arc::new(Held {
+                memory: Memory::new(settings.memory),
+                near: Near::new(settings.max_near, settings.ttl),
+                numbers: Numbers::default(),
+            });
+            purges.tell(Arc::downgrade(&held) as _);
+            held
+        });
+        let redis = match &settings.redis {
+            None => None,
+            Some(wanted) => {
+                let same = before.and_then(|before| before.redis.clone()).filter(|redis| redis.settings() == wanted);
+                let new = || Redis::new(wanted.clone(), purges.clone()).map(Arc::new).map_err(|error| error.to_string());
+                Some(same.map_or_else(new, Ok)?)
+            }
         };
-        Self { settings, held: Arc::new(held) }
+        let disk = settings.disk.as_ref().map(|wanted| {
+            let same = before.and_then(|before| before.disk.clone()).filter(|disk| disk.is_in(&wanted.path));
+            same.inspect(|disk| disk.adjust(wanted)).unwrap_or_else(|| Arc::new(Disk::new(wanted.clone(), purges.clone())))
+        });
+        let cache = Self { settings, held, purges, redis, disk };
+        for tier in cache.further() {
+            cache.purges.tell(Arc::downgrade(&tier) as _);
+        }
+        Ok(cache)
     }
 
-    /// The same entries under other settings; none where what is there does not go with them: it has another size, or is there for
-    /// longer than it may be now. (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
-    pub fn under(&self, settings: Settings) -> Option<Self> {
-        let Settings { memory, ttl, stale_for: _, revalidates_for: _, max_entry: _, max_near, flights: _ } = self.settings;
-        let lasts = if max_near > 0 { settings.ttl == ttl } else { settings.ttl >= ttl };
-        let fits = settings.memory == memory && settings.max_near == max_near && lasts;
-        fits.then(|| Self { settings, held: self.held.clone() })
+    /// Begins the work of the tiers behind memory. Again: nothing.
+    pub fn start(&self) {
+        self.further().for_each(|tier| tier.start());
+    }
+
+    /// Do the entries in memory go with these settings? Not where it has another size, or they are there for longer than they may be now.
+    /// (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
+    fn goes_with(&self, settings: &Settings) -> bool {
+        let own = &self.settings;
+        let lasts = if own.max_near > 0 { settings.ttl == own.ttl } else { settings.ttl >= own.ttl };
+        settings.memory == own.memory && settings.max_near == own.max_near && lasts
+    }
+
+    /// The tiers behind memory, in their order.
+    fn further(&self) -> impl Iterator<Item = Arc<dyn Tier>> {
+        let redis = self.redis.clone().map(|redis| redis as Arc<dyn Tier>);
+        redis.into_iter().chain(self.disk.clone().map(|disk| disk as Arc<dyn Tier>))
     }
 
     /// How long an entry is served, where nobody says otherwise.
@@ -202,11 +194,70 @@ impl Cache {
         self.settings.max_near > 0
     }
 
-    /// The answer to the very same request.
+    /// Are there tiers behind memory?
+    pub fn is_tiered(&self) -> bool {
+        self.redis.is_some() || self.disk.is_some()
+    }
+
+    /// The last purge that is known: the stamp of an entry that is asked for now.
+    pub fn stamp(&self) -> Stamp {
+        self.purges.known()
+    }
+
+    /// Was nothing purged since that may mean this entry, which is still to come? Its model, which is not known yet, may be any.
+    pub fn spares_coming(&self, entry: &Entry) -> bool {
+        self.purges.spare_coming(entry)
+    }
+
+    /// Was nothing purged since that means this entry?
+    pub fn spares(&self, entry: &Entry) -> bool {
+        self.purges.spare(entry)
+    }
+
+    /// The answer to the very same request, where it is in memory.
     pub fn exact(&self, key: &ExactKey) -> Option<Arc<Entry>> {
-        let entry = self.held.memory.get(key).filter(|entry| entry.is_fresh())?;
+        let entry = self.held.memory.find(key).filter(|entry| entry.is_fresh() && self.purges.spare(entry))?;
         entry.served();
         Some(entry)
+    }
+
+    /// The answer to the very same request out of the tiers behind memory, which those before it get too. What is there past its time is
+    /// found by [`Self::stale`] from now on.
+    pub async fn fetch(&self, key: &ExactKey, core: usize) -> Option<(Arc<Entry>, Name)> {
+        // What a disk has may have been purged elsewhere while this node was away. It is served once that was asked for, if in vain.
+        let is_asked = |name| name != Name::Disk || self.redis.is_none() || self.purges.read() > Read::NotYet;
+        let mut before: Vec<Arc<dyn Tier>> = Vec::new();
+        let mut old: Option<(Arc<Entry>, usize)> = None;
+        for tier in self.further() {
+            if is_asked(tier.name())
+                && let Some(entry) = tier.get(key, core).await.filter(|entry| self.purges.spare(entry))
+            {
+                if entry.is_fresh() {
+                    self.refill(&entry, &before);
+                    entry.served();
+                    return Some((entry, tier.name()));
+                }
+                // A tier behind may have a newer one: this one was away perhaps when that was stored.
+                if old.as_ref().is_none_or(|(known, _)| known.created_at < entry.created_at) {
+                    old = Some((entry, before.len()));
+                }
+            }
+            before.push(tier);
+        }
+        if let Some((old, place)) = old {
+            self.refill(&old, &before[..place]);
+        }
+        None
+    }
+
+    /// Into the tiers before the one that has it. In memory there may be a newer one, if somebody has stored it meanwhile.
+    fn refill(&self, entry: &Arc<Entry>, before: &[Arc<dyn Tier>]) {
+        let is_newer =
+            |there: Arc<Entry>| there.created_at > entry.created_at && there.is_fresh() && self.purges.spare(&there);
+        if !self.held.memory.find(&entry.key).is_some_and(is_newer) {
+            self.held.memory.put(entry);
+        }
+        before.iter().for_each(|tier| tier.put(entry));
     }
 
     /// The answer to the very same request whose time is over, for whoever has no other.
@@ -219,12 +270,12 @@ impl Cache {
         // A reload may have shortened what an entry was stored with.
         let most = most.min(self.kept_for());
         let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(most);
-        self.held.memory.get(key).filter(may_be)
+        self.held.memory.find(key).filter(|entry| may_be(entry) && self.purges.spare(entry))
     }
 
     /// Was an answer to this key stored since?
     pub fn was_stored_since(&self, key: &ExactKey, since: Instant) -> bool {
-        self.held.memory.get(key).is_some_and(|entry| entry.stored >= since)
+        self.held.memory.find(key).is_some_and(|entry| entry.stored >= since)
     }
 
     /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
@@ -236,7 +287,7 @@ impl Cache {
                 self.held.numbers.below_cut.add(1);
                 return None;
             }
-            let Some(cached) = &entry.text else { continue };
+            let Some(cached) = entry.text.as_ref().filter(|_| self.purges.spare(&entry)) else { continue };
             match question.get_or_insert_with(|| Question::new(text)).veto(cached) {
                 Some(guard) => self.held.numbers.vetoes[guard as usize].add(1),
                 None => return Some(Candidate { entry, score }),
@@ -255,137 +306,66 @@ impl Cache {
         self.held.near.forget(partition, &candidate.entry);
     }
 
-    /// Stores an answer; with a vector it can be found by near hits too. False if it is too large.
-    pub fn fill(&self, key: ExactKey, entry: Entry, near: Option<(Partition, &[f32])>) -> bool {
-        if entry.answer.len() > self.settings.max_entry || entry.ttl.is_zero() {
+    /// Stores an answer in all tiers; with a vector it can be found by near hits in its partition too. False if it is too large, or was
+    /// purged before it came.
+    pub fn fill(&self, entry: Entry, vector: Option<&[f32]>) -> bool {
+        if entry.answer.len() > self.settings.max_entry || entry.ttl.is_zero() || !self.purges.spare(&entry) {
             self.held.numbers.refused.add(1);
             return false;
         }
         let entry = Arc::new(entry);
-        if let Some((partition, vector)) = near {
+        if let (Some(partition), Some(vector)) = (entry.partition, vector) {
             self.held.near.insert(partition, vector, &entry);
         }
-        self.held.memory.put(key, entry);
+        self.held.memory.put(&entry);
+        self.further().for_each(|tier| tier.put(&entry));
         self.held.numbers.stored.add(1);
         true
     }
 
-    /// Empties the cache.
-    pub fn purge(&self) {
-        self.held.memory.clear();
-        self.held.near.clear();
+    /// From now on nobody is served what the selector means: here at once, on other nodes within a second.
+    pub async fn purge(&self, selector: Selector) -> Purged {
+        let before = self.held.memory.sums().0;
+        let rule = self.purges.make(selector, tier::now());
+        let entries = before.saturating_sub(self.held.memory.sums().0);
+        if let Some(disk) = &self.disk {
+            disk.settle(TOLD).await;
+        }
+        let told = match &self.redis {
+            None => None,
+            Some(redis) => {
+                redis.settle(TOLD).await;
+                let is_told = async {
+                    while !self.purges.is_told(&rule) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                Some(tokio::time::timeout(TOLD, is_told).await.is_ok())
+            }
+        };
+        tracing::info!(selector = ?rule.selector, entries, told, "purged");
+        Purged { entries, told }
+    }
+
+    /// Waits until the tiers behind memory have what was stored, at most so long each.
+    pub async fn settle(&self, at_most: Duration) {
+        for tier in self.further() {
+            tier.settle(at_most).await;
+        }
     }
 
     /// What it holds, for the administrator.
     pub fn report(&self) -> Value {
-        let (entries, bytes) = self.held.memory.size();
-        json!({ "entries": entries, "bytes": bytes, "partitions": self.held.near.partitions(), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get() })
-    }
-
-    /// Its numbers for /metrics.
-    pub fn expose(&self, text: &mut Exposition) {
-        let (entries, bytes) = self.held.memory.size();
-        text.gauge("pointsman_cache_entries", "Entries in memory.", &[], entries as f64);
-        text.gauge("pointsman_cache_bytes", "Bytes of the entries in memory.", &[], bytes as f64);
-        text.counter(
-            "pointsman_cache_fills_total",
-            "Answers by whether they were stored.",
-            &[("outcome", "stored")],
-            self.held.numbers.stored.get(),
-        );
-        text.counter(
-            "pointsman_cache_fills_total",
-            "Answers by whether they were stored.",
-            &[("outcome", "refused")],
-            self.held.numbers.refused.get(),
-        );
-        text.counter(
-            "pointsman_cache_near_total",
-            "Near candidates that were not served, by what kept them.",
-            &[("kept_by", "cut")],
-            self.held.numbers.below_cut.get(),
-        );
-        for guard in Guard::ALL {
-            let value = self.held.numbers.vetoes[guard as usize].get();
-            text.counter(
-                "pointsman_cache_near_total",
-                "Near candidates that were not served, by what kept them.",
-                &[("kept_by", guard.name())],
-                value,
-            );
-        }
+        let (entries, bytes) = self.held.memory.sums();
+        let tier = |tier: Arc<dyn Tier>| {
+            let (entries, bytes) = tier.size().unzip();
+            let up = tier.numbers().map(tier::numbers::Numbers::is_up);
+            (tier.name().as_str().to_owned(), json!({ "up": up, "entries": entries, "bytes": bytes }))
+        };
+        let tiers: serde_json::Map<_, _> = self.further().map(tier).collect();
+        json!({ "entries": entries, "bytes": bytes, "partitions": self.held.near.partitions(), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get(), "tiers": tiers })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is kept for those who have no other answer is nobody else's hit, exact or near.
-    #[tokio::test(start_paused = true)]
-    async fn what_is_old_is_found_by_who_asks_for_it() {
-        let minute = Duration::from_secs(60);
-        let settings = Settings {
-            memory: 1 << 20,
-            ttl: minute,
-            stale_for: minute,
-            revalidates_for: Duration::ZERO,
-            max_entry: 1 << 10,
-            max_near: 10,
-            flights: true,
-        };
-        let cache = Cache::new(settings);
-        let (key, partition) = (key::KeyBuilder::new("t").exact(), key::KeyBuilder::new("t").partition());
-        let entry = |stale| Entry {
-            answer: Bytes::from_static(b"x"),
-            text: Some("how are you".into()),
-            model: "m".into(),
-            prompt: None,
-            created_at: 0,
-            stored: Instant::now(),
-            ttl: minute,
-            stale,
-            vector_bytes: 0,
-            hits: AtomicU32::new(0),
-        };
-        let found = |cache: &Cache| {
-            let near = cache.near(&partition, &[1.0, 0.0], "how are you", 0.9);
-            (cache.exact(&key).is_some(), near.is_some(), cache.stale(&key).is_some())
-        };
-        cache.fill(key, entry(minute), Some((partition, &[1.0, 0.0])));
-        assert_eq!(found(&cache), (true, true, true));
-        tokio::time::advance(minute).await;
-        assert_eq!(found(&cache), (false, false, true));
-        let shorter = cache.under(Settings { stale_for: Duration::ZERO, ..settings }).unwrap();
-        assert_eq!(found(&shorter), (false, false, false), "a reload counts for what is there");
-        tokio::time::advance(minute).await;
-        assert_eq!(found(&cache), (false, false, false));
-    }
-
-    #[test]
-    fn entries_outlive_settings_that_go_with_them() {
-        let before = Settings {
-            memory: 1 << 20,
-            ttl: Duration::from_secs(60),
-            stale_for: Duration::ZERO,
-            revalidates_for: Duration::ZERO,
-            max_entry: 1 << 10,
-            max_near: 0,
-            flights: true,
-        };
-        let near = Settings { max_near: 100, ..before };
-        let longer = Duration::from_secs(90);
-        for (before, after, stays) in [
-            (before, before, true),
-            (before, Settings { max_entry: 1, ..before }, true),
-            (before, Settings { ttl: longer, ..before }, true),
-            (before, Settings { ttl: Duration::from_secs(1), ..before }, false),
-            (before, Settings { memory: 2 << 20, ..before }, false),
-            (before, near, false),
-            (near, Settings { max_entry: 1, ..near }, true),
-            (near, Settings { ttl: longer, ..near }, false),
-        ] {
-            assert_eq!(Cache::new(before).under(after).is_some(), stays, "{before:?} {after:?}");
-        }
-    }
-}
+mod tests;

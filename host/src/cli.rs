@@ -5,6 +5,7 @@
 //! **Invariant:** exit codes: 0 done, 1 failed, 2 the input was wrong (arguments, configuration, a component).
 
 mod bundle;
+mod cache;
 pub mod check;
 pub mod demo;
 pub mod dev;
@@ -14,6 +15,7 @@ mod log;
 mod model;
 mod node;
 pub mod plugin;
+mod purge;
 mod release;
 mod replay;
 pub mod serve;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use bundle::BundleCommand;
+use cache::CacheCommand;
 use model::ModelCommand;
 use release::ReleaseCommand;
 
@@ -91,6 +94,9 @@ enum Command {
     /// Start, build, test, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// The cache of a node that runs
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Say why an exchange went as it went
     ///
     /// Asks the admin API of a host that runs: which plugins were called and what they decided, the plan, each attempt, and what the
@@ -212,6 +218,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
         Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
+        Command::Cache(command) => cache::run(command, &mut out, &mut err),
         Command::Model(command) => model::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),

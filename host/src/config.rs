@@ -32,6 +32,7 @@ pub mod schema;
 pub mod secret;
 pub mod sheet;
 mod suggest;
+mod tiers;
 pub mod unit;
 mod validate;
 
@@ -59,6 +60,7 @@ pub use release::{OnChange, Release, Sticky};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
+pub use tiers::{Disk, Redis, RedisUrl};
 pub use unit::{ByteSize, Duration};
 
 /// A table whose entries the user names. It keeps the order of the file.
@@ -443,8 +445,8 @@ pub struct Prompts {
     pub pin: Map<String>,
 }
 
-/// The cache of answers. A reload keeps the entries unless it changes `memory`, `semantic.max_entries` or the embedder, or shortens
-/// `ttl`; with `semantic`, any other `ttl` empties it too.
+/// The cache of answers. A reload keeps the entries in memory unless it changes `memory`, `semantic.max_entries` or the embedder, or
+/// shortens `ttl`; with `semantic`, any other `ttl` takes them out too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
@@ -467,6 +469,10 @@ pub struct CacheConfig {
     pub flights: bool,
     /// Hits on requests of equal meaning. Absent: only identical requests hit.
     pub semantic: Option<Semantic>,
+    /// A tier behind memory, which nodes share. Absent: none.
+    pub redis: Option<Redis>,
+    /// A tier behind those, whose entries outlive the process. Absent: none.
+    pub disk: Option<Disk>,
 }
 
 impl Default for CacheConfig {
@@ -480,6 +486,8 @@ impl Default for CacheConfig {
             max_entry: ByteSize::mib(1),
             flights: true,
             semantic: None,
+            redis: None,
+            disk: None,
         }
     }
 }

@@ -125,6 +125,7 @@ enum Operation {
 impl Gateway {
     /// A gateway with its first snapshot.
     pub fn new(state: State) -> Self {
+        state.start();
         Self {
             state: ArcSwap::from_pointee(state),
             numbers: Numbers::default(),
@@ -169,6 +170,7 @@ impl Gateway {
         tracing::info!(plugins = plugins.join(", "), "reloaded");
         state.models.switch(&switched);
         self.keep(&state.plugins);
+        state.start();
         self.state.store(Arc::new(state));
         drop(switched);
         self.degrade.changed();
@@ -305,8 +307,7 @@ impl Gateway {
         course.set_priority()?;
         let bytes = collect(course, body).await?;
         let mut request = ChatRequest::parse(bytes)?;
-        // A name as long as a body is no name; the log gets its beginning.
-        course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
+        course.asks_for(request.model());
         course.record.streamed = request.stream();
         course.set_preference()?;
         course.may_use(request.model())?;
@@ -335,6 +336,7 @@ impl Gateway {
         let keys = key::stage(course, request).await?;
         if course.is_told() {
             course.record.cache_key = keys.as_ref().map(|keys| keys.exact.to_string());
+            course.record.cache_partition = keys.as_ref().and_then(|keys| Some(keys.near.as_ref()?.partition.to_string()));
         }
         course.done(Stage::Key);
         Ok(keys)

@@ -109,13 +109,13 @@ impl<F> Flights<F> {
             .any(|form| shard.contains_key(&(*key, *form)))
     }
 
-    /// Nobody finds any that is under way now: what is purged is not given to those who come later.
-    pub fn clear(&self) {
-        for shard in &self.shards {
-            let all = std::mem::take(&mut *lock(shard));
-            // Whatever they hold is dropped without the lock.
-            drop(all);
-        }
+    /// Is there one that serves this form and would take him? (`takes` is called without the lock.)
+    pub fn is_any(&self, key: &ExactKey, form: Form, takes: impl Fn(&F) -> bool) -> bool {
+        let found: Vec<Arc<F>> = {
+            let shard = self.shard(key);
+            form.served_by().iter().filter_map(|form| shard.get(&(*key, *form)).cloned()).collect()
+        };
+        found.iter().any(|flight| takes(flight))
     }
 
     /// How many there are.
@@ -189,9 +189,9 @@ mod tests {
         assert_eq!(board(&flights, "t", STREAM, 3, |_| true), (2, false));
         // The one that was there before lands, and the newer one stays.
         flights.land(&key, STREAM, &first);
-        assert_eq!(flights.count(), 1);
-        flights.clear();
-        assert_eq!((flights.count(), flights.has(&key)), (0, false));
+        assert_eq!((flights.count(), flights.has(&key)), (1, true));
+        assert!(flights.is_any(&key, STREAM, |number| *number == 2) && !flights.is_any(&key, STREAM, |number| *number == 1));
+        assert!(flights.is_any(&key, Form::Plain, |_| true) && !flights.is_any(&key, WITH_USAGE, |_| true));
     }
 
     /// Where a plain request finds a stream that it may not join, a plain flight may still take it.

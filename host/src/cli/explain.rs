@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::node::Node;
 use super::{WRONG_INPUT, failed};
+use crate::printable::printable;
 
 /// What the command line says.
 #[derive(clap::Args)]
@@ -54,7 +55,8 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
 fn text<'a>(value: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {
     match value.get(name)? {
         Value::Null => None,
-        Value::String(text) => Some(text.into()),
+        // A client's words and a plugin's are not to do anything to a terminal.
+        Value::String(text) => Some(printable(text)),
         other => Some(other.to_string().into()),
     }
 }
@@ -112,7 +114,9 @@ fn story(said: &Value) -> String {
     let cache = &said["cache"];
     let key = text(cache, "key").map(|key| format!(", key {key}")).unwrap_or_default();
     let score = text(cache, "score").map(|score| format!(", score {score}")).unwrap_or_default();
-    line("cache", format!("{}{key}{score}", or_none(cache, "outcome")));
+    let tier = text(cache, "tier").map(|tier| format!(" in {tier}")).unwrap_or_default();
+    let partition = text(cache, "partition").map(|partition| format!(", partition {partition}")).unwrap_or_default();
+    line("cache", format!("{}{tier}{key}{partition}{score}", or_none(cache, "outcome")));
     if let Some(plan) = said["plan"].as_array() {
         let names: Vec<&str> = plan.iter().filter_map(Value::as_str).collect();
         let reason =

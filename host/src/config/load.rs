@@ -311,6 +311,10 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
     config.plugins.values_mut().filter(|plugin| plugin.oci().is_none()).for_each(|plugin| resolve(&mut plugin.component));
     config.prompts.iter_mut().for_each(|prompts| resolve(&mut prompts.path));
     config.recording.iter_mut().for_each(|recording| resolve(&mut recording.path));
+    if let Some(cache) = &mut config.cache {
+        cache.redis.iter_mut().filter_map(|redis| redis.password.as_mut()).for_each(secret);
+        cache.disk.iter_mut().for_each(|disk| resolve(&mut disk.path));
+    }
     config.onnxruntime.iter_mut().for_each(resolve);
     let semantic = config.cache.as_mut().and_then(|cache| cache.semantic.as_mut()).map(|semantic| &mut semantic.embedder);
     for embedder in config.embedders.values_mut().filter_map(|entry| entry.local.as_mut()).chain(semantic) {

@@ -256,26 +256,24 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_has_left_is_not_computed_and_takes_no_place() {
-        let (workers, seen, go) = slow(Limits { queue: 1, timeout: Duration::from_millis(200), ..LIMITS });
+        let (workers, seen, go) = slow(Limits { queue: 1, timeout: Duration::from_secs(1), ..LIMITS });
         let first = ask(&workers, "a");
         seen.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!(workers.vector("late").await, Err(EmbedError::Late));
+        assert_eq!(first.await.unwrap(), Err(EmbedError::Late), "the thread was too slow for it as well");
         let next = ask(&workers, "next");
         until_waiting(&workers, 1).await;
         (0..2).for_each(|_| go.send(()).unwrap());
-        assert_eq!(first.await.unwrap(), Err(EmbedError::Late), "the thread was too slow for it as well");
         assert!(next.await.unwrap().is_ok());
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [["next"]]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_thread_that_dies_leaves_nobody_waiting() {
-        let (workers, _seen, go) = slow(LIMITS);
+        let (workers, seen, go) = slow(LIMITS);
         let first = ask(&workers, "panic");
-        let second = {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            ask(&workers, "b")
-        };
+        seen.recv_timeout(Duration::from_secs(20)).unwrap();
+        let second = ask(&workers, "b");
         until_waiting(&workers, 1).await;
         go.send(()).unwrap();
         assert!(matches!(first.await.unwrap(), Err(EmbedError::Unavailable(_))));

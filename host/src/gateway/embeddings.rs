@@ -29,7 +29,7 @@ pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Rep
     course.set_priority()?;
     let bytes = super::collect(course, body).await?;
     let request = EmbeddingRequest::parse(bytes)?;
-    course.record.asked = request.model().to_owned();
+    course.asks_for(request.model());
     course.may_use(request.model())?;
     course.done(Stage::Parse);
     let state = course.exchange.state.clone();

@@ -250,7 +250,7 @@ impl Story {
             "streamed": record.streamed,
             "question": record.question,
             "prompt": record.prompt,
-            "cache": present(json!({ "outcome": record.cache.name(), "key": record.cache_key, "score": record.cache_score })),
+            "cache": present(json!({ "outcome": record.cache.name(), "tier": record.cache_tier, "key": record.cache_key, "partition": record.cache_partition, "score": record.cache_score })),
             "plugins": calls,
             "plan": record.planned,
             "reason": record.reason,

@@ -5,12 +5,10 @@
 //! **Invariant:** only whole answers that ended of their own accord are stored; a plugin that was to say so and cannot says no.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::Exchange;
 use super::course::Course;
@@ -61,13 +59,8 @@ impl Fill {
         let cache = course.exchange.state.cache.clone()?;
         let session = if keys.admit { course.session.take() } else { None };
         let asks = session.map(|session| (session, request.clone()));
-        let prompt = course
-            .record
-            .prompt
-            .as_deref()
-            .and_then(|prompt| prompt.rsplit_once('@'))
-            .map(|(name, version)| (name.to_owned(), version.to_owned()));
-        Some(Self { cache, keys, asks, exchange: course.exchange.clone(), choices: request.choices(), model, prompt })
+        let (exchange, prompt) = (course.exchange.clone(), course.prompt());
+        Some(Self { cache, keys, asks, exchange, choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -103,20 +96,23 @@ impl Fill {
             Some(near) => self.exchange.vector(&near.text).await.ok().map(|vector| (near.partition, vector, near.text.as_str())),
             None => None,
         };
+        // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
+        // and would keep all of it for as long as the entry lives.
+        let bytes = Bytes::copy_from_slice(answer.bytes());
+        let created_at = self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64;
         let entry = Entry {
-            // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
-            // and would keep all of it for as long as the entry lives.
-            answer: Bytes::copy_from_slice(answer.bytes()),
             text: near.as_ref().map(|(_, _, text)| (*text).into()),
+            partition: near.as_ref().map(|(partition, _, _)| *partition),
+            tenant: self.exchange.principal.tenant.clone(),
             model: self.model,
             prompt: self.prompt,
-            created_at: self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64,
-            stored: Instant::now(),
+            tags: self.keys.tags,
             ttl,
             stale,
+            stamp: self.keys.stamp,
             vector_bytes: near.as_ref().map_or(0, |(_, vector, _)| size_of_val(&**vector)),
-            hits: AtomicU32::new(0),
+            ..Entry::new(self.keys.exact, bytes, created_at)
         };
-        self.cache.fill(self.keys.exact, entry, near.as_ref().map(|(partition, vector, _)| (*partition, &**vector)));
+        self.cache.fill(entry, near.as_ref().map(|(_, vector, _)| &**vector));
     }
 }

@@ -16,6 +16,7 @@
 //! failure or a level of degradation has made another one.
 //!
 //! **Invariant:** a follower has the leader's exact key, so his tenant too.
+//! **Invariant:** whoever comes after a purge follows nobody whose answer it means: he gets what he could have found in the cache, or newer.
 //! **Invariant:** the upstream call goes on while anybody listens, and is cancelled when nobody does.
 //! **Invariant:** what it used is booked once, in the leader's record, which is booked when the call is over.
 
@@ -40,8 +41,9 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::body::Stream;
 use super::course::Course;
-use crate::cache::ExactKey;
+use super::key::Keys;
 use crate::cache::flight::{Flights, Form};
+use crate::cache::{Cache, Entry, ExactKey};
 use crate::config::Priority;
 use crate::error::Kind;
 use crate::numbers::{Count, Exposition};
@@ -70,11 +72,6 @@ pub struct Board {
 }
 
 impl Board {
-    /// Nobody follows any that is under way now.
-    pub fn clear(&self) {
-        self.flights.clear();
-    }
-
     /// Its numbers for /metrics.
     pub fn expose(&self, text: &mut Exposition) {
         text.gauge("pointsman_flights", "Upstream calls that equal requests would share now.", &[], self.flights.count() as f64);
@@ -126,6 +123,8 @@ struct State {
     /// The leader's core.
     runtime: Handle,
     urgency: Priority,
+    /// What it will be purged by, of which the model is known when it has begun.
+    coming: Entry,
     /// The leader's client is there.
     leads: bool,
     /// Leaders that had no answer.
@@ -198,9 +197,9 @@ pub(super) struct Seat {
 }
 
 impl Flight {
-    fn new(course: &Course, key: ExactKey, form: Form, limit: usize, runtime: Handle) -> Self {
+    fn new(course: &Course, keys: &Keys, form: Form, limit: usize, runtime: Handle) -> Self {
         Self {
-            key,
+            key: keys.exact,
             form,
             began: Instant::now(),
             limit,
@@ -210,6 +209,7 @@ impl Flight {
                 phase: Phase::Asking,
                 runtime,
                 urgency: course.priority,
+                coming: keys.coming(course),
                 leads: true,
                 fallen: 0,
                 ears: BTreeMap::new(),
@@ -240,6 +240,20 @@ impl State {
     /// Nobody waits for anything more of it.
     fn is_deserted(&self) -> bool {
         !self.leads && self.ears.is_empty()
+    }
+
+    /// There is an answer.
+    fn begins(&mut self, head: Head) {
+        self.coming.model = head.model.clone();
+        self.phase = Phase::Live(head);
+    }
+
+    /// May it be given to somebody who comes now? As an entry that it would make: not if it was purged.
+    fn is_spared(&self, cache: &Cache) -> bool {
+        match self.phase {
+            Phase::Live(_) => cache.spares(&self.coming),
+            _ => cache.spares_coming(&self.coming),
+        }
     }
 
     fn enter(&mut self, place: Place) -> u32 {
@@ -287,7 +301,8 @@ impl Seat {
         let sleepers = {
             let mut state = self.flight.state();
             state.log.whole(bytes);
-            (state.phase, state.shared) = (Phase::Live(head), true);
+            state.begins(head);
+            state.shared = true;
             state.over = Some(Over { ending: Ending::Whole, error: None, kind: None });
             state.sleepers()
         };
@@ -305,7 +320,7 @@ impl Seat {
         let (sleepers, shared) = {
             let mut place = flight.driven();
             let mut state = flight.state();
-            state.phase = Phase::Live(head);
+            state.begins(head);
             state.shared = !state.leads || !state.ears.is_empty();
             if state.shared {
                 driven.stream.serves_several();

@@ -6,15 +6,22 @@
 //! **Invariant:** the tenant is the first part of every key, whatever a plugin says ([`KeyBuilder`] cannot be made without).
 //! **Invariant:** every field of the request that reaches the provider is part of the exact key.
 //! **Invariant:** nothing is looked up or stored for a request that says `no-store`, or whose plugin says `bypass`.
+//! **Invariant:** a hit in memory asks no other tier.
 
 mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::HeaderMap;
+
 use super::course::Course;
+use crate::cache::entry::{MAX_TAG, MAX_TAGS};
 use super::reply::{self, Reply};
 use crate::cache::key::{ExactKey, KeyBuilder, Partition};
+use crate::cache::purge::Stamp;
+use crate::cache::tier::Name;
 use crate::cache::{Cache, Candidate, Entry};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind};
@@ -31,6 +38,9 @@ const PREVIEW: usize = 1_024;
 /// pass, and of a long text that is the same text.
 const NEAR_TEXT: usize = 1 << 10;
 
+/// What the client names for its answer to be purged by.
+const TAGS: &str = "x-pointsman-cache-tags";
+
 /// What an exchange may share, and how.
 #[derive(Clone)]
 pub(super) struct Keys {
@@ -41,6 +51,10 @@ pub(super) struct Keys {
     pub(super) stale: Duration,
     pub(super) look_up: bool,
     pub(super) store: bool,
+    /// The last purge that was known when it was asked.
+    pub(super) stamp: Stamp,
+    /// What its answer can be purged by.
+    pub(super) tags: Box<[Box<str>]>,
     /// Ask the plugin before the answer is stored.
     pub(super) admit: bool,
     /// The plugin that made the key.
@@ -60,6 +74,20 @@ pub(super) struct Near {
     confirm: bool,
 }
 
+impl Keys {
+    /// What its answer can be purged by, before there is one: all but the model.
+    pub(super) fn coming(&self, course: &Course) -> Entry {
+        Entry {
+            partition: self.near.as_ref().map(|near| near.partition),
+            tenant: course.exchange.principal.tenant.clone(),
+            prompt: course.prompt(),
+            tags: self.tags.clone(),
+            stamp: self.stamp,
+            ..Entry::new(self.exact, Bytes::new(), course.exchange.received_at)
+        }
+    }
+}
+
 pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Result<Option<Keys>, Error> {
     let Some(cache) = course.exchange.state.cache.clone() else { return Ok(None) };
     let wanted = Wanted::read(&course.exchange.headers);
@@ -67,6 +95,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         course.record.cache = CacheOutcome::Bypass;
         return Ok(None);
     }
+    let (stamp, tags) = (cache.stamp(), tags(&course.exchange.headers)?);
     let said = match &mut course.session {
         Some(session) if course.exchange.state.plugins.has(Hook::Caching) => session.key(request).await?,
         _ => None,
@@ -99,11 +128,29 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         stale: if own_time.is_none() { cache.kept_for() } else { Duration::ZERO },
         look_up: look_up && (spares || !wanted.no_cache),
         store,
+        stamp,
+        tags,
         admit: key.as_ref().is_some_and(|key| key.admit),
         by,
         wanted,
         spares,
     }))
+}
+
+/// The tags of a request.
+fn tags(headers: &HeaderMap) -> Result<Box<[Box<str>]>, Error> {
+    let mut tags = Vec::<Box<str>>::new();
+    for value in headers.get_all(TAGS) {
+        let named = value.to_str().ok().into_iter().flat_map(|value| value.split(',')).map(str::trim);
+        tags.extend(named.filter(|tag| !tag.is_empty()).map(Box::from));
+        if value.to_str().is_err() || tags.len() > MAX_TAGS || tags.iter().any(|tag| tag.len() > MAX_TAG) {
+            let message = format!(
+                "{TAGS} has more than {MAX_TAGS} tags, or one of more than {MAX_TAG} characters or other than ASCII ones. Send fewer or shorter ones, with commas in between."
+            );
+            return Err(Error::bad_request(None, message));
+        }
+    }
+    Ok(tags.into())
 }
 
 /// The semantic part of a plugin's key, or the host's own where no plugin has an opinion.
@@ -182,8 +229,15 @@ pub(super) async fn look_up(
     let now = course.exchange.received_at;
     let is_wanted = |entry: &Entry| keys.wanted.takes(entry, now);
     let is_fresh = |entry: &Entry| keys.spares || is_wanted(entry);
-    if let Some(entry) = cache.exact(&keys.exact).filter(|entry| is_fresh(entry)) {
+    let mut exact = cache.exact(&keys.exact).map(|entry| (entry, Name::Memory));
+    // Whoever leads has asked the other tiers.
+    if exact.is_none() && cache.is_tiered() && !course.gateway.flights.takes(course, request, keys, cache) {
+        // Boxed: whoever hits in memory does not carry it.
+        exact = Box::pin(cache.fetch(&keys.exact, course.exchange.worker)).await;
+    }
+    if let Some((entry, tier)) = exact.filter(|(entry, _)| is_fresh(entry)) {
         course.spared(is_wanted(&entry));
+        course.record.cache_tier = Some(tier.as_str());
         return Some((CacheOutcome::Exact, entry, None));
     }
     // The very same request's answer comes before a near one's, where it may be served so old.
@@ -191,11 +245,15 @@ pub(super) async fn look_up(
     if !stale_for.is_zero()
         && let Some(entry) = cache.aged(&keys.exact, stale_for).filter(|entry| keys.wanted.is_young_enough(entry, now))
     {
-        return Some((if entry.is_over() { CacheOutcome::Stale } else { CacheOutcome::Exact }, entry, None));
+        if entry.is_over() {
+            return Some((CacheOutcome::Stale, entry, None));
+        }
+        course.record.cache_tier = Some(Name::Memory.as_str());
+        return Some((CacheOutcome::Exact, entry, None));
     }
     let near = keys.near.as_ref()?;
     // Somebody asks for the answer to this very request, since he has found nothing near either.
-    if course.gateway.flights.has(&keys.exact) {
+    if course.gateway.flights.takes(course, request, keys, cache) {
         return None;
     }
     // No vector, no near hit; the embedder says why where it was set up.
@@ -221,12 +279,13 @@ pub(super) fn may_ask(course: &Course) -> Result<(), Error> {
     Err(Error::downstream(Kind::NotCached, message).about("cache-control"))
 }
 
-/// An answer to this very request that has come since it was looked for.
+/// An answer to this very request that has come since it was looked for; whoever stores one has it in memory.
 pub(super) fn again(course: &mut Course, request: &ChatRequest, keys: &Keys, cache: &Cache) -> Option<Reply> {
     let now = course.exchange.received_at;
     let entry = cache.exact(&keys.exact).filter(|entry| keys.spares || keys.wanted.takes(entry, now))?;
     let reply = reply::cached(course, request, &entry, None)?;
     course.record.cache = CacheOutcome::Exact;
+    course.record.cache_tier = Some(Name::Memory.as_str());
     course.record.model = Some(entry.model.clone());
     Some(reply)
 }
@@ -268,4 +327,25 @@ async fn confirmed(
     let serve = matches!(verdict, Verdict::Serve);
     by.numbers.vetoes.add(u64::from(!serve));
     serve
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_few_and_short() {
+        let read = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TAGS, http::HeaderValue::from_bytes(value).unwrap());
+            }
+            tags(&headers).map(|tags| tags.join("|")).map_err(|error| error.message().len())
+        };
+        assert_eq!(read(&[]).unwrap(), "");
+        assert_eq!(read(&[b"a, b ,,c:1", b"d"]).unwrap(), "a|b|c:1|d");
+        assert_eq!(read(&[["x"; MAX_TAGS].join(",").as_bytes()]).unwrap().len(), 2 * MAX_TAGS - 1);
+        assert!(read(&[["x"; MAX_TAGS + 1].join(",").as_bytes()]).is_err());
+        assert!(read(&[&[b'x'; MAX_TAG + 1]]).is_err() && read(&["é".as_bytes()]).is_err());
+    }
 }

@@ -223,6 +223,9 @@ fn describe(course: &Course, headers: &mut HeaderMap) {
     if record.cache != CacheOutcome::Off {
         headers.insert("x-pointsman-cache", HeaderValue::from_static(record.cache.name()));
     }
+    if let Some(tier) = record.cache_tier {
+        headers.insert("x-pointsman-cache-tier", HeaderValue::from_static(tier));
+    }
     if let Some(prompt) = &record.prompt {
         set(headers, "x-pointsman-prompt", prompt);
     }

@@ -142,6 +142,11 @@ pub fn plugin_settings(config: &Config) -> Vec<Settings> {
 }
 
 impl State {
+    /// It is about to be in force: what works beside exchanges begins. Before that a snapshot touches nothing that lasts.
+    pub(super) fn start(&self) {
+        self.cache.iter().for_each(|cache| cache.start());
+    }
+
     /// What is wrong with single prompts, at their keys.
     pub fn unread(&self) -> Vec<Finding> {
         self.prompt_problems.iter().map(parts::unread).collect()
@@ -181,7 +186,10 @@ impl State {
             return Err(BuildError(found));
         };
         let embedder = embedders.shared.clone();
-        let cache = parts::cache(&config, embedder.as_deref(), previous);
+        let cache = match parts::cache(&config, lasting.workers, embedder.as_deref(), previous) {
+            Ok(cache) => cache,
+            Err(findings) => return Err(BuildError(findings)),
+        };
         let stories = parts::stories(&config, lasting.workers, previous);
         let recording = match parts::recording(&config, &plugins, &models, previous) {
             Ok(recording) => recording,

@@ -4,6 +4,7 @@ mod failures;
 mod forms;
 mod leaving;
 mod pace;
+mod purges;
 mod shared;
 
 use tests::{Binary, Connection, Door, FakeUpstream, Host, eventually};

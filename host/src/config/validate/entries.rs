@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Check, suggest};
 use crate::config::allow::Allowed;
-use crate::config::{ByteSize, Duration, Grant, Plugin, is_digest};
+use crate::config::{ByteSize, CacheConfig, Duration, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -31,7 +31,8 @@ impl Check<'_> {
             }
             // Not an error: a build may be replacing it, and while pointsman runs the version before goes on serving.
             if plugin.oci().is_none() && !plugin.component.is_file() {
-                let reason = format!("the file {} does not exist", plugin.component.display());
+                let what = if plugin.component.exists() { "is no file" } else { "does not exist" };
+                let reason = format!("the file {} {what}", plugin.component.display());
                 self.warning(&path("component"), reason, "build it with `pointsman plugin build DIR` before pointsman starts");
             }
             if plugin.hooks.is_empty() && !self.document.has(&["plugins", name, "hooks", "[0]"]) {
@@ -258,6 +259,7 @@ impl Check<'_> {
         if cache.max_entry > cache.memory {
             self.error(&["cache", "max_entry"], "one entry may be larger than the whole cache", "write less than `memory`");
         }
+        self.tiers(cache);
         if let Some(ahead) = &cache.refresh_ahead {
             let path = |name| ["cache", "refresh_ahead", name];
             if !(ahead.share > 0.0 && ahead.share < 1.0) {
@@ -278,6 +280,34 @@ impl Check<'_> {
         }
         self.not_zero(&["cache", "semantic", "max_entries"], semantic.max_entries == 0, "20000");
         self.embedder(&["cache", "semantic", "embedder"], &semantic.embedder);
+    }
+
+    fn tiers(&mut self, cache: &CacheConfig) {
+        if let Some(redis) = &cache.redis {
+            self.not_zero(&["cache", "redis", "deadline"], redis.deadline.is_zero(), "\"5ms\"");
+            if redis.prefix.is_empty() || redis.prefix.len() > 200 || redis.prefix.chars().any(char::is_control) {
+                self.error(
+                    &["cache", "redis", "prefix"],
+                    "a prefix has at least one and at most 200 bytes, and no control characters",
+                    "write one such as \"pointsman:\"",
+                );
+            }
+            if let Some(Err(wrong)) = redis.password.as_ref().map(|password| password.resolve().map(drop)) {
+                self.error(&["cache", "redis", "password"], wrong.reason, wrong.remedy);
+            }
+        }
+        let Some(disk) = &cache.disk else { return };
+        self.not_zero(&["cache", "disk", "deadline"], disk.deadline.is_zero(), "\"20ms\"");
+        if ByteSize::mib(1).max(cache.max_entry) > disk.size {
+            self.error(
+                &["cache", "disk", "size"],
+                "this is less than one entry may have, or than 1MiB",
+                "write more, such as \"1GiB\" (without [cache.disk] nothing is kept there)",
+            );
+        }
+        if disk.path.is_file() {
+            self.error(&["cache", "disk", "path"], format!("{} is a file", disk.path.display()), "name a folder of its own");
+        }
     }
 
     pub(super) fn degrade(&mut self) {

@@ -69,11 +69,21 @@ pub(in crate::gateway) async fn stage(
 }
 
 impl Board {
+    /// Is there one that it could follow, as far as can be said before it boards?
+    pub(in crate::gateway) fn takes(&self, course: &Course, request: &ChatRequest, keys: &Keys, cache: &Cache) -> bool {
+        // Whoever wants nobody asked waits for nobody either.
+        if keys.wanted.only_if_cached || !self.flights.has(&keys.exact) {
+            return false;
+        }
+        let takes = |flight: &Flight| flight.takes(course.priority, keys.wanted.max_age, cache);
+        form(request, keys, cache).is_some_and(|form| self.flights.is_any(&keys.exact, form, takes))
+    }
+
     /// A seat for somebody who waits for nobody, though others may wait for him; none where they may not.
     pub(in crate::gateway) fn lead(&self, course: &Course, request: &ChatRequest, keys: &Keys) -> Option<Seat> {
         let cache = course.exchange.state.cache.as_deref()?;
         let (form, runtime) = (form(request, keys, cache)?, Handle::try_current().ok()?);
-        let new = || Flight::new(course, keys.exact, form, fill::most(cache), runtime);
+        let new = || Flight::new(course, keys, form, fill::most(cache), runtime);
         match self.flights.board(&keys.exact, form, |_| None::<Listener>, new) {
             Found::New(flight) => Some(Seat::new(flight)),
             Found::Place(_) => None,
@@ -96,8 +106,8 @@ async fn board(
 ) -> Result<Boarded, Error> {
     let gateway = course.gateway.clone();
     for _ in 0..LOOKS {
-        let accept = |flight: &Arc<Flight>| flight.accept(course.priority, keys.wanted.max_age);
-        let new = || Flight::new(course, keys.exact, form, fill::most(cache), runtime.clone());
+        let accept = |flight: &Arc<Flight>| flight.accept(course.priority, keys.wanted.max_age, cache);
+        let new = || Flight::new(course, keys, form, fill::most(cache), runtime.clone());
         let mut listener = match gateway.flights.flights.board(&keys.exact, form, accept, new) {
             Found::New(flight) => {
                 let seat = Seat::new(flight);
@@ -113,7 +123,8 @@ async fn board(
             Found::Place(listener) => listener,
         };
         let begins = course.exchange.deadline.begins();
-        let begun = timeout_at(begins, listener.begun(course.priority, runtime)).await.map_err(|_| late(course))?;
+        let begun = listener.begun(course.priority, runtime, keys.coming(course));
+        let begun = timeout_at(begins, begun).await.map_err(|_| late(course))?;
         match begun {
             Begun::Leads(seat) => return Ok(Boarded::Leads(seat)),
             Begun::Gone(Instead::Alone) => return Ok(Boarded::Alone),

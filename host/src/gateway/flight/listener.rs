@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use super::log::{Next, Place};
 use super::{Flight, Head, Instead, Over, Phase, Seat, State, keeper, wake};
+use crate::cache::{Cache, Entry};
 use crate::config::Priority;
 use crate::error::{Error, Kind, Source};
 use crate::record::Ending;
@@ -47,22 +48,34 @@ pub(super) enum Heard {
 
 impl Flight {
     /// An ear on it, if it takes one more: somebody who waits as patiently, and for nothing newer.
-    pub(super) fn accept(self: &Arc<Self>, urgency: Priority, max_age: Option<u64>) -> Option<Listener> {
-        if max_age.is_some_and(|seconds| self.began.elapsed().as_secs() > seconds) {
+    pub(super) fn accept(self: &Arc<Self>, urgency: Priority, max_age: Option<u64>, cache: &Cache) -> Option<Listener> {
+        if self.is_too_old(max_age) {
             return None;
         }
         {
             let mut state = self.state();
+            if !state.takes(urgency, cache) {
+                return None;
+            }
             match &state.phase {
                 Phase::Gone(_) => return None,
-                // Who is more urgent does not wait in a lane behind others.
-                Phase::Asking | Phase::Vacant if state.urgency > urgency => return None,
                 Phase::Asking | Phase::Vacant => return Some(self.listener(&mut state, Place::default())),
                 Phase::Live(_) if state.shared => return self.from_the_beginning(&mut state),
                 Phase::Live(_) => {}
             }
         }
         self.share()
+    }
+
+    /// Would it take him? As far as can be said before he comes: a long answer may have no beginning any more by then.
+    pub(super) fn takes(&self, urgency: Priority, max_age: Option<u64>, cache: &Cache) -> bool {
+        let state = self.state();
+        let is_there = !state.shared || state.log.is_from_the_beginning();
+        is_there && !self.is_too_old(max_age) && state.takes(urgency, cache)
+    }
+
+    fn is_too_old(&self, max_age: Option<u64>) -> bool {
+        max_age.is_some_and(|seconds| self.began.elapsed().as_secs() > seconds)
     }
 
     fn listener(self: &Arc<Self>, state: &mut State, place: Place) -> Listener {
@@ -112,6 +125,18 @@ impl Flight {
     }
 }
 
+impl State {
+    fn takes(&self, urgency: Priority, cache: &Cache) -> bool {
+        let is_open = match &self.phase {
+            Phase::Gone(_) => false,
+            // Who is more urgent does not wait in a lane behind others.
+            Phase::Asking | Phase::Vacant => self.urgency <= urgency,
+            Phase::Live(_) => true,
+        };
+        is_open && self.is_spared(cache)
+    }
+}
+
 impl Listener {
     /// The leader's, who has this ear.
     pub(super) fn of_leader(flight: Arc<Flight>, ear: u32) -> Self {
@@ -122,12 +147,19 @@ impl Listener {
         self.ear
     }
 
-    /// Waits for the answer to begin.
-    pub(super) async fn begun(&mut self, urgency: Priority, runtime: &Handle) -> Begun {
-        std::future::poll_fn(|context| self.poll_begun(urgency, runtime, context)).await
+    /// Waits for the answer to begin. `coming`: what it will be purged by, if he is to ask for it himself.
+    pub(super) async fn begun(&mut self, urgency: Priority, runtime: &Handle, coming: Entry) -> Begun {
+        let mut coming = Some(coming);
+        std::future::poll_fn(|context| self.poll_begun(urgency, runtime, &mut coming, context)).await
     }
 
-    fn poll_begun(&mut self, urgency: Priority, runtime: &Handle, context: &mut Context<'_>) -> Poll<Begun> {
+    fn poll_begun(
+        &mut self,
+        urgency: Priority,
+        runtime: &Handle,
+        coming: &mut Option<Entry>,
+        context: &mut Context<'_>,
+    ) -> Poll<Begun> {
         let mut state = self.flight.state();
         match &state.phase {
             Phase::Asking => {
@@ -143,6 +175,9 @@ impl Listener {
         state.ears.remove(&self.ear);
         (state.phase, state.leads, state.urgency) = (Phase::Asking, true, urgency);
         state.runtime = runtime.clone();
+        if let Some(coming) = coming.take() {
+            state.coming = coming;
+        }
         Poll::Ready(Begun::Leads(Seat::new(self.flight.clone())))
     }
 

@@ -135,20 +135,6 @@ fn it_can_be_switched_off() {
     gate.open();
 }
 
-/// What is purged is not given to those who come after.
-#[test]
-fn a_purge_ends_it_for_those_who_come_later() {
-    let (fake, gate) = (FakeUpstream::start(), Gate::new());
-    fake.next(Act::answer().at(Place::Piece(1, 0), Fault::Hold(gate.clone())));
-    let host = host(&fake, "");
-    let ask = host.ask("hi").key("one").streamed();
-    let mut leader = ask.begin();
-    assert!(leader.head().unwrap().portion().is_some());
-    host.order("/api/cache/purge");
-    assert_eq!(ask.send().content(), "Answer 2 of tiny-1 to: hi");
-    gate.open();
-}
-
 /// What a caching plugin says of a request holds for flights too.
 #[test]
 fn a_plugin_that_says_no_is_obeyed() {
