@@ -252,8 +252,7 @@ impl Cache {
 
     /// Into the tiers before the one that has it. In memory there may be a newer one, if somebody has stored it meanwhile.
     fn refill(&self, entry: &Arc<Entry>, before: &[Arc<dyn Tier>]) {
-        let is_newer =
-            |there: Arc<Entry>| there.created_at > entry.created_at && there.is_fresh() && self.purges.spare(&there);
+        let is_newer = |there: Arc<Entry>| there.created_at > entry.created_at && there.is_fresh() && self.purges.spare(&there);
         if !self.held.memory.find(&entry.key).is_some_and(is_newer) {
             self.held.memory.put(entry);
         }

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::course::Course;
-use crate::cache::entry::{MAX_TAG, MAX_TAGS};
 use super::reply::{self, Reply};
+use crate::cache::entry::{MAX_TAG, MAX_TAGS};
 use crate::cache::key::{ExactKey, KeyBuilder, Partition};
 use crate::cache::purge::Stamp;
 use crate::cache::tier::Name;

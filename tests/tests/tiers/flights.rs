@@ -73,9 +73,7 @@ fn a_purge_of_another_node_ends_a_flight() {
     let mut follower = ask.begin();
     assert_eq!(follower.head().unwrap().head.header("x-pointsman-cache"), Some("flight"));
     assert_eq!(other.tell("/api/cache/purge", &json!({ "tag": "blue" })).json()["told"], json!(true));
-    eventually("the purge is known", || {
-        (one.metrics().sum("pointsman_cache_purges_total", &["elsewhere"]) >= 1.0).then_some(())
-    });
+    eventually("the purge is known", || (one.metrics().sum("pointsman_cache_purges_total", &["elsewhere"]) >= 1.0).then_some(()));
     let newer = ask.send();
     assert_eq!((newer.status, newer.cache()), (200, "miss"));
     gate.open();

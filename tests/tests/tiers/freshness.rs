@@ -130,11 +130,7 @@ fn a_newer_answer_behind_an_old_one_is_found() {
             max_near: 0,
             flights: true,
             redis: redis.then(|| redis_settings(&server)),
-            disk: Some(disk::Settings {
-                path: folder.path().join("cache"),
-                size: 1 << 20,
-                deadline: Duration::from_secs(10),
-            }),
+            disk: Some(disk::Settings { path: folder.path().join("cache"), size: 1 << 20, deadline: Duration::from_secs(10) }),
         };
         let has = async |cache: &Cache, tier: &str| {
             until("the tier is up", async || cache.report()["tiers"][tier]["up"] == true).await;
