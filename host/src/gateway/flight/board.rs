@@ -128,7 +128,12 @@ async fn board(
         match begun {
             Begun::Leads(seat) => return Ok(Boarded::Leads(seat)),
             Begun::Gone(Instead::Alone) => return Ok(Boarded::Alone),
-            Begun::Gone(Instead::Again) => {}
+            // Without boarding: all who have waited come at once, and would meet one another.
+            Begun::Gone(Instead::Again) => {
+                if let Some(hit) = key::again(course, request, keys, cache) {
+                    return Ok(Boarded::Answered(hit));
+                }
+            }
             Begun::Live(head) => {
                 let answer = timeout_at(begins, follow(course, head, form, listener)).await.map_err(|_| late(course))?;
                 if let Some(reply) = answer {
