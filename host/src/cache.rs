@@ -32,6 +32,7 @@ use numbers::Numbers;
 use purge::{Purges, Read, Rule, Selector, Stamp, Sweep};
 use tier::disk::{self, Disk};
 use tier::memory::Memory;
+use tier::redis::lease::Claim;
 use tier::redis::{self, Redis};
 use tier::{Name, Tier};
 use verify::Question;
@@ -248,6 +249,27 @@ impl Cache {
             self.refill(&old, &before[..place]);
         }
         None
+    }
+
+    /// How long somebody waits for an answer that another node asks for.
+    pub fn waits(&self) -> Duration {
+        self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.settings().wait)
+    }
+
+    /// Which node asks upstream for what `coming` will be? This one from now on, unless another does or has. Whose answer was purged is as if
+    /// he did not ask.
+    pub async fn claim(&self, coming: &Entry, core: usize) -> Claim {
+        let Some(redis) = &self.redis else { return Claim::Unknown };
+        let (claim, entry) = redis.claim(&coming.key, coming.stamp, core).await;
+        if let Some(entry) = entry.filter(|entry| entry.is_fresh() && self.purges.spare(entry)) {
+            self.refill(&entry, &[]);
+            entry.served();
+            return Claim::Stored(entry);
+        }
+        match claim {
+            Claim::Others(other) if !self.purges.spare_since(other.stamp, coming) => Claim::Unknown,
+            claim => claim,
+        }
     }
 
     /// Into the tiers before the one that has it. In memory there may be a newer one, if somebody has stored it meanwhile.

@@ -203,8 +203,13 @@ impl Purges {
 
     /// May what is being asked for be served once it is there? Of it all is known but the model.
     pub fn spare_coming(&self, entry: &Entry) -> bool {
+        self.spare_since(entry.stamp, entry)
+    }
+
+    /// The same where somebody has asked for it who knew no later purge than this.
+    pub fn spare_since(&self, stamp: Stamp, entry: &Entry) -> bool {
         let rules = self.rules.load();
-        let later = rules.partition_point(|rule| rule.bound <= entry.stamp);
+        let later = rules.partition_point(|rule| rule.bound <= stamp);
         !rules[later..].iter().any(|rule| rule.selector.may_mean(entry))
     }
 

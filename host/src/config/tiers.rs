@@ -29,6 +29,10 @@ pub struct Redis {
     /// How long a request waits for it. After three failures in a row nobody does, until one request in a while finds it well. Default 5ms.
     #[serde(default = "soon")]
     pub deadline: Duration,
+    /// How long a request that nobody here has asked waits for the answer that another node gets to an equal one just now, all of it; then it is
+    /// asked here too. Its beginning comes no sooner where it is a stream. Default 0s (not at all).
+    #[serde(default)]
+    pub wait: Duration,
     /// What its keys begin with there. Nodes with the same prefix share entries, and purges reach all of them. Default pointsman:.
     #[serde(default = "prefix")]
     pub prefix: String,

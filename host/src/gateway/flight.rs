@@ -26,6 +26,7 @@ mod keeper;
 mod line;
 mod listener;
 mod log;
+mod nodes;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,6 +44,7 @@ use super::body::Stream;
 use super::course::Course;
 use super::key::Keys;
 use crate::cache::flight::{Flights, Form};
+use crate::cache::tier::redis::lease::Lease;
 use crate::cache::{Cache, Entry, ExactKey};
 use crate::config::Priority;
 use crate::error::Kind;
@@ -67,6 +69,10 @@ pub struct Board {
     full: Count,
     /// Listeners that were so slow that what they had not read was gone.
     lost: Count,
+    /// Answers that another node has got, for whoever has waited here.
+    elsewhere: Count,
+    /// Leaders that have waited for another node's answer, and then asked.
+    in_vain: Count,
     /// Followers that wait or read.
     followers: AtomicUsize,
 }
@@ -81,7 +87,13 @@ impl Board {
             &[],
             self.followers.load(Ordering::Relaxed) as f64,
         );
-        let events = [("handed-over", &self.handed_over), ("full", &self.full), ("lost", &self.lost)];
+        let events = [
+            ("handed-over", &self.handed_over),
+            ("full", &self.full),
+            ("lost", &self.lost),
+            ("elsewhere", &self.elsewhere),
+            ("in-vain", &self.in_vain),
+        ];
         for (event, count) in events {
             text.counter(
                 "pointsman_flight_events_total",
@@ -125,6 +137,8 @@ struct State {
     urgency: Priority,
     /// What it will be purged by, of which the model is known when it has begun.
     coming: Entry,
+    /// Other nodes know that it is asked for here.
+    lease: Option<Lease>,
     /// The leader's client is there.
     leads: bool,
     /// Leaders that had no answer.
@@ -210,6 +224,7 @@ impl Flight {
                 runtime,
                 urgency: course.priority,
                 coming: keys.coming(course),
+                lease: None,
                 leads: true,
                 fallen: 0,
                 ears: BTreeMap::new(),
@@ -230,8 +245,10 @@ impl Flight {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody finds it any more.
+    /// Nobody finds it any more, nor waits for it on another node.
     fn land(self: &Arc<Self>) {
+        let lease = self.state().lease.take();
+        drop(lease);
         self.gateway.flights.flights.land(&self.key, self.form, self);
     }
 }

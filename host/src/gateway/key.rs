@@ -86,6 +86,11 @@ impl Keys {
             ..Entry::new(self.exact, Bytes::new(), course.exchange.received_at)
         }
     }
+
+    /// Does the client take this entry?
+    pub(super) fn take(&self, entry: &Entry, now: u64) -> bool {
+        self.spares || self.wanted.takes(entry, now)
+    }
 }
 
 pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Result<Option<Keys>, Error> {
@@ -282,10 +287,15 @@ pub(super) fn may_ask(course: &Course) -> Result<(), Error> {
 /// An answer to this very request that has come since it was looked for; whoever stores one has it in memory.
 pub(super) fn again(course: &mut Course, request: &ChatRequest, keys: &Keys, cache: &Cache) -> Option<Reply> {
     let now = course.exchange.received_at;
-    let entry = cache.exact(&keys.exact).filter(|entry| keys.spares || keys.wanted.takes(entry, now))?;
-    let reply = reply::cached(course, request, &entry, None)?;
+    let entry = cache.exact(&keys.exact).filter(|entry| keys.take(entry, now))?;
+    hit(course, request, &entry, Name::Memory)
+}
+
+/// The answer that an entry is, where it was found late.
+pub(super) fn hit(course: &mut Course, request: &ChatRequest, entry: &Entry, tier: Name) -> Option<Reply> {
+    let reply = reply::cached(course, request, entry, None)?;
     course.record.cache = CacheOutcome::Exact;
-    course.record.cache_tier = Some(Name::Memory.as_str());
+    course.record.cache_tier = Some(tier.as_str());
     course.record.model = Some(entry.model.clone());
     Some(reply)
 }

@@ -53,6 +53,7 @@ pub(crate) fn redis_settings(server: &tests::Redis) -> redis::Settings {
         password: None,
         deadline: Duration::from_secs(5),
         prefix: "test:".to_owned(),
+        wait: Duration::ZERO,
         cores: 2,
     }
 }

@@ -9,6 +9,7 @@ mod disk;
 mod flights;
 mod freshness;
 mod load;
+mod nodes;
 mod purge;
 mod redis;
 

@@ -4,12 +4,13 @@
 //!
 //! **Invariant:** handing in never waits; what finds no room is refused.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
+use super::redis::lease::Held;
 use crate::cache::entry::Entry;
 use crate::cache::purge::Rule;
 
@@ -26,11 +27,16 @@ pub(super) enum Job {
     Sweep(Rule),
     /// Somebody has read what was not written so.
     Damaged(String),
+    /// Keep a lease from ending while somebody has it.
+    Prolong(Weak<Held>),
+    /// Give a lease back, when all that came before is done.
+    GiveBack(Arc<Held>),
     /// Say when all that came before is done.
     Settle(oneshot::Sender<()>),
 }
 
 /// Where it is handed in.
+#[derive(Clone, Debug)]
 pub(super) struct Backlog {
     jobs: Sender<Job>,
     bytes: Arc<AtomicUsize>,

@@ -3,7 +3,8 @@
 //! | part | where it runs | what it does |
 //! |---|---|---|
 //! | [`lane`] | on each core, a connection of its own | reads, within a deadline, behind a breaker |
-//! | [`writer`] | the thread `cache-redis` | writes what waits, several in one round trip; tells others of purges |
+//! | [`lease`] | on each core, the same one | says whether another node asks upstream already |
+//! | [`writer`] | the thread `cache-redis` | writes what waits, several in one round trip; tells others of purges; keeps leases |
 //! | [`log`] | the thread `cache-redis` | reads what others have purged |
 //! | [`sweep`] | the thread `cache-redis` | takes purged entries out |
 //!
@@ -14,6 +15,7 @@
 //! **Invariant:** what purges others have made is known before the first entry is read; entries of a shared tier are older than a node.
 
 mod lane;
+pub mod lease;
 mod log;
 mod sweep;
 mod writer;
@@ -27,12 +29,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use self::lane::Lane;
+use self::lease::Claim;
 use super::backlog::{Backlog, Job, Waiting, backlog};
 use super::numbers::Numbers;
 use super::{Name, Tier, now};
 use crate::cache::entry::{Entry, wire};
 use crate::cache::key::ExactKey;
-use crate::cache::purge::{Purges, Read, Rule, Sweep};
+use crate::cache::purge::{Purges, Read, Rule, Stamp, Sweep};
 
 /// What the owner has written.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// What keys begin with.
     pub prefix: String,
+    /// How long somebody waits for an answer that another node asks for.
+    pub wait: Duration,
     /// Cores that ask.
     pub cores: usize,
 }
@@ -59,8 +64,8 @@ impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         let of = |settings: &Self| {
             let secret = settings.password.as_ref().map(|secret| secret.expose_secret().to_owned());
-            let Self { address, tls, database, username, password: _, deadline, prefix, cores } = settings.clone();
-            (address, tls, database, username, secret, deadline, prefix, cores)
+            let Self { address, tls, database, username, password: _, deadline, prefix, wait, cores } = settings.clone();
+            (address, tls, database, username, secret, deadline, prefix, wait, cores)
         };
         of(self) == of(other)
     }
@@ -117,14 +122,10 @@ impl Redis {
         let began = Instant::now();
         let mut asked = redis::cmd("GET");
         asked.arg(self.shared.key(key));
-        let found: Option<Vec<u8>> = match self.lanes[core % self.lanes.len()].ask(&self.shared, &asked).await {
+        let found: Option<Vec<u8>> = match self.lane(core).ask(&self.shared, &asked).await {
             Ok(found) => found,
-            Err(lane::No::Late) => {
-                numbers.late.add(1);
-                return None;
-            }
-            Err(lane::No::Away) => {
-                numbers.away.add(1);
+            Err(no) => {
+                self.missed(&no);
                 return None;
             }
         };
@@ -142,6 +143,36 @@ impl Redis {
             }
         }
         None
+    }
+
+    /// Who asks upstream for the entry under a key: this node from now on, unless another one does. And what is there.
+    pub async fn claim(&self, key: &ExactKey, stamp: Stamp, core: usize) -> (Claim, Option<Arc<Entry>>) {
+        // Who has just waited for it in vain does not do so twice.
+        if self.shared.purges.read() < Read::Once || !self.lane(core).is_well() {
+            return (Claim::Unknown, None);
+        }
+        match lease::claim(&self.shared, self.lane(core), &self.backlog, key, stamp).await {
+            Ok((claim, bytes)) => {
+                let entry = bytes.and_then(|bytes| wire::read(&bytes, now()));
+                (claim, entry.filter(|entry| entry.key == *key && !entry.left().is_zero()).map(Arc::new))
+            }
+            Err(no) => {
+                self.missed(&no);
+                (Claim::Unknown, None)
+            }
+        }
+    }
+
+    fn lane(&self, core: usize) -> &Lane {
+        &self.lanes[core % self.lanes.len()]
+    }
+
+    fn missed(&self, no: &lane::No) {
+        let count = match no {
+            lane::No::Late => &self.shared.numbers.late,
+            lane::No::Away => &self.shared.numbers.away,
+        };
+        count.add(1);
     }
 }
 

@@ -292,6 +292,10 @@ impl Check<'_> {
                     "write one such as \"pointsman:\"",
                 );
             }
+            if !redis.wait.is_zero() && !cache.flights {
+                let remedy = "remove it, or `flights = false`";
+                self.error(&["cache", "redis", "wait"], "without flights nobody waits for an equal request", remedy);
+            }
             if let Some(Err(wrong)) = redis.password.as_ref().map(|password| password.resolve().map(drop)) {
                 self.error(&["cache", "redis", "password"], wrong.reason, wrong.remedy);
             }

@@ -13,8 +13,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout_at;
 
 use super::listener::Begun;
-use super::{Board, Flight, Head, Instead, Listener, Seat};
+use super::{Board, Flight, Head, Instead, Listener, Seat, nodes};
 use crate::cache::flight::{Form, Found};
+use crate::cache::tier::Name;
 use crate::cache::{Cache, ExactKey};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
@@ -109,24 +110,14 @@ async fn board(
         let accept = |flight: &Arc<Flight>| flight.accept(course.priority, keys.wanted.max_age, cache);
         let new = || Flight::new(course, keys, form, fill::most(cache), runtime.clone());
         let mut listener = match gateway.flights.flights.board(&keys.exact, form, accept, new) {
-            Found::New(flight) => {
-                let seat = Seat::new(flight);
-                // One may have landed since the cache was looked at, and what it brought is there.
-                return Ok(match key::again(course, request, keys, cache) {
-                    None => Boarded::Leads(seat),
-                    Some(hit) => {
-                        seat.gives_up(Instead::Again);
-                        Boarded::Answered(hit)
-                    }
-                });
-            }
+            Found::New(flight) => return Ok(leads(course, request, keys, cache, Seat::new(flight)).await),
             Found::Place(listener) => listener,
         };
         let begins = course.exchange.deadline.begins();
         let begun = listener.begun(course.priority, runtime, keys.coming(course));
         let begun = timeout_at(begins, begun).await.map_err(|_| late(course))?;
         match begun {
-            Begun::Leads(seat) => return Ok(Boarded::Leads(seat)),
+            Begun::Leads(seat) => return Ok(leads(course, request, keys, cache, seat).await),
             Begun::Gone(Instead::Alone) => return Ok(Boarded::Alone),
             // Without boarding: all who have waited come at once, and would meet one another.
             Begun::Gone(Instead::Again) => {
@@ -143,6 +134,24 @@ async fn board(
         }
     }
     Ok(Boarded::Alone)
+}
+
+/// He asks, unless the answer is there: one may have landed since the cache was looked at, or another node may get it just now.
+async fn leads(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys, cache: &Cache, seat: Seat) -> Boarded {
+    let mut hit = key::again(course, request, keys, cache);
+    if hit.is_none()
+        && !cache.waits().is_zero()
+        && let Some(entry) = Box::pin(nodes::stage(course, keys, cache, &seat)).await
+    {
+        hit = key::hit(course, request, &entry, Name::Redis);
+    }
+    match hit {
+        None => Boarded::Leads(seat),
+        Some(hit) => {
+            seat.gives_up(Instead::Again);
+            Boarded::Answered(hit)
+        }
+    }
 }
 
 /// The leader's answer in the form that was asked for; none where it came to none that can be given.

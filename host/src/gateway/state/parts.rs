@@ -248,6 +248,7 @@ fn redis(wanted: &config::Redis, cores: usize) -> Result<cache::tier::redis::Set
         password,
         deadline: wanted.deadline.get(),
         prefix: wanted.prefix.clone(),
+        wait: wanted.wait.get(),
         cores,
     })
 }

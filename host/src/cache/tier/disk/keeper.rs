@@ -88,6 +88,7 @@ impl Keeper {
                 }
                 Job::Sweep(..) => purged = true,
                 Job::Damaged(why) => self.broke(Broken::Damaged(why)),
+                Job::Prolong(_) | Job::GiveBack(_) => {}
                 Job::Settle(done) => settled.push(done),
             }
         }

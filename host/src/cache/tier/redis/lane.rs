@@ -89,6 +89,11 @@ impl Lane {
         Self { deadline, way: Mutex::default() }
     }
 
+    /// Has it answered the last time?
+    pub(super) fn is_well(&self) -> bool {
+        self.lock().breaker.failures == 0
+    }
+
     /// One command's answer.
     pub(super) async fn ask<T: FromRedisValue>(&self, shared: &Shared, command: &Cmd) -> Result<T, No> {
         let mut manager = self.admitted(shared)?;

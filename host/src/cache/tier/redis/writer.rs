@@ -1,4 +1,4 @@
-//! The thread's work: entries into Redis, and this node's purges into the log.
+//! The thread's work: entries into Redis, this node's purges into the log, and its leases.
 //!
 //! What it does not do: it keeps nothing for later. An entry that Redis does not take in time is a miss for other nodes, no more.
 //!
@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::backlog::{Job, Waiting};
 use super::lane::Lane;
-use super::{Shared, log, sweep};
+use super::{Shared, lease, log, sweep};
 use crate::cache::entry::{Entry, wire};
 use crate::cache::purge::{Rule, Told};
 
@@ -20,7 +20,7 @@ use crate::cache::purge::{Rule, Told};
 const AT_ONCE: usize = 64;
 /// How long one may take; nobody waits for it.
 const TAKES: Duration = Duration::from_secs(1);
-/// How often it is looked for purges that others have not been told of.
+/// How often it is looked for purges that others have not been told of, and leases are prolonged.
 const LOOKS: Duration = Duration::from_millis(250);
 
 /// Works until the tier is dropped and all that waited is done.
@@ -46,13 +46,17 @@ async fn write(shared: &Shared, mut waiting: Waiting, sweeps: Sender<Rule>) {
     let mut looks = interval(LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut jobs = Vec::with_capacity(AT_ONCE);
+    let mut leases = Vec::new();
     loop {
         tokio::select! {
             taken = waiting.jobs.recv_many(&mut jobs, AT_ONCE) => if taken == 0 { return },
-            _ = looks.tick() => tell(shared, &lane).await,
+            _ = looks.tick() => {
+                tell(shared, &lane).await;
+                lease::prolong(shared, &lane, &mut leases).await;
+            }
         }
         let mut entries = Vec::with_capacity(jobs.len());
-        let mut done = Vec::new();
+        let (mut done, mut over) = (Vec::new(), Vec::new());
         for job in jobs.drain(..) {
             match job {
                 Job::Put(entry) => {
@@ -64,10 +68,13 @@ async fn write(shared: &Shared, mut waiting: Waiting, sweeps: Sender<Rule>) {
                     let _ = sweeps.try_send(rule);
                 }
                 Job::Damaged(_) => {}
+                Job::Prolong(lease) => leases.push(lease),
+                Job::GiveBack(lease) => over.push(lease),
                 Job::Settle(settled) => done.push(settled),
             }
         }
         put(shared, &lane, entries.iter().map(AsRef::as_ref)).await;
+        lease::give_back(shared, &lane, &over).await;
         for settled in done {
             let _ = settled.send(());
         }
