@@ -18,7 +18,7 @@ fn host(fake: &FakeUpstream, redis: &Redis, more: &str) -> tests::Running {
 }
 
 /// A stream that goes on when the gate opens; its leader has its beginning.
-fn held(fake: &FakeUpstream, host: &Door, ask: &tests::Ask) -> (Gate, Connection) {
+fn held(fake: &FakeUpstream, host: &Door, ask: &tests::door::Ask) -> (Gate, Connection) {
     let (gate, before) = (Gate::new(), fake.count());
     fake.next(Act::answer().at(Place::Piece(2, 0), Fault::Hold(gate.clone())));
     let mut leader = ask.begin();
