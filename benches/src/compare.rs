@@ -77,8 +77,10 @@ impl Compare {
     /// # Errors
     /// When something cannot be started, or an answer is not what its case expects.
     pub fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<()> {
-        let bench =
-            Bench::set_up(self.find()?, Components { plugins: self.plugins.canonicalize()?, guests: self.guests.canonicalize()? })?;
+        let bench = Bench::set_up(
+            self.find()?,
+            Components { plugins: self.plugins.canonicalize()?, guests: self.guests.canonicalize()? },
+        )?;
         let effort = match self.quick {
             true => Effort { rate: self.rate, stream_rate: 200.0, open: 0.8, closed: 0.5 },
             false => Effort { rate: self.rate, stream_rate: 200.0, open: 2.5, closed: 1.5 },
