@@ -8,3 +8,4 @@ mod freshness;
 mod memory;
 mod semantic;
 mod tenants;
+mod warm;

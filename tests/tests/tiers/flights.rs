@@ -17,14 +17,21 @@ fn host(fake: &FakeUpstream, redis: &Redis, more: &str) -> tests::Running {
     host
 }
 
-/// A stream that goes on when the gate opens; its leader has its beginning.
+/// A stream that goes on when the gate opens, and its leader.
 fn held(fake: &FakeUpstream, host: &Door, ask: &tests::door::Ask) -> (Gate, Connection) {
     let (gate, before) = (Gate::new(), fake.count());
     fake.next(Act::answer().at(Place::Piece(2, 0), Fault::Hold(gate.clone())));
-    let mut leader = ask.begin();
-    assert!(leader.head().unwrap().portion().is_some());
-    assert_eq!((fake.count(), host.metrics().sum("pointsman_flights", &[])), (before + 1, 1.0));
+    let leader = ask.begin();
+    fake.wait_for(before + 1);
+    assert_eq!(host.metrics().sum("pointsman_flights", &[]), 1.0);
     (gate, leader)
+}
+
+/// Waits until so many follow.
+fn followed_by(host: &Door, count: usize) {
+    eventually(&format!("{count} followers"), || {
+        (host.metrics().sum("pointsman_flight_followers", &[]) == count as f64).then_some(())
+    });
 }
 
 #[test]
@@ -37,9 +44,7 @@ fn who_follows_asks_no_tier_behind_memory() {
     let reads = || host.metrics().sum("pointsman_cache_reads_total", &[]);
     let before = reads();
     let mut followers: Vec<_> = (0..20).map(|_| ask.begin()).collect();
-    for follower in &mut followers {
-        assert_eq!(follower.head().unwrap().head.header("x-pointsman-cache"), Some("flight"));
-    }
+    followed_by(&host, 20);
     assert_eq!(reads(), before);
     // Whoever wants it in another form, or asks nobody, may find it where others have it.
     let counted = ask.clone().set("stream_options", json!({ "include_usage": true }));
@@ -47,7 +52,10 @@ fn who_follows_asks_no_tier_behind_memory() {
     assert_eq!(reads(), before + 2.0);
     gate.open();
     let first = leader.answer().unwrap();
-    assert!(followers.iter_mut().all(|follower| follower.answer().unwrap().body == first.body));
+    for follower in &mut followers {
+        let answer = follower.answer().unwrap();
+        assert_eq!((answer.cache(), &answer.body), ("flight", &first.body));
+    }
 }
 
 #[test]
@@ -71,7 +79,7 @@ fn a_purge_of_another_node_ends_a_flight() {
     let ask = one.ask("hi").header("x-pointsman-cache-tags", "blue").streamed();
     let (gate, mut leader) = held(&fake, &one, &ask);
     let mut follower = ask.begin();
-    assert_eq!(follower.head().unwrap().head.header("x-pointsman-cache"), Some("flight"));
+    followed_by(&one, 1);
     assert_eq!(other.tell("/api/cache/purge", &json!({ "tag": "blue" })).json()["told"], json!(true));
     eventually("the purge is known", || (one.metrics().sum("pointsman_cache_purges_total", &["elsewhere"]) >= 1.0).then_some(()));
     let newer = ask.send();
@@ -79,6 +87,7 @@ fn a_purge_of_another_node_ends_a_flight() {
     gate.open();
     let older = leader.answer().unwrap();
     assert_ne!(older.content(), newer.content());
-    assert_eq!(follower.answer().unwrap().body, older.body);
+    let earlier = follower.answer().unwrap();
+    assert_eq!((earlier.cache(), &earlier.body), ("flight", &older.body));
     assert_eq!(ask.send().content(), newer.content(), "the older one is not stored");
 }
