@@ -21,7 +21,7 @@ use super::table::{
 };
 
 /// What each phase is bounded by: far more than a good answer takes, also on a machine that has much else to do.
-const BOUND: Duration = Duration::from_millis(1_000);
+const BOUND: Duration = Duration::from_secs(2);
 const HEDGE: Duration = Duration::from_millis(300);
 /// Bytes of a request of which the upstream reads only the beginning, and of that beginning.
 const LARGE: usize = 5 << 20;
