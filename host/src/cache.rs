@@ -4,13 +4,16 @@
 //! decides what may be stored.
 //!
 //! **Invariant:** an entry is found only under the tenant that stored it ([`key`] sees to that).
-//! **Invariant:** a near hit has passed the model's cut and every guard.
+//! **Invariant:** a near hit has passed every guard, and the cut that its tenant's evidence allows.
 //! **Invariant:** an entry whose time is over is found by [`Cache::stale`] alone, and so never as a near hit.
 
 pub mod index;
 pub mod key;
 pub mod near;
+pub mod semantic;
 pub mod tier;
+pub mod trial;
+pub mod trust;
 pub mod verify;
 
 use std::sync::Arc;
@@ -25,9 +28,12 @@ use crate::dialect::answer::Answer;
 use crate::numbers::{Count, Exposition};
 pub use key::{ExactKey, Partition};
 use near::Near;
+use semantic::{Asked, Candidate, Semantic};
 use tier::Tier;
 use tier::memory::Memory;
-use verify::{Guard, Question};
+use trust::Trust;
+use trust::calibration::Calibration;
+use verify::Verifier;
 
 /// What the owner has written.
 #[derive(Clone, Copy, Debug)]
@@ -98,53 +104,56 @@ impl Entry {
     }
 }
 
-/// A near hit that may be served, if the plugin agrees.
-pub struct Candidate {
-    /// The entry.
-    pub entry: Arc<Entry>,
-    /// Cosine of the two texts.
-    pub score: f32,
+/// What the owner has written about near hits, and what is known of them.
+#[derive(Clone, Debug)]
+pub struct NearSettings {
+    /// The id of the model file that vectors come from.
+    pub embedder: String,
+    /// What may be wrong, and what is audited.
+    pub trust: trust::Settings,
+    /// What is known beforehand; none: they start cold.
+    pub calibration: Option<Calibration>,
 }
 
 #[derive(Default)]
 struct Numbers {
     stored: Count,
     refused: Count,
-    vetoes: [Count; Guard::ALL.len()],
-    below_cut: Count,
 }
 
 /// The cache.
 pub struct Cache {
     settings: Settings,
     held: Arc<Held>,
+    /// Near hits; none where none are looked for.
+    semantic: Option<Semantic>,
 }
 
 /// What outlives a change of settings that does not touch it.
 struct Held {
     memory: Memory,
-    near: Near,
     numbers: Numbers,
 }
 
 impl Cache {
     /// An empty cache.
-    pub fn new(settings: Settings) -> Self {
-        let held = Held {
-            memory: Memory::new(settings.memory),
-            near: Near::new(settings.max_near, settings.ttl),
-            numbers: Numbers::default(),
-        };
-        Self { settings, held: Arc::new(held) }
+    pub fn new(settings: Settings, near: Option<NearSettings>) -> Self {
+        let held = Held { memory: Memory::new(settings.memory), numbers: Numbers::default() };
+        let semantic = near.filter(|_| settings.max_near > 0).map(|near| {
+            let index = Near::new(settings.max_near, settings.ttl);
+            Semantic::new(index, Verifier::of(&near.embedder), Trust::new(near.trust, near.calibration))
+        });
+        Self { settings, held: Arc::new(held), semantic }
     }
 
     /// The same entries under other settings; none where what is there does not go with them: it has another size, or is there for
     /// longer than it may be now. (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
-    pub fn under(&self, settings: Settings) -> Option<Self> {
+    pub fn under(&self, settings: Settings, near: Option<NearSettings>) -> Option<Self> {
         let Settings { memory, ttl, stale_for: _, max_entry: _, max_near } = self.settings;
         let lasts = if max_near > 0 { settings.ttl == ttl } else { settings.ttl >= ttl };
         let fits = settings.memory == memory && settings.max_near == max_near && lasts;
-        fits.then(|| Self { settings, held: self.held.clone() })
+        let semantic = || Some(self.semantic.as_ref()?.under(near.as_ref()?.trust, near?.calibration));
+        fits.then(|| Self { settings, held: self.held.clone(), semantic: semantic() })
     }
 
     /// How long an entry is served, where nobody says otherwise.
@@ -181,32 +190,29 @@ impl Cache {
         self.held.memory.get(key).filter(may_be)
     }
 
-    /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
+    /// The best answer to a question that means about the same, and whether it may be served. Whoever serves it says so with
     /// [`Cache::served`].
-    pub fn near(&self, partition: &Partition, vector: &[f32], text: &str, cut: f32) -> Option<Candidate> {
-        let mut question = None;
-        for (score, entry) in self.held.near.nearest(partition, vector) {
-            if score < cut {
-                self.held.numbers.below_cut.add(1);
-                return None;
-            }
-            let Some(cached) = &entry.text else { continue };
-            match question.get_or_insert_with(|| Question::new(text)).veto(cached) {
-                Some(guard) => self.held.numbers.vetoes[guard as usize].add(1),
-                None => return Some(Candidate { entry, score }),
-            }
-        }
-        None
+    pub fn near(&self, asked: &Asked<'_>) -> Option<Candidate> {
+        self.semantic.as_ref()?.find(asked)
     }
 
     /// A candidate was served.
-    pub fn served(&self, candidate: &Candidate) {
-        candidate.entry.served();
+    pub fn served(&self, asked: &Asked<'_>, candidate: &Candidate) {
+        if let Some(semantic) = &self.semantic {
+            semantic.served(asked, candidate);
+        }
     }
 
     /// A candidate is not to be found again.
     pub fn evict(&self, partition: &Partition, candidate: &Candidate) {
-        self.held.near.forget(partition, &candidate.entry);
+        if let Some(semantic) = &self.semantic {
+            semantic.forget(partition, &candidate.entry);
+        }
+    }
+
+    /// What is known of near hits; none where none are looked for.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.semantic.as_ref().map(Semantic::trust)
     }
 
     /// Stores an answer; with a vector it can be found by near hits too. False if it is too large.
@@ -216,8 +222,8 @@ impl Cache {
             return false;
         }
         let entry = Arc::new(entry);
-        if let Some((partition, vector)) = near {
-            self.held.near.insert(partition, vector, &entry);
+        if let Some((semantic, (partition, vector))) = self.semantic.as_ref().zip(near) {
+            semantic.insert(partition, vector, &entry);
         }
         self.held.memory.put(key, entry);
         self.held.numbers.stored.add(1);
@@ -227,13 +233,15 @@ impl Cache {
     /// Empties the cache.
     pub fn purge(&self) {
         self.held.memory.clear();
-        self.held.near.clear();
+        if let Some(semantic) = &self.semantic {
+            semantic.clear();
+        }
     }
 
     /// What it holds, for the administrator.
     pub fn report(&self) -> Value {
         let (entries, bytes) = self.held.memory.size();
-        json!({ "entries": entries, "bytes": bytes, "partitions": self.held.near.partitions(), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get() })
+        json!({ "entries": entries, "bytes": bytes, "partitions": self.semantic.as_ref().map_or(0, Semantic::partitions), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get() })
     }
 
     /// Its numbers for /metrics.
@@ -253,20 +261,8 @@ impl Cache {
             &[("outcome", "refused")],
             self.held.numbers.refused.get(),
         );
-        text.counter(
-            "pointsman_cache_near_total",
-            "Near candidates that were not served, by what kept them.",
-            &[("kept_by", "cut")],
-            self.held.numbers.below_cut.get(),
-        );
-        for guard in Guard::ALL {
-            let value = self.held.numbers.vetoes[guard as usize].get();
-            text.counter(
-                "pointsman_cache_near_total",
-                "Near candidates that were not served, by what kept them.",
-                &[("kept_by", guard.name())],
-                value,
-            );
+        if let Some(semantic) = &self.semantic {
+            semantic.expose(text);
         }
     }
 }
@@ -280,7 +276,9 @@ mod tests {
     async fn what_is_old_is_found_by_who_asks_for_it() {
         let minute = Duration::from_secs(60);
         let settings = Settings { memory: 1 << 20, ttl: minute, stale_for: minute, max_entry: 1 << 10, max_near: 10 };
-        let cache = Cache::new(settings);
+        let trust = trust::Settings { wrong_hits: 0.5, audit: 0.0 };
+        let near = NearSettings { embedder: "m@1".into(), trust, calibration: Some(sure("m@1")) };
+        let cache = Cache::new(settings, Some(near.clone()));
         let (key, partition) = (key::KeyBuilder::new("t").exact(), key::KeyBuilder::new("t").partition());
         let entry = |stale| Entry {
             answer: Bytes::from_static(b"x"),
@@ -295,17 +293,26 @@ mod tests {
             hits: AtomicU32::new(0),
         };
         let found = |cache: &Cache| {
-            let near = cache.near(&partition, &[1.0, 0.0], "how are you", 0.9);
-            (cache.exact(&key).is_some(), near.is_some(), cache.stale(&key).is_some())
+            let tenant: Arc<str> = "t".into();
+            let asked = Asked { tenant: &tenant, partition: &partition, vector: &[1.0, 0.0], text: "how are you", least: 0.9 };
+            let near = cache.near(&asked).is_some_and(|found| found.serve);
+            (cache.exact(&key).is_some(), near, cache.stale(&key).is_some())
         };
         cache.fill(key, entry(minute), Some((partition, &[1.0, 0.0])));
         assert_eq!(found(&cache), (true, true, true));
         tokio::time::advance(minute).await;
         assert_eq!(found(&cache), (false, false, true));
-        let shorter = cache.under(Settings { stale_for: Duration::ZERO, ..settings }).unwrap();
+        let shorter = cache.under(Settings { stale_for: Duration::ZERO, ..settings }, Some(near)).unwrap();
         assert_eq!(found(&shorter), (false, false, false), "a reload counts for what is there");
         tokio::time::advance(minute).await;
         assert_eq!(found(&cache), (false, false, false));
+    }
+
+    /// A calibration of somebody who has never seen a wrong one.
+    fn sure(embedder: &str) -> Calibration {
+        let mut tally = trust::levels::Tally::default();
+        tally.add_many(trust::levels::Level::of(0.0), 1e6, 0.0);
+        Calibration { embedder: embedder.to_owned(), requests: 1, tally }
     }
 
     #[test]
@@ -329,7 +336,7 @@ mod tests {
             (near, Settings { max_entry: 1, ..near }, true),
             (near, Settings { ttl: longer, ..near }, false),
         ] {
-            assert_eq!(Cache::new(before).under(after).is_some(), stays, "{before:?} {after:?}");
+            assert_eq!(Cache::new(before, None).under(after, None).is_some(), stays, "{before:?} {after:?}");
         }
     }
 }

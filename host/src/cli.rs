@@ -5,6 +5,7 @@
 //! **Invariant:** exit codes: 0 done, 1 failed, 2 the input was wrong (arguments, configuration, a component).
 
 mod bundle;
+mod cache;
 pub mod check;
 pub mod demo;
 pub mod dev;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use bundle::BundleCommand;
+use cache::CacheCommand;
 use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
@@ -102,6 +104,9 @@ enum Command {
     /// Make keys for clients
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Calibrate, measure and look after the cache
+    #[command(subcommand)]
+    Cache(CacheCommand),
 }
 
 #[derive(Subcommand)]
@@ -199,6 +204,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
+        Command::Cache(command) => cache::run(command, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }
 }

@@ -10,6 +10,7 @@
 //! **Invariant:** an exchange sees one snapshot of configuration, plugins and models, from its beginning to its end.
 //! **Invariant:** every exchange is recorded once, however it ends; one whose client leaves is dropped where it stands.
 
+mod audit;
 mod body;
 mod continuation;
 mod course;

@@ -22,6 +22,13 @@ impl std::fmt::Display for ExactKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition([u8; 32]);
 
+impl std::fmt::Display for Partition {
+    /// Hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Puts a key together.
 pub struct KeyBuilder(blake3::Hasher);
 

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Exchange;
+use super::audit::{self, Audit};
 use super::course::Course;
 use super::key::Keys;
 use crate::cache::{Cache, Entry};
@@ -33,6 +34,8 @@ pub(super) struct Fill {
     /// Where a plugin is to be asked: its session, and the request that it will see.
     asks: Option<(Session, Arc<ChatRequest>)>,
     exchange: Arc<Exchange>,
+    /// An almost near hit that is compared with the answer.
+    near_miss: Option<Audit>,
     /// How many the client asked for.
     choices: usize,
     model: Arc<str>,
@@ -51,7 +54,8 @@ impl Fill {
             .as_deref()
             .and_then(|prompt| prompt.rsplit_once('@'))
             .map(|(name, version)| (name.to_owned(), version.to_owned()));
-        Some(Self { cache, keys, asks, exchange: course.exchange.clone(), choices: request.choices(), model, prompt })
+        let near_miss = course.near_miss.take();
+        Some(Self { cache, keys, asks, near_miss, exchange: course.exchange.clone(), choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -78,6 +82,9 @@ impl Fill {
     pub(super) async fn answer(mut self, answer: Arc<Answer>) {
         if !answer.is_storable(self.choices) {
             return;
+        }
+        if let Some(near_miss) = self.near_miss.take() {
+            audit::miss(&self.exchange, &self.cache, &near_miss, &answer).await;
         }
         let (mut ttl, mut stale) = (self.keys.ttl, self.keys.stale);
         if self.keys.admit {

@@ -106,8 +106,6 @@ pub struct State {
     pub cache: Option<Arc<Cache>>,
     /// The embedding model of the cache and the plugins, where any of them needs one.
     pub embedder: Option<Arc<dyn Embedder>>,
-    /// The same one, where it may serve near hits.
-    pub near_embedder: Option<Arc<dyn Embedder>>,
     /// The model inside pointsman, where `[models]` offers it.
     pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
@@ -180,13 +178,15 @@ impl State {
             found.extend(unread);
             return Err(BuildError(found));
         };
-        let cache = parts::cache(&config, embedder.as_deref(), previous);
+        let cache = match parts::cache(&config, embedder.as_deref(), previous) {
+            Ok(cache) => cache,
+            Err(findings) => return Err(BuildError(findings)),
+        };
         let stories = parts::stories(&config, lasting.workers, previous);
         let recording = match parts::recording(&config, &plugins, &models, previous) {
             Ok(recording) => recording,
             Err(findings) => return Err(BuildError(findings)),
         };
-        let near_embedder = embedder.clone().filter(|embedder| parts::may_serve_near(&config, &**embedder));
         let longest =
             config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
         Ok(Self {
@@ -199,7 +199,6 @@ impl State {
             prompt_problems,
             cache,
             embedder,
-            near_embedder,
             built_in,
             examples: Arc::new(examples),
             stories,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{Lasting, State};
-use crate::cache::Cache;
+use crate::cache::trust::calibration::{self, Calibration};
+use crate::cache::{Cache, NearSettings, trust};
 use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
@@ -196,8 +197,12 @@ fn rules(release: &config::Release) -> Rules {
 }
 
 /// `[cache]`: entries stay over a reload that they go with.
-pub(super) fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: Option<&State>) -> Option<Arc<Cache>> {
-    let wanted = config.cache.as_ref()?;
+pub(super) fn cache(
+    config: &Config,
+    embedder: Option<&dyn Embedder>,
+    previous: Option<&State>,
+) -> Result<Option<Arc<Cache>>, Findings> {
+    let Some(wanted) = config.cache.as_ref() else { return Ok(None) };
     let settings = crate::cache::Settings {
         memory: wanted.memory.bytes(),
         ttl: wanted.ttl.get(),
@@ -205,24 +210,39 @@ pub(super) fn cache(config: &Config, embedder: Option<&dyn Embedder>, previous: 
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
     };
+    let near = match wanted.semantic.as_ref().zip(embedder) {
+        Some((semantic, embedder)) => Some(near(semantic, embedder.id())?),
+        None => None,
+    };
     let id = |embedder: Option<&dyn Embedder>| embedder.map(|embedder| embedder.id().to_owned());
     let before = previous.filter(|previous| id(previous.embedder.as_deref()) == id(embedder));
-    let kept = before.and_then(|previous| previous.cache.as_ref()?.under(settings));
-    Some(Arc::new(kept.unwrap_or_else(|| Cache::new(settings))))
+    let kept = before.and_then(|previous| previous.cache.as_ref()?.under(settings, near.clone()));
+    Ok(Some(Arc::new(kept.unwrap_or_else(|| Cache::new(settings, near)))))
 }
 
-/// Until a partition's own hits are audited, near hits are served at a fixed cut, whose share of wrong hits was measured. An
-/// owner who allows fewer gets none, and is told.
-pub(super) fn may_serve_near(config: &Config, embedder: &dyn Embedder) -> bool {
-    let Some(semantic) = config.cache.as_ref().and_then(|cache| cache.semantic.as_ref()) else { return false };
-    let (allowed, measured) = (semantic.wrong_hits, embedder.wrong_at_cut());
-    if measured > allowed {
-        tracing::warn!(
-            "cache.semantic.wrong_hits allows {allowed}, and {} was measured at {measured}: no semantic hit is served",
-            embedder.id()
-        );
+/// What is known of an embedder's near hits beforehand: the owner's calibration, or the one that is shipped.
+fn near(semantic: &config::Semantic, embedder: &str) -> Result<NearSettings, Findings> {
+    let calibration = match &semantic.calibration {
+        Some(file) => {
+            let fail = |reason: String| {
+                let remedy = "write the file anew: pointsman cache calibrate --pairs PAIRS.tsv --embedder EMBEDDER --out FILE";
+                one(&["cache", "semantic", "calibration"], format!("{}: {reason}", file.display()), remedy)
+            };
+            let text = std::fs::read_to_string(file).map_err(|error| fail(error.to_string()))?;
+            Some(Calibration::read(&text, embedder).map_err(|unfit| fail(unfit.to_string()))?)
+        }
+        None => calibration::shipped(embedder),
+    };
+    let allowed = semantic.wrong_hits;
+    match &calibration {
+        None => tracing::warn!("no calibration is known for {embedder}: no semantic hit is served before audits allow it"),
+        Some(known) if known.cut(allowed).is_none() => tracing::warn!(
+            "the calibration of {embedder} has no cut at which at most {allowed} of the hits are wrong (cache.semantic.wrong_hits): no semantic hit is served before audits allow it"
+        ),
+        Some(_) => {}
     }
-    measured <= allowed
+    let trust = trust::Settings { wrong_hits: allowed, audit: semantic.audit };
+    Ok(NearSettings { embedder: embedder.to_owned(), trust, calibration })
 }
 
 /// The model of `provider = "built-in"`: the cache's own one where that is the built-in one too.

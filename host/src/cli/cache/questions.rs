@@ -1,0 +1,109 @@
+//! From a file of labelled pairs to questions that a trial can send: embedded, grouped, and without those of which nobody knows enough.
+//!
+//! Of a question with a close neighbour that nobody has labelled nobody knows whether a hit on that one would be right. In data of
+//! which only some pairs were labelled most such neighbours are the same question, so to count them as wrong would measure the labels.
+//!
+//! What it does not do: it judges nothing.
+//!
+//! **Invariant:** the same file, model and seed give the same questions in the same order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::Failed;
+use super::pairs::{self, Groups};
+use crate::cache::trial::{self, Item};
+use crate::config;
+use crate::embed::{self, EmbedError, Embedder};
+use crate::vector::Vector;
+
+/// A neighbour of this cosine is close.
+const CLOSE: f32 = 0.92;
+/// Texts that are embedded at a time, for models that take several at once.
+const AT_ONCE: usize = 32;
+
+/// The questions of a file.
+pub(super) struct Questions {
+    pub(super) items: Vec<Item>,
+    /// Questions that were left out.
+    pub(super) dropped: usize,
+}
+
+/// Opens the model that is asked for.
+pub(super) fn open(embedder: &config::Embedder) -> Result<Arc<dyn Embedder>, Failed> {
+    let settings = match embedder {
+        config::Embedder::BuiltIn => embed::Settings::BuiltIn,
+        config::Embedder::FastEmbed(dir) => embed::Settings::FastEmbed { dir: dir.clone(), workers: 1, queue: AT_ONCE },
+    };
+    embed::open(&settings).map_err(|error| Failed::input(error.to_string()))
+}
+
+/// Reads and embeds a file.
+pub(super) fn read(file: &Path, embedder: &dyn Embedder) -> Result<Questions, Failed> {
+    let pairs = pairs::read(file).map_err(Failed::input)?;
+    let groups = pairs.groups();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::system(error.to_string()))?;
+    let vectors = runtime.block_on(embed_all(embedder, &pairs.questions)).map_err(|error| Failed::system(error.to_string()))?;
+    let known: Vec<(usize, &Vector)> =
+        vectors.iter().enumerate().filter_map(|(place, vector)| Some((place, vector.as_ref()?))).collect();
+    let doubtful = doubtful(&known, &groups);
+    let items: Vec<Item> = known
+        .iter()
+        .zip(&doubtful)
+        .filter(|(_, doubtful)| !**doubtful)
+        .map(|((place, vector), _)| Item {
+            text: pairs.questions[*place].clone(),
+            vector: (*vector).clone(),
+            group: groups.of[*place],
+        })
+        .collect();
+    Ok(Questions { dropped: pairs.questions.len() - items.len(), items })
+}
+
+/// The vectors; none for a text without a word.
+async fn embed_all(embedder: &dyn Embedder, texts: &[String]) -> Result<Vec<Option<Vector>>, EmbedError> {
+    let one = |text: &String| {
+        let text = text.clone();
+        async move {
+            match embedder.embed(&text).await {
+                Ok(vector) => Ok(Some(vector)),
+                Err(EmbedError::Empty) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+    };
+    stream::iter(texts.iter().map(one)).buffered(AT_ONCE).try_collect().await
+}
+
+/// Those with a close neighbour of which nobody has said whether one answer serves both.
+fn doubtful(known: &[(usize, &Vector)], groups: &Groups) -> Vec<bool> {
+    let mut doubtful = vec![false; known.len()];
+    let vectors: Vec<&Vector> = known.iter().map(|(_, vector)| *vector).collect();
+    trial::close(&vectors, CLOSE, &mut |a, b| {
+        if !groups.knows(known[a].0, known[b].0) {
+            (doubtful[a], doubtful[b]) = (true, true);
+        }
+    });
+    doubtful
+}
+
+/// An order in which to ask so many questions.
+pub(super) fn order(count: usize, random: &mut fastrand::Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    random.shuffle(&mut order);
+    order
+}
+
+/// An embedder, as the configuration names it.
+pub(super) fn embedder(text: &str) -> Result<config::Embedder, String> {
+    config::Embedder::try_from(text.to_owned()).map_err(|wrong| wrong.to_string())
+}
+
+/// A share on the command line.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is between 0 and 1: 0.05 is one of twenty".to_owned()) }
+}
