@@ -5,6 +5,7 @@
 //! **Invariant:** /readyz says 503 from the moment a drain begins; /healthz says 200 as long as the process can answer.
 
 mod api;
+mod cache;
 mod exchanges;
 mod metrics;
 mod plugins;
@@ -68,8 +69,10 @@ pub async fn serve(
         .route("/api/models", get(api::models))
         .route("/api/models/{*name}", post(api::switch))
         .route("/api/prompts", get(api::prompts))
-        .route("/api/cache", get(api::cache))
-        .route("/api/cache/purge", post(api::purge))
+        .route("/api/cache", get(cache::report))
+        .route("/api/cache/purge", post(cache::purge))
+        .route("/api/cache/report", get(cache::trust))
+        .route("/api/cache/entries/{id}/wrong", post(cache::wrong))
         .route("/api/degrade", get(api::degrade).post(api::pin))
         .route("/api/reload", get(api::reload_status).post(api::reload))
         .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate))

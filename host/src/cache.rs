@@ -1,4 +1,4 @@
-//! The cache of answers, in the order in which a request meets it: exact, then near.
+//! The cache of answers, in the order in which a request meets it: exact (memory, Redis, disk), then near.
 //!
 //! What it does not do: it embeds nothing and reads no request; keys, vectors and texts are brought by `gateway`, which also
 //! decides what may be stored.
@@ -6,10 +6,15 @@
 //! **Invariant:** an entry is found only under the tenant that stored it ([`key`] sees to that).
 //! **Invariant:** a near hit has passed every guard, and the cut that its tenant's evidence allows.
 //! **Invariant:** an entry whose time is over is found by [`Cache::stale`] alone, and so never as a near hit.
+//! **Invariant:** an entry that was purged is found by nobody, in whichever tier it is.
+//! **Invariant:** a hit in memory allocates nothing and asks no other tier.
 
+pub mod entry;
 pub mod index;
 pub mod key;
 pub mod near;
+mod numbers;
+pub mod purge;
 pub mod semantic;
 pub mod tier;
 pub mod trial;
@@ -17,28 +22,33 @@ pub mod trust;
 pub mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use crate::dialect::answer::Answer;
-use crate::numbers::{Count, Exposition};
+pub use entry::Entry;
 pub use key::{ExactKey, Partition};
 use near::Near;
+use numbers::Numbers;
+use purge::{Purges, Read, Rule, Selector, Stamp, Sweep};
 use semantic::{Asked, Candidate, Semantic};
-use tier::Tier;
+use tier::disk::{self, Disk};
 use tier::memory::Memory;
+use tier::redis::{self, Redis};
+use tier::{Name, Tier};
 use trust::Trust;
 use trust::calibration::Calibration;
+use trust::levels::Level;
 use verify::Verifier;
 
+/// How long whoever purges waits for other nodes to be told, and for the disk.
+const TOLD: Duration = Duration::from_secs(1);
+
 /// What the owner has written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of all entries.
+    /// Bytes of all entries in memory.
     pub memory: u64,
     /// How long an entry is served.
     pub ttl: Duration,
@@ -48,60 +58,12 @@ pub struct Settings {
     pub max_entry: usize,
     /// Entries of one partition that near hits are looked for in; 0: none.
     pub max_near: usize,
-}
-
-/// A stored answer.
-#[derive(Debug)]
-pub struct Entry {
-    /// The answer, as `chat.completion` JSON.
-    pub answer: Bytes,
-    /// The text that near hits are compared with.
-    pub text: Option<Box<str>>,
-    /// The configured model that answered.
-    pub model: Arc<str>,
-    /// Name and version of the prompt.
-    pub prompt: Option<(String, String)>,
-    /// Milliseconds since the Unix epoch.
-    pub created_at: u64,
-    /// The same moment, monotonic.
-    pub stored: Instant,
-    /// How long it is served.
-    pub ttl: Duration,
-    /// How long it is kept after that.
-    pub stale: Duration,
-    /// Bytes of the vectors that go with it.
-    pub vector_bytes: usize,
-    /// How often it was served.
-    pub hits: AtomicU32,
-}
-
-impl Entry {
-    /// Seconds since it was stored.
-    pub fn age(&self, now: u64) -> u64 {
-        now.saturating_sub(self.created_at) / 1000
-    }
-
-    /// Is its time not over yet?
-    pub fn is_fresh(&self) -> bool {
-        // Without a second time the tier itself lets it go.
-        self.stale.is_zero() || self.stored.elapsed() < self.ttl
-    }
-
-    /// Memory that it takes, with the table's own.
-    fn weight(&self) -> usize {
-        self.answer.len() + self.text.as_ref().map_or(0, |text| text.len()) + self.vector_bytes + 320
-    }
-
-    /// The beginning of the answer's text, at most `max_bytes` of it.
-    pub fn preview(&self, max_bytes: usize) -> String {
-        let mut text = Answer::read(self.answer.clone()).and_then(|answer| answer.text()).unwrap_or_default();
-        text.truncate(text.floor_char_boundary(max_bytes));
-        text
-    }
-
-    fn served(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
-    }
+    /// What is known of near hits; none: none are looked for.
+    pub near: Option<NearSettings>,
+    /// The tier that nodes share.
+    pub redis: Option<redis::Settings>,
+    /// The tier that outlives the process.
+    pub disk: Option<disk::Settings>,
 }
 
 /// What the owner has written about near hits, and what is known of them.
@@ -115,45 +77,104 @@ pub struct NearSettings {
     pub calibration: Option<Calibration>,
 }
 
-#[derive(Default)]
-struct Numbers {
-    stored: Count,
-    refused: Count,
-}
-
 /// The cache.
 pub struct Cache {
     settings: Settings,
     held: Arc<Held>,
     /// Near hits; none where none are looked for.
     semantic: Option<Semantic>,
+    purges: Arc<Purges>,
+    redis: Option<Arc<Redis>>,
+    disk: Option<Arc<Disk>>,
 }
 
-/// What outlives a change of settings that does not touch it.
+/// What is in memory. It outlives a change of settings that does not touch it.
 struct Held {
     memory: Memory,
+    near: Arc<Near>,
     numbers: Numbers,
 }
 
+impl Sweep for Held {
+    fn sweep(&self, rule: &Rule, own: bool) {
+        self.memory.sweep(rule, own);
+        if rule.selector.is_all() {
+            self.near.clear();
+        }
+    }
+}
+
+/// What became of a purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries in memory that it took.
+    pub entries: u64,
+    /// Whether other nodes are told; none where there are none that could be. Not yet: Redis is away, they will be when it is back.
+    pub told: Option<bool>,
+}
+
 impl Cache {
-    /// An empty cache.
-    pub fn new(settings: Settings, near: Option<NearSettings>) -> Self {
-        let held = Held { memory: Memory::new(settings.memory), numbers: Numbers::default() };
-        let semantic = near.filter(|_| settings.max_near > 0).map(|near| {
-            let index = Near::new(settings.max_near, settings.ttl);
-            Semantic::new(index, Verifier::of(&near.embedder), Trust::new(near.trust, near.calibration))
+    /// A cache that has not started; with what goes on of the one before. `keeps_memory`: its vectors are of the same model.
+    ///
+    /// # Errors
+    /// What the client of Redis finds wrong.
+    pub fn new(settings: Settings, before: Option<&Self>, keeps_memory: bool) -> Result<Self, String> {
+        let purges = before.map(|before| before.purges.clone()).unwrap_or_default();
+        let held = before.filter(|before| keeps_memory && before.goes_with(&settings)).map(|before| before.held.clone());
+        let known = before.filter(|_| held.is_some()).and_then(|before| before.semantic.as_ref());
+        let held = held.unwrap_or_else(|| {
+            let held = Arc::new(Held {
+                memory: Memory::new(settings.memory),
+                near: Arc::new(Near::new(settings.max_near, settings.ttl)),
+                numbers: Numbers::default(),
+            });
+            purges.tell(Arc::downgrade(&held) as _);
+            held
         });
-        Self { settings, held: Arc::new(held), semantic }
+        let redis = match &settings.redis {
+            None => None,
+            Some(wanted) => {
+                let same = before.and_then(|before| before.redis.clone()).filter(|redis| redis.settings() == wanted);
+                let new = || Redis::new(wanted.clone(), purges.clone()).map(Arc::new).map_err(|error| error.to_string());
+                Some(same.map_or_else(new, Ok)?)
+            }
+        };
+        let disk = settings.disk.as_ref().map(|wanted| {
+            let same = before.and_then(|before| before.disk.clone()).filter(|disk| disk.is_in(&wanted.path));
+            same.inspect(|disk| disk.adjust(wanted)).unwrap_or_else(|| Arc::new(Disk::new(wanted.clone(), purges.clone())))
+        });
+        let near = settings.near.as_ref().filter(|_| settings.max_near > 0);
+        let semantic = near.map(|near| match known {
+            Some(known) => known.under(near.trust, near.calibration.clone()),
+            None => {
+                let trust = Trust::new(near.trust, near.calibration.clone());
+                Semantic::new(held.near.clone(), Verifier::of(&near.embedder), trust)
+            }
+        });
+        let cache = Self { settings, held, semantic, purges, redis, disk };
+        for tier in cache.further() {
+            cache.purges.tell(Arc::downgrade(&tier) as _);
+        }
+        Ok(cache)
     }
 
-    /// The same entries under other settings; none where what is there does not go with them: it has another size, or is there for
-    /// longer than it may be now. (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
-    pub fn under(&self, settings: Settings, near: Option<NearSettings>) -> Option<Self> {
-        let Settings { memory, ttl, stale_for: _, max_entry: _, max_near } = self.settings;
-        let lasts = if max_near > 0 { settings.ttl == ttl } else { settings.ttl >= ttl };
-        let fits = settings.memory == memory && settings.max_near == max_near && lasts;
-        let semantic = || Some(self.semantic.as_ref()?.under(near.as_ref()?.trust, near?.calibration));
-        fits.then(|| Self { settings, held: self.held.clone(), semantic: semantic() })
+    /// Begins the work of the tiers behind memory. Again: nothing.
+    pub fn start(&self) {
+        self.further().for_each(|tier| tier.start());
+    }
+
+    /// Do the entries in memory go with these settings? Not where it has another size, or they are there for longer than they may be now.
+    /// (Indexes of near hits last as long as their entries, so they go with one `ttl` alone.)
+    fn goes_with(&self, settings: &Settings) -> bool {
+        let own = &self.settings;
+        let lasts = if own.max_near > 0 { settings.ttl == own.ttl } else { settings.ttl >= own.ttl };
+        settings.memory == own.memory && settings.max_near == own.max_near && lasts
+    }
+
+    /// The tiers behind memory, in their order.
+    fn further(&self) -> impl Iterator<Item = Arc<dyn Tier>> {
+        let redis = self.redis.clone().map(|redis| redis as Arc<dyn Tier>);
+        redis.into_iter().chain(self.disk.clone().map(|disk| disk as Arc<dyn Tier>))
     }
 
     /// How long an entry is served, where nobody says otherwise.
@@ -176,24 +197,57 @@ impl Cache {
         self.settings.max_near > 0
     }
 
-    /// The answer to the very same request.
+    /// Are there tiers behind memory?
+    pub fn is_tiered(&self) -> bool {
+        self.redis.is_some() || self.disk.is_some()
+    }
+
+    /// The last purge that is known: the stamp of an entry that is asked for now.
+    pub fn stamp(&self) -> Stamp {
+        self.purges.known()
+    }
+
+    /// The answer to the very same request, where it is in memory.
     pub fn exact(&self, key: &ExactKey) -> Option<Arc<Entry>> {
-        let entry = self.held.memory.get(key).filter(|entry| entry.is_fresh())?;
+        let entry = self.held.memory.find(key).filter(|entry| entry.is_fresh() && self.purges.spare(entry))?;
         entry.served();
         Some(entry)
+    }
+
+    /// The answer to the very same request out of the tiers behind memory, which those before it get too. What is there past its time is
+    /// found by [`Self::stale`] from now on.
+    pub async fn fetch(&self, key: &ExactKey, core: usize) -> Option<(Arc<Entry>, Name)> {
+        // What a disk has may have been purged elsewhere while this node was away. It is served once that was asked for, if in vain.
+        let is_asked = |name| name != Name::Disk || self.redis.is_none() || self.purges.read() > Read::NotYet;
+        let mut without: Vec<Arc<dyn Tier>> = Vec::new();
+        for tier in self.further() {
+            if is_asked(tier.name())
+                && let Some(entry) = tier.get(key, core).await.filter(|entry| self.purges.spare(entry))
+            {
+                self.held.memory.put(&entry);
+                without.iter().for_each(|before| before.put(&entry));
+                if !entry.is_fresh() {
+                    return None;
+                }
+                entry.served();
+                return Some((entry, tier.name()));
+            }
+            without.push(tier);
+        }
+        None
     }
 
     /// The answer to the very same request whose time is over, for whoever has no other.
     pub fn stale(&self, key: &ExactKey) -> Option<Arc<Entry>> {
         // A reload may have shortened what an entry was stored with.
         let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(self.settings.stale_for);
-        self.held.memory.get(key).filter(may_be)
+        self.held.memory.find(key).filter(|entry| may_be(entry) && self.purges.spare(entry))
     }
 
     /// The best answer to a question that means about the same, and whether it may be served. Whoever serves it says so with
     /// [`Cache::served`].
     pub fn near(&self, asked: &Asked<'_>) -> Option<Candidate> {
-        self.semantic.as_ref()?.find(asked)
+        self.semantic.as_ref()?.find(asked, &|entry| self.purges.spare(entry))
     }
 
     /// A candidate was served.
@@ -205,9 +259,23 @@ impl Cache {
 
     /// A candidate is not to be found again.
     pub fn evict(&self, partition: &Partition, candidate: &Candidate) {
-        if let Some(semantic) = &self.semantic {
-            semantic.forget(partition, &candidate.entry);
-        }
+        self.held.near.forget(partition, &candidate.entry);
+    }
+
+    /// Somebody says that an answer was wrong: nobody is served it any more. True: it was a near hit, and counts as one that was wrong; none:
+    /// no such entry is in memory.
+    pub async fn wrong(&self, key: &ExactKey) -> Option<bool> {
+        let entry = self.held.memory.find(key);
+        let counted = entry.as_ref().map(|entry| {
+            let level = entry.near_level.load(Ordering::Relaxed).checked_sub(1).map(Level::at);
+            let known = self.trust().zip(entry.partition).zip(level);
+            if let Some(((trust, partition), level)) = known {
+                trust.marked(entry, &partition, level);
+            }
+            known.is_some()
+        });
+        self.purge(Selector { key: Some(*key), ..Selector::default() }).await;
+        counted
     }
 
     /// What is known of near hits; none where none are looked for.
@@ -215,128 +283,66 @@ impl Cache {
         self.semantic.as_ref().map(Semantic::trust)
     }
 
-    /// Stores an answer; with a vector it can be found by near hits too. False if it is too large.
-    pub fn fill(&self, key: ExactKey, entry: Entry, near: Option<(Partition, &[f32])>) -> bool {
-        if entry.answer.len() > self.settings.max_entry || entry.ttl.is_zero() {
+    /// Stores an answer in all tiers; with a vector it can be found by near hits in its partition too. False if it is too large, or was
+    /// purged before it came.
+    pub fn fill(&self, entry: Entry, vector: Option<&[f32]>) -> bool {
+        if entry.answer.len() > self.settings.max_entry || entry.ttl.is_zero() || !self.purges.spare(&entry) {
             self.held.numbers.refused.add(1);
             return false;
         }
         let entry = Arc::new(entry);
-        if let Some((semantic, (partition, vector))) = self.semantic.as_ref().zip(near) {
-            semantic.insert(partition, vector, &entry);
+        if let (Some(partition), Some(vector)) = (entry.partition, vector) {
+            self.held.near.insert(partition, vector, &entry);
         }
-        self.held.memory.put(key, entry);
+        self.held.memory.put(&entry);
+        self.further().for_each(|tier| tier.put(&entry));
         self.held.numbers.stored.add(1);
         true
     }
 
-    /// Empties the cache.
-    pub fn purge(&self) {
-        self.held.memory.clear();
-        if let Some(semantic) = &self.semantic {
-            semantic.clear();
+    /// From now on nobody is served what the selector means: here at once, on other nodes within a second.
+    pub async fn purge(&self, selector: Selector) -> Purged {
+        let before = self.held.memory.sums().0;
+        let rule = self.purges.make(selector, tier::now());
+        let entries = before.saturating_sub(self.held.memory.sums().0);
+        if let Some(disk) = &self.disk {
+            disk.settle(TOLD).await;
+        }
+        let told = match &self.redis {
+            None => None,
+            Some(redis) => {
+                redis.settle(TOLD).await;
+                let is_told = async {
+                    while !self.purges.is_told(&rule) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                Some(tokio::time::timeout(TOLD, is_told).await.is_ok())
+            }
+        };
+        tracing::info!(selector = ?rule.selector, entries, told, "purged");
+        Purged { entries, told }
+    }
+
+    /// Waits until the tiers behind memory have what was stored, at most so long each.
+    pub async fn settle(&self, at_most: Duration) {
+        for tier in self.further() {
+            tier.settle(at_most).await;
         }
     }
 
     /// What it holds, for the administrator.
     pub fn report(&self) -> Value {
-        let (entries, bytes) = self.held.memory.size();
-        json!({ "entries": entries, "bytes": bytes, "partitions": self.semantic.as_ref().map_or(0, Semantic::partitions), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get() })
-    }
-
-    /// Its numbers for /metrics.
-    pub fn expose(&self, text: &mut Exposition) {
-        let (entries, bytes) = self.held.memory.size();
-        text.gauge("pointsman_cache_entries", "Entries in memory.", &[], entries as f64);
-        text.gauge("pointsman_cache_bytes", "Bytes of the entries in memory.", &[], bytes as f64);
-        text.counter(
-            "pointsman_cache_fills_total",
-            "Answers by whether they were stored.",
-            &[("outcome", "stored")],
-            self.held.numbers.stored.get(),
-        );
-        text.counter(
-            "pointsman_cache_fills_total",
-            "Answers by whether they were stored.",
-            &[("outcome", "refused")],
-            self.held.numbers.refused.get(),
-        );
-        if let Some(semantic) = &self.semantic {
-            semantic.expose(text);
-        }
+        let (entries, bytes) = self.held.memory.sums();
+        let tier = |tier: Arc<dyn Tier>| {
+            let (entries, bytes) = tier.size().unzip();
+            let up = tier.numbers().map(tier::numbers::Numbers::is_up);
+            (tier.name().as_str().to_owned(), json!({ "up": up, "entries": entries, "bytes": bytes }))
+        };
+        let tiers: serde_json::Map<_, _> = self.further().map(tier).collect();
+        json!({ "entries": entries, "bytes": bytes, "partitions": self.held.near.partitions(), "stored": self.held.numbers.stored.get(), "refused": self.held.numbers.refused.get(), "tiers": tiers })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is kept for those who have no other answer is nobody else's hit, exact or near.
-    #[tokio::test(start_paused = true)]
-    async fn what_is_old_is_found_by_who_asks_for_it() {
-        let minute = Duration::from_secs(60);
-        let settings = Settings { memory: 1 << 20, ttl: minute, stale_for: minute, max_entry: 1 << 10, max_near: 10 };
-        let trust = trust::Settings { wrong_hits: 0.5, audit: 0.0 };
-        let near = NearSettings { embedder: "m@1".into(), trust, calibration: Some(sure("m@1")) };
-        let cache = Cache::new(settings, Some(near.clone()));
-        let (key, partition) = (key::KeyBuilder::new("t").exact(), key::KeyBuilder::new("t").partition());
-        let entry = |stale| Entry {
-            answer: Bytes::from_static(b"x"),
-            text: Some("how are you".into()),
-            model: "m".into(),
-            prompt: None,
-            created_at: 0,
-            stored: Instant::now(),
-            ttl: minute,
-            stale,
-            vector_bytes: 0,
-            hits: AtomicU32::new(0),
-        };
-        let found = |cache: &Cache| {
-            let tenant: Arc<str> = "t".into();
-            let asked = Asked { tenant: &tenant, partition: &partition, vector: &[1.0, 0.0], text: "how are you", least: 0.9 };
-            let near = cache.near(&asked).is_some_and(|found| found.serve);
-            (cache.exact(&key).is_some(), near, cache.stale(&key).is_some())
-        };
-        cache.fill(key, entry(minute), Some((partition, &[1.0, 0.0])));
-        assert_eq!(found(&cache), (true, true, true));
-        tokio::time::advance(minute).await;
-        assert_eq!(found(&cache), (false, false, true));
-        let shorter = cache.under(Settings { stale_for: Duration::ZERO, ..settings }, Some(near)).unwrap();
-        assert_eq!(found(&shorter), (false, false, false), "a reload counts for what is there");
-        tokio::time::advance(minute).await;
-        assert_eq!(found(&cache), (false, false, false));
-    }
-
-    /// A calibration of somebody who has never seen a wrong one.
-    fn sure(embedder: &str) -> Calibration {
-        let mut tally = trust::levels::Tally::default();
-        tally.add_many(trust::levels::Level::of(0.0), 1e6, 0.0);
-        Calibration { embedder: embedder.to_owned(), requests: 1, tally }
-    }
-
-    #[test]
-    fn entries_outlive_settings_that_go_with_them() {
-        let before = Settings {
-            memory: 1 << 20,
-            ttl: Duration::from_secs(60),
-            stale_for: Duration::ZERO,
-            max_entry: 1 << 10,
-            max_near: 0,
-        };
-        let near = Settings { max_near: 100, ..before };
-        let longer = Duration::from_secs(90);
-        for (before, after, stays) in [
-            (before, before, true),
-            (before, Settings { max_entry: 1, ..before }, true),
-            (before, Settings { ttl: longer, ..before }, true),
-            (before, Settings { ttl: Duration::from_secs(1), ..before }, false),
-            (before, Settings { memory: 2 << 20, ..before }, false),
-            (before, near, false),
-            (near, Settings { max_entry: 1, ..near }, true),
-            (near, Settings { ttl: longer, ..near }, false),
-        ] {
-            assert_eq!(Cache::new(before, None).under(after, None).is_some(), stays, "{before:?} {after:?}");
-        }
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ pub mod key;
 mod log;
 mod node;
 pub mod plugin;
+mod purge;
 mod release;
 mod replay;
 pub mod serve;
@@ -91,6 +92,9 @@ enum Command {
     /// Start, build, test, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Calibrate and measure semantic hits; look after the cache of a node that runs
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Say why an exchange went as it went
     ///
     /// Asks the admin API of a host that runs: which plugins were called and what they decided, the plan, each attempt, and what the
@@ -104,9 +108,6 @@ enum Command {
     /// Make keys for clients
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Calibrate, measure and look after the cache
-    #[command(subcommand)]
-    Cache(CacheCommand),
 }
 
 #[derive(Subcommand)]
@@ -202,9 +203,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),
         Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
+        Command::Cache(command) => cache::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
-        Command::Cache(command) => cache::run(command, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),
     }
 }

@@ -31,6 +31,7 @@ pub mod schema;
 pub mod secret;
 pub mod sheet;
 mod suggest;
+mod tiers;
 pub mod unit;
 mod validate;
 
@@ -57,6 +58,7 @@ pub use release::{OnChange, Release, Sticky};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
+pub use tiers::{Disk, Redis, RedisUrl};
 pub use unit::{ByteSize, Duration};
 
 /// A table whose entries the user names. It keeps the order of the file.
@@ -196,17 +198,13 @@ pub struct Admin {
     /// The bearer token that admin requests must carry: `env:NAME` or `file:PATH`. Absent: none is asked for.
     #[serde(default)]
     pub key: Option<SecretRef>,
-    /// The most memory for the stories of the last exchanges, which `GET /api/exchanges` and `pointsman explain` tell. Default 2MiB (0B: none
-    /// are kept).
-    #[serde(default = "default_explain")]
+    /// The most memory for the stories of the last exchanges, which `GET /api/exchanges` and `pointsman explain` tell. Default 0B (none
+    /// are kept). 2MiB are about a thousand.
+    #[serde(default)]
     pub explain: ByteSize,
     /// A story has the question, and what plugins write into prompts and keys, word by word. Default false.
     #[serde(default)]
     pub explain_texts: bool,
-}
-
-fn default_explain() -> ByteSize {
-    ByteSize::mib(2)
 }
 
 /// The log on standard error.
@@ -440,8 +438,8 @@ pub struct Prompts {
     pub pin: Map<String>,
 }
 
-/// The cache of answers. A reload keeps the entries unless it changes `memory`, `semantic.max_entries` or the embedder, or shortens
-/// `ttl`; with `semantic`, any other `ttl` empties it too.
+/// The cache of answers. A reload keeps the entries in memory unless it changes `memory`, `semantic.max_entries` or the embedder, or
+/// shortens `ttl`; with `semantic`, any other `ttl` takes them out too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
@@ -453,11 +451,16 @@ pub struct CacheConfig {
     pub max_entry: ByteSize,
     /// Hits on requests of equal meaning. Absent: only identical requests hit.
     pub semantic: Option<Semantic>,
+    /// A tier behind memory, which nodes share. Absent: none.
+    pub redis: Option<Redis>,
+    /// A tier behind those, whose entries outlive the process. Absent: none.
+    pub disk: Option<Disk>,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { memory: ByteSize::mib(256), ttl: Duration::from_secs(3600), max_entry: ByteSize::mib(1), semantic: None }
+        let (memory, ttl, max_entry) = (ByteSize::mib(256), Duration::from_secs(3600), ByteSize::mib(1));
+        Self { memory, ttl, max_entry, semantic: None, redis: None, disk: None }
     }
 }
 

@@ -110,6 +110,7 @@ enum Operation {
 impl Gateway {
     /// A gateway with its first snapshot.
     pub fn new(state: State) -> Self {
+        state.start();
         Self {
             state: ArcSwap::from_pointee(state),
             numbers: Numbers::default(),
@@ -152,6 +153,7 @@ impl Gateway {
         tracing::info!(plugins = plugins.join(", "), "reloaded");
         state.models.switch(&switched);
         self.keep(&state.plugins);
+        state.start();
         self.state.store(Arc::new(state));
         drop(switched);
         self.degrade.changed();
@@ -275,6 +277,7 @@ impl Gateway {
         let keys = key::stage(course, request).await?;
         if course.is_told() {
             course.record.cache_key = keys.as_ref().map(|keys| keys.exact.to_string());
+            course.record.cache_partition = keys.as_ref().and_then(|keys| Some(keys.near.as_ref()?.partition.to_string()));
         }
         course.done(Stage::Key);
         Ok(keys)
@@ -292,6 +295,7 @@ impl Gateway {
         let (outcome, entry, score) = found?;
         let reply = reply::cached(course, request, &entry, score)?;
         course.record.cache_score = score;
+        course.record.saved = Some(entry.worth);
         course.record.cache = outcome;
         course.record.model = Some(entry.model.clone());
         Some(reply)

@@ -65,8 +65,18 @@ impl Binary {
 
     /// Ends the process as a signal does, and starts another one in the same folder, on other ports.
     pub fn restart(&mut self) {
-        self.signal("TERM");
+        self.restart_after("TERM");
+    }
+
+    /// The same with another signal, such as `KILL`.
+    pub fn restart_after(&mut self, signal: &str) {
+        self.signal(signal);
         assert!(self.ends_within(crate::SOON).is_some(), "the process did not end");
+        self.start_again();
+    }
+
+    /// Starts another one in the folder of one that has ended, on other ports.
+    pub fn start_again(&mut self) {
         let environment: Vec<_> = self.environment.iter().map(|(name, value)| (&**name, &**value)).collect();
         let (child, log, address, admin) = Self::launch(&self.folder, &environment, "", (Stdio::null(), Stdio::null()));
         (self.child, self.log) = (child, log);

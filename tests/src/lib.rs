@@ -31,6 +31,7 @@ pub mod host;
 pub mod installed;
 pub mod link;
 pub mod metrics;
+pub mod redis;
 pub mod registry;
 pub mod sse;
 pub mod tls;
@@ -46,6 +47,7 @@ pub use front::Front;
 pub use host::{Host, Plugin, Running};
 pub use installed::installed;
 pub use link::FaultLink;
+pub use redis::Redis;
 pub use registry::Registry;
 pub use upstream::{Act, FakeUpstream, Fault, Gate, Place};
 

@@ -3,6 +3,11 @@
 use serde_json::{Value, json};
 use tests::{Act, Answer, FakeUpstream, Host, Plugin, Running, binary, eventually};
 
+/// A host that keeps stories.
+fn keeping(upstream: &FakeUpstream) -> Host {
+    Host::new().upstream(upstream).admin("explain = \"2MiB\"")
+}
+
 fn puppet() -> Plugin {
     Plugin::puppet().set("deadline = \"500ms\"")
 }
@@ -22,7 +27,7 @@ fn ids(host: &Running, query: &str) -> Vec<String> {
 fn one_exchange_from_its_key_to_its_answer() {
     let fake = FakeUpstream::start();
     fake.when("tiny-1", Act::say("Is it?"));
-    let host = Host::new().upstream(&fake).cache().key("app", "team").prompt("greet", "v1", "Be kind.").plugin(puppet()).start();
+    let host = keeping(&fake).cache().key("app", "team").prompt("greet", "v1", "Be kind.").plugin(puppet()).start();
     let plan =
         json!({ "plan": { "targets": ["small"], "reason": "short", "review": { "answers": true }, "labels": [["by", "plan"]] } });
     let ask = host.ask("hello").model("auto").key("app").puppet("select", json!({ "choose": { "prompt": "greet" } }));
@@ -55,7 +60,7 @@ fn one_exchange_from_its_key_to_its_answer() {
 fn what_fails_says_why() {
     let fake = FakeUpstream::start();
     fake.when("tiny-1", Act::refuse(503, "busy"));
-    let host = Host::new().upstream(&fake).provider("retries = 0").plugin(puppet().hooks("\"routing\"")).start();
+    let host = keeping(&fake).provider("retries = 0").plugin(puppet().hooks("\"routing\"")).start();
     let plan = json!({ "plan": { "targets": ["small", "large"] } });
     let told = story(&host, &host.ask("a").model("auto").puppet("route", plan).send());
     assert_eq!((&told["attempts"][0]["failure"], &told["attempts"][1]["status"]), (&json!("upstream_broken"), &json!(200)));
@@ -74,7 +79,7 @@ fn words_are_kept_where_the_owner_says_so() {
     let fake = FakeUpstream::start();
     fake.always(Act::say("The answer is Zanzibar."));
     for (line, kept) in [("", false), ("explain_texts = true", true)] {
-        let host = Host::new().upstream(&fake).admin(line).semantic().plugin(puppet()).start();
+        let host = keeping(&fake).admin(line).semantic().plugin(puppet()).start();
         let select = json!({ "rewrite": { "edits": [{ "append": "of Timbuktu" }] } });
         let key = json!({ "key": { "exact": ["timbuktu"], "semantic": { "text": "of Timbuktu" } } });
         let answer = host.ask("Where is Timbuktu?").puppet("select", select).puppet("key", key).send();
@@ -89,7 +94,7 @@ fn words_are_kept_where_the_owner_says_so() {
 #[test]
 fn the_last_ones_are_listed() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).key("a", "a").key("b", "b").plugin(Plugin::router(1)).start();
+    let host = keeping(&fake).key("a", "a").key("b", "b").plugin(Plugin::router(1)).start();
     let ask = |key: &str, model: &str| {
         let answer = host.ask("hi").key(key).model(model).send();
         story(&host, &answer)["id"].as_str().unwrap().to_owned()
@@ -115,7 +120,7 @@ fn stories_are_bounded_and_can_be_off() {
     let kept = ids(&host, "?limit=1000").len();
     assert!((20..70).contains(&kept), "a story takes a kilobyte and more: {kept}");
     assert_eq!(host.admin(&format!("/api/exchanges/{}", first.header("x-request-id").unwrap())).status, 404);
-    let off = Host::new().upstream(&fake).admin("explain = \"0B\"").start();
+    let off = Host::new().upstream(&fake).start();
     assert_eq!(off.chat("hi").status, 200);
     let said = off.admin("/api/exchanges");
     assert!(said.status == 404 && said.text().contains("explain ="), "{}", said.text());
@@ -124,7 +129,7 @@ fn stories_are_bounded_and_can_be_off() {
 #[test]
 fn the_command_tells_it() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).cache().admin("key = \"env:POINTSMAN_ADMIN_KEY\"").plugin(Plugin::router(7));
+    let host = keeping(&fake).cache().admin("key = \"env:POINTSMAN_ADMIN_KEY\"").plugin(Plugin::router(7));
     let environment = [("POINTSMAN_ADMIN_KEY", "open-sesame")];
     let host = host.spawn_with(&environment);
     let answer = host.ask("hi").send();

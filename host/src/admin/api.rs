@@ -11,8 +11,8 @@
 //! | `GET /api/models` | models, pools and their endpoints |
 //! | `POST /api/models/NAME` | `{"enabled": false}` switches one off, `true` on; `null`: as the configuration says |
 //! | `GET /api/prompts` | prompts, versions, which is the default |
-//! | `GET /api/cache` | entries, bytes, hits |
-//! | `POST /api/cache/purge` | empties the cache |
+//! | `GET /api/cache` | entries, bytes, tiers ([`super::cache`]) |
+//! | `POST /api/cache/purge` | `{"tag": …}` takes entries out, on all nodes; also `key`, `partition`, `tenant`, `model`, `prompt`. No body: all |
 //! | `GET /api/degrade` | the level of each provider, the pressure on it, and what is pinned |
 //! | `POST /api/degrade` | `{"level": "small"}` pins a level for all of them; `"auto"`: as measured again |
 //! | `GET /api/reload` | how many reloads, and why the last one failed |
@@ -145,21 +145,6 @@ pub(super) async fn prompts(Shared(admin): Shared<Admin>) -> Json<Value> {
         .map(|prompt| (prompt.name.to_owned(), json!({ "default": prompt.default, "versions": prompt.versions })))
         .collect();
     Json(json!({ "prompts": prompts, "problems": state.prompt_problems.iter().map(ToString::to_string).collect::<Vec<_>>() }))
-}
-
-pub(super) async fn cache(Shared(admin): Shared<Admin>) -> Json<Value> {
-    let state = admin.gateway.state();
-    Json(match &state.cache {
-        Some(cache) => json!(cache.report()),
-        None => Value::Null,
-    })
-}
-
-pub(super) async fn purge(Shared(admin): Shared<Admin>) -> StatusCode {
-    if let Some(cache) = &admin.gateway.state().cache {
-        cache.purge();
-    }
-    StatusCode::NO_CONTENT
 }
 
 pub(super) async fn degrade(Shared(admin): Shared<Admin>) -> Json<Value> {

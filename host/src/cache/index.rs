@@ -201,26 +201,12 @@ fn reserve(graph: &usearch::Index, entries: usize) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
-    use std::time::Duration;
-
-    use tokio::time::Instant;
-
     use super::*;
+    use crate::cache::key::KeyBuilder;
 
     fn entry(text: &str) -> Arc<Entry> {
-        Arc::new(Entry {
-            answer: Default::default(),
-            text: Some(text.into()),
-            model: "m".into(),
-            prompt: None,
-            created_at: 0,
-            stored: Instant::now(),
-            ttl: Duration::ZERO,
-            stale: Duration::ZERO,
-            vector_bytes: 0,
-            hits: AtomicU32::new(0),
-        })
+        let key = KeyBuilder::new(text).exact();
+        Arc::new(Entry { text: Some(text.into()), ..Entry::new(key, Default::default(), 0) })
     }
 
     /// A pseudo-random unit vector.

@@ -7,20 +7,78 @@
 //! **Invariant:** the tenant is the first part of every key and every partition.
 //! **Invariant:** no two different lists of parts are fed as the same bytes.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
 /// The key of an exact hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ExactKey([u8; 32]);
 
-impl std::fmt::Display for ExactKey {
-    /// Hexadecimal digits.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+impl std::str::FromStr for ExactKey {
+    type Err = blake3::HexError;
+
+    /// From hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes()))
     }
 }
 
 /// What near hits never leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Partition([u8; 32]);
+
+/// Both are written as 64 hexadecimal digits.
+macro_rules! written {
+    ($name:ident) => {
+        impl $name {
+            /// Its bytes, as tiers keep them.
+            pub fn bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// What [`bytes`](Self::bytes) has given.
+            pub fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let hash = blake3::Hash::from_hex(text).map_err(|_| "this is not 64 hexadecimal digits")?;
+                Ok(Self(*hash.as_bytes()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.to_string()
+            }
+        }
+    };
+}
+
+written!(ExactKey);
+written!(Partition);
 
 impl std::fmt::Display for Partition {
     /// Hexadecimal digits.

@@ -9,6 +9,7 @@
 //! **Invariant:** an entry is found only in the partition that it was put into.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::near::Near;
 use super::trust::calibration::Calibration;
@@ -67,8 +68,8 @@ pub struct Candidate {
 
 impl Semantic {
     /// No entry yet.
-    pub fn new(near: Near, verifier: Verifier, trust: Trust) -> Self {
-        Self { near: near.into(), verifier, trust, numbers: Arc::default() }
+    pub fn new(near: Arc<Near>, verifier: Verifier, trust: Trust) -> Self {
+        Self { near, verifier, trust, numbers: Arc::default() }
     }
 
     /// The same entries and ledgers under other settings.
@@ -78,15 +79,15 @@ impl Semantic {
         Self { near: self.near.clone(), verifier: self.verifier, trust, numbers: self.numbers.clone() }
     }
 
-    /// The best entry that no guard objects to, and whether it may be served.
-    pub fn find(&self, asked: &Asked<'_>) -> Option<Candidate> {
+    /// The best entry that no guard objects to, and whether it may be served. `lives`: whether an entry may still be found.
+    pub fn find(&self, asked: &Asked<'_>, lives: &dyn Fn(&Entry) -> bool) -> Option<Candidate> {
         let Asked { tenant, partition, text, vector, least } = *asked;
         let (mut question, mut best) = (None, None::<(f32, f32, Arc<Entry>)>);
         for (cosine, entry) in self.near.nearest(partition, vector) {
             if cosine < least.max(NEAR_ENOUGH) {
                 break;
             }
-            let Some(cached) = &entry.text else { continue };
+            let Some(cached) = entry.text.as_ref().filter(|_| lives(&entry)) else { continue };
             match question.get_or_insert_with(|| Question::new(text)).compare(cached) {
                 Err(guard) => self.numbers.vetoes[guard as usize].add(1),
                 Ok(features) => {
@@ -109,27 +110,13 @@ impl Semantic {
     /// A candidate was served.
     pub fn served(&self, asked: &Asked<'_>, candidate: &Candidate) {
         candidate.entry.served();
+        candidate.entry.near_level.store(candidate.level.number().saturating_add(1), Ordering::Relaxed);
         self.trust.seen(asked.tenant, asked.partition, true);
     }
 
     /// Adds an entry.
     pub fn insert(&self, partition: Partition, vector: &[f32], entry: &Arc<Entry>) {
         self.near.insert(partition, vector, entry);
-    }
-
-    /// Takes an entry out.
-    pub fn forget(&self, partition: &Partition, entry: &Arc<Entry>) {
-        self.near.forget(partition, entry);
-    }
-
-    /// Drops all entries. What is known of trust stays.
-    pub fn clear(&self) {
-        self.near.clear();
-    }
-
-    /// How many partitions there are.
-    pub fn partitions(&self) -> u64 {
-        self.near.partitions()
     }
 
     /// What is known of near hits.

@@ -1,90 +1,78 @@
 //! A tier: a place where entries are, under their exact keys.
 //!
-//! To add one: a file `tier/NAME.rs` that implements [`Tier`], and it must pass the tests in this file, as every tier does.
+//! To add one: a file `tier/NAME.rs` that implements [`Tier`], a variant of [`Name`], and it must pass `tests/tests/tiers/contract.rs`, as every
+//! tier does.
 //!
-//! **Invariant:** a tier that cannot answer has no entry; it never fails an exchange.
+//! What it does not do: it decides no order; `cache.rs` asks one after the other.
+//!
+//! **Invariant:** a tier that cannot answer has no entry; it never fails an exchange, and holds none up beyond its deadline.
+//! **Invariant:** what is put into a tier behind memory is written off the exchange's path: it waits in a [`backlog`], or is dropped and counted.
 
+mod backlog;
+pub mod disk;
 pub mod memory;
+pub mod numbers;
+pub mod redis;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Entry, ExactKey};
+use futures_util::future::BoxFuture;
 
-/// A place for entries.
-pub trait Tier: Send + Sync {
-    /// The entry under a key, unless its time is over, and the one after that (`Entry::stale`).
-    fn get(&self, key: &ExactKey) -> Option<Arc<Entry>>;
+use super::entry::Entry;
+use super::key::ExactKey;
+use super::purge::Sweep;
+use numbers::Numbers;
 
-    /// Puts an entry under a key, in place of the one before.
-    fn put(&self, key: ExactKey, entry: Arc<Entry>);
-
-    /// Takes everything out.
-    fn clear(&self);
-
-    /// Entries and their bytes, about.
-    fn size(&self) -> (u64, u64);
+/// Which tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Of this process.
+    Memory,
+    /// Shared by nodes.
+    Redis,
+    /// Outlives the process.
+    Disk,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU32;
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::cache::key::KeyBuilder;
-
-    fn key(name: &str) -> ExactKey {
-        KeyBuilder::new(name).exact()
-    }
-
-    fn entry(bytes: usize, ttl: Duration) -> Arc<Entry> {
-        Arc::new(Entry {
-            answer: Bytes::from(vec![b'x'; bytes]),
-            text: None,
-            model: "m".into(),
-            prompt: None,
-            created_at: 0,
-            stored: Instant::now(),
-            ttl,
-            stale: Duration::ZERO,
-            vector_bytes: 0,
-            hits: AtomicU32::new(0),
-        })
-    }
-
-    /// What every tier must do.
-    fn contract(tier: &dyn Tier, settle: &dyn Fn()) {
-        let long = Duration::from_secs(3600);
-        assert!(tier.get(&key("a")).is_none());
-        tier.put(key("a"), entry(10, long));
-        tier.put(key("b"), entry(20, long));
-        assert_eq!(tier.get(&key("a")).unwrap().answer.len(), 10);
-        tier.put(key("a"), entry(30, long));
-        assert_eq!(tier.get(&key("a")).unwrap().answer.len(), 30, "the newer one counts");
-        settle();
-        assert_eq!(tier.size().0, 2);
-        tier.put(key("short"), entry(1, Duration::from_millis(1)));
-        #[allow(clippy::disallowed_methods, reason = "a tier's clock is its own")]
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(tier.get(&key("short")).is_none(), "its time is over");
-        tier.clear();
-        settle();
-        assert!(tier.get(&key("b")).is_none());
-        assert_eq!(tier.size().0, 0);
-        // More than there is room for: something goes, and the bound holds.
-        for index in 0..1_000 {
-            tier.put(key(&index.to_string()), entry(1_000, long));
+impl Name {
+    /// As headers and labels have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Disk => "disk",
         }
-        settle();
-        assert!(tier.size().1 <= 100_000, "{:?}", tier.size());
     }
+}
 
-    #[test]
-    fn memory_keeps_the_contract() {
-        let memory = memory::Memory::new(100_000);
-        contract(&memory, &|| memory.settle());
+/// A place for entries.
+pub trait Tier: Sweep {
+    /// Which one it is.
+    fn name(&self) -> Name;
+
+    /// Begins its work, where it has threads: not before somebody serves. Again: nothing.
+    fn start(&self) {}
+
+    /// The entry under a key, unless its time is over, and the one after that (`Entry::stale`). Asked on a core's own runtime.
+    fn get<'a>(&'a self, key: &'a ExactKey, core: usize) -> BoxFuture<'a, Option<Arc<Entry>>>;
+
+    /// Puts an entry under its key, in place of the one before.
+    fn put(&self, entry: &Arc<Entry>);
+
+    /// Entries and their bytes, about, where it knows.
+    fn size(&self) -> Option<(u64, u64)>;
+
+    /// Waits until all that was put is where it belongs, or was counted as failed; at most so long.
+    fn settle(&self, at_most: Duration) -> BoxFuture<'_, ()>;
+
+    /// What became of reads and writes; none where nobody counts them.
+    fn numbers(&self) -> Option<&Numbers> {
+        None
     }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }

@@ -10,12 +10,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::Entry;
 use super::key::KeyBuilder;
@@ -62,7 +60,7 @@ pub fn run(tier: &Semantic, items: &[Item], order: &[usize], noise: f64, random:
         outcome.requests += 1;
         outcome.possible += u64::from(store.has(item.group));
         let asked = Asked { tenant: &tenant, partition: &partition, text: &item.text, vector: &item.vector, least: 0.0 };
-        let found = tier.find(&asked);
+        let found = tier.find(&asked, &|_| true);
         if let Some(found) = &found {
             let right = store.group(&found.entry) == Some(item.group);
             if found.serve {
@@ -91,7 +89,7 @@ pub fn observe(verifier: Verifier, items: &[Item], order: &[usize], cut: Option<
     let (mut store, mut tally) = (Store::default(), Tally::default());
     for item in order.iter().filter_map(|place| items.get(*place)) {
         let asked = Asked { tenant: &tenant, partition: &partition, text: &item.text, vector: &item.vector, least: 0.0 };
-        let found = tier.find(&asked);
+        let found = tier.find(&asked, &|_| true);
         if let Some(found) = &found {
             tally.add(found.level, store.group(&found.entry) == Some(item.group));
         }
@@ -104,7 +102,7 @@ pub fn observe(verifier: Verifier, items: &[Item], order: &[usize], cut: Option<
 
 /// A tier that has room for so many questions.
 pub fn tier(verifier: Verifier, room: usize, trust: Trust) -> Semantic {
-    Semantic::new(Near::new(room.max(1), Duration::from_secs(86_400)), verifier, trust)
+    Semantic::new(Arc::new(Near::new(room.max(1), Duration::from_secs(86_400))), verifier, trust)
 }
 
 /// Entries, kept alive, and whose group they are of.
@@ -118,16 +116,9 @@ struct Store {
 impl Store {
     fn keep(&mut self, item: &Item) -> Arc<Entry> {
         let entry = Arc::new(Entry {
-            answer: Bytes::new(),
             text: Some(item.text.as_str().into()),
-            model: "trial".into(),
-            prompt: None,
-            created_at: 0,
-            stored: Instant::now(),
             ttl: Duration::from_secs(86_400),
-            stale: Duration::ZERO,
-            vector_bytes: 0,
-            hits: AtomicU32::new(0),
+            ..Entry::new(KeyBuilder::new("trial").exact(), Bytes::new(), 0)
         });
         self.groups.insert(Arc::as_ptr(&entry), item.group);
         *self.known.entry(item.group).or_default() += 1;

@@ -20,11 +20,11 @@ pub mod levels;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use moka::sync::Cache;
 
-use super::Partition;
+use super::{Entry, ExactKey, Partition};
 use crate::numbers::Count;
 pub use account::Account;
 use bound::distrust;
@@ -36,6 +36,8 @@ use levels::Level;
 const MAX_TENANTS: usize = 10_000;
 /// Partitions that are watched; one that was not used for longest is forgotten, and is judged by its tenant's ledger again.
 const MAX_PARTITIONS: u64 = 20_000;
+/// Entries that were wrong, for the report: those that were most often.
+const MAX_WORST: usize = 50;
 
 /// What the owner has written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +68,14 @@ struct Kept {
     tenants: RwLock<HashMap<Arc<str>, Scope>>,
     partitions: Partitions,
     numbers: Numbers,
+    worst: Mutex<Vec<Wrong>>,
+}
+
+/// An entry that was wrong.
+struct Wrong {
+    entry: ExactKey,
+    tenant: Arc<str>,
+    wrong: u32,
 }
 
 struct Partitions(Cache<Partition, Arc<RwLock<Watched>>>);
@@ -287,10 +297,21 @@ impl Trust {
         }
     }
 
-    /// Somebody says that a near hit of this score was wrong. That is no sample, and counts all the same: against the cut.
-    pub fn marked(&self, tenant: &Arc<str>, partition: &Partition, level: Level) {
+    /// Somebody says that a near hit of this level was wrong. That is no sample, and counts all the same: against the cut.
+    pub fn marked(&self, entry: &Entry, partition: &Partition, level: Level) {
         self.kept.numbers.marked.add(1);
-        self.audited(&Ticket { tenant: tenant.clone(), partition: *partition, level, hit: true, fair: true }, false);
+        self.audited(&Ticket { tenant: entry.tenant.clone(), partition: *partition, level, hit: true, fair: true }, false);
+        self.was_wrong(entry);
+    }
+
+    /// A near hit on this entry was wrong.
+    pub fn was_wrong(&self, entry: &Entry) {
+        let wrong = entry.wrong.fetch_add(1, Ordering::Relaxed) + 1;
+        let Ok(mut worst) = self.kept.worst.lock() else { return };
+        worst.retain(|known| known.entry != entry.key);
+        worst.push(Wrong { entry: entry.key, tenant: entry.tenant.clone(), wrong });
+        worst.sort_by_key(|known| std::cmp::Reverse(known.wrong));
+        worst.truncate(MAX_WORST);
     }
 
     /// An audit could not say whether a near hit was right.

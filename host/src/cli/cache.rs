@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::failed;
+use super::{failed, purge};
 
 #[derive(Subcommand)]
 pub(super) enum CacheCommand {
@@ -35,6 +35,11 @@ pub(super) enum CacheCommand {
     ///
     /// It is purged, and counts as an audited near hit that was wrong. The id is that of the header `x-pointsman-cache-entry`.
     Wrong(report::Wrong),
+    /// Take entries out of a node's cache, and of all nodes' that share its Redis
+    ///
+    /// Where several things are said, entries are meant of which all are true. From then on nobody is served them: on this node at once, in
+    /// whichever tier they are, on others within a second, and on those that are away when they are back.
+    Purge(purge::Arguments),
 }
 
 pub(super) fn run(command: CacheCommand, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
@@ -43,6 +48,7 @@ pub(super) fn run(command: CacheCommand, out: &mut dyn Write, err: &mut dyn Writ
         CacheCommand::Evaluate(arguments) => evaluate::evaluate(&arguments),
         CacheCommand::Report(arguments) => report::report(&arguments),
         CacheCommand::Wrong(arguments) => report::wrong(&arguments),
+        CacheCommand::Purge(arguments) => return purge::purge(&arguments, out, err),
     };
     match said {
         Ok(said) => match out.write_all(said.as_bytes()) {

@@ -86,7 +86,14 @@ fn summary(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
     }
     if let Some(cache) = &config.cache {
         let tier = if cache.semantic.is_some() { "exact and semantic" } else { "exact" };
-        writeln!(out, "  cache      {}, {tier}, for {}", cache.memory, cache.ttl)?;
+        write!(out, "  cache      {}, {tier}, for {}", cache.memory, cache.ttl)?;
+        if let Some(redis) = &cache.redis {
+            write!(out, ", then {}", redis.url)?;
+        }
+        if let Some(disk) = &cache.disk {
+            write!(out, ", then {} of {}", disk.size, disk.path.display())?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

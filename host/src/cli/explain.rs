@@ -112,7 +112,9 @@ fn story(said: &Value) -> String {
     let cache = &said["cache"];
     let key = text(cache, "key").map(|key| format!(", key {key}")).unwrap_or_default();
     let score = text(cache, "score").map(|score| format!(", score {score}")).unwrap_or_default();
-    line("cache", format!("{}{key}{score}", or_none(cache, "outcome")));
+    let tier = text(cache, "tier").map(|tier| format!(" in {tier}")).unwrap_or_default();
+    let partition = text(cache, "partition").map(|partition| format!(", partition {partition}")).unwrap_or_default();
+    line("cache", format!("{}{tier}{key}{partition}{score}", or_none(cache, "outcome")));
     if let Some(plan) = said["plan"].as_array() {
         let names: Vec<&str> = plan.iter().filter_map(Value::as_str).collect();
         let reason =

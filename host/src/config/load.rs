@@ -311,8 +311,11 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
     config.plugins.values_mut().filter(|plugin| plugin.oci().is_none()).for_each(|plugin| resolve(&mut plugin.component));
     config.prompts.iter_mut().for_each(|prompts| resolve(&mut prompts.path));
     config.recording.iter_mut().for_each(|recording| resolve(&mut recording.path));
-    let semantic = config.cache.iter_mut().filter_map(|cache| cache.semantic.as_mut());
-    semantic.filter_map(|semantic| semantic.calibration.as_mut()).for_each(resolve);
+    if let Some(cache) = &mut config.cache {
+        cache.redis.iter_mut().filter_map(|redis| redis.password.as_mut()).for_each(secret);
+        cache.disk.iter_mut().for_each(|disk| resolve(&mut disk.path));
+        cache.semantic.iter_mut().filter_map(|semantic| semantic.calibration.as_mut()).for_each(resolve);
+    }
     if let Some(Embedder::FastEmbed(path)) =
         config.cache.as_mut().and_then(|cache| cache.semantic.as_mut()).map(|semantic| &mut semantic.embedder)
     {

@@ -77,7 +77,8 @@ async fn report(exchange: &Exchange, cache: &Cache, audit: &Audit, fresh: &Answe
         Some(right) => {
             trust.audited(&audit.ticket, right);
             if !right && audit.ticket.was_served() {
-                tracing::info!(exchange = exchange.id, "an audit has found that this exchange's semantic hit was wrong");
+                trust.was_wrong(&audit.entry);
+                tracing::info!(exchange = exchange.id, entry = %audit.entry.key, "an audit has found a semantic hit that was wrong");
             }
         }
         None => trust.unjudged(),

@@ -5,12 +5,10 @@
 //! **Invariant:** only whole answers that ended of their own accord are stored; a plugin that was to say so and cannot says no.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::Exchange;
 use super::audit::{self, Audit};
@@ -102,20 +100,26 @@ impl Fill {
             Some(near) => self.exchange.vector(&near.text).await.ok().map(|vector| (near.partition, vector, near.text.as_str())),
             None => None,
         };
+        // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
+        // and would keep all of it for as long as the entry lives.
+        let bytes = Bytes::copy_from_slice(answer.bytes());
+        let created_at = self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64;
+        let price = self.exchange.state.models.price(&self.model);
+        let cost = price.zip(answer.usage()).map_or(0, |(price, usage)| price.of(usage.into()));
         let entry = Entry {
-            // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
-            // and would keep all of it for as long as the entry lives.
-            answer: Bytes::copy_from_slice(answer.bytes()),
+            worth: (cost, self.exchange.started.elapsed().as_micros() as u64),
             text: near.as_ref().map(|(_, _, text)| (*text).into()),
+            partition: near.as_ref().map(|(partition, _, _)| *partition),
+            tenant: self.exchange.principal.tenant.clone(),
             model: self.model,
             prompt: self.prompt,
-            created_at: self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64,
-            stored: Instant::now(),
+            tags: self.keys.tags,
             ttl,
             stale,
+            stamp: self.keys.stamp,
             vector_bytes: near.as_ref().map_or(0, |(_, vector, _)| size_of_val(&**vector)),
-            hits: AtomicU32::new(0),
+            ..Entry::new(self.keys.exact, bytes, created_at)
         };
-        self.cache.fill(self.keys.exact, entry, near.as_ref().map(|(partition, vector, _)| (*partition, &**vector)));
+        self.cache.fill(entry, near.as_ref().map(|(_, vector, _)| &**vector));
     }
 }

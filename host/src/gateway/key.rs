@@ -6,6 +6,7 @@
 //! **Invariant:** the tenant is the first part of every key, whatever a plugin says ([`KeyBuilder`] cannot be made without).
 //! **Invariant:** every field of the request that reaches the provider is part of the exact key.
 //! **Invariant:** nothing is looked up or stored for a request that says `no-store`, or whose plugin says `bypass`.
+//! **Invariant:** a hit in memory asks no other tier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,11 @@ use http::header::CACHE_CONTROL;
 
 use super::audit::{self, Audit};
 use super::course::Course;
+use crate::cache::entry::{MAX_TAG, MAX_TAGS};
 use crate::cache::key::{ExactKey, KeyBuilder, Partition};
+use crate::cache::purge::Stamp;
 use crate::cache::semantic::{Asked, Candidate};
+use crate::cache::tier::Name;
 use crate::cache::{Cache, Entry};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
@@ -32,6 +36,9 @@ const PREVIEW: usize = 1_024;
 /// that agree in all that matters are the same text.
 const NEAR_TEXT: usize = 1 << 10;
 
+/// What the client names for its answer to be purged by.
+const TAGS: &str = "x-pointsman-cache-tags";
+
 /// What an exchange may share, and how.
 pub(super) struct Keys {
     pub(super) exact: ExactKey,
@@ -41,6 +48,10 @@ pub(super) struct Keys {
     pub(super) stale: Duration,
     pub(super) look_up: bool,
     pub(super) store: bool,
+    /// The last purge that was known when it was asked.
+    pub(super) stamp: Stamp,
+    /// What its answer can be purged by.
+    pub(super) tags: Box<[Box<str>]>,
     /// Ask the plugin before the answer is stored.
     pub(super) admit: bool,
     /// The plugin that made the key.
@@ -76,6 +87,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         course.record.cache = CacheOutcome::Bypass;
         return Ok(None);
     }
+    let (stamp, tags) = (cache.stamp(), tags(&course.exchange.headers)?);
     let said = match &mut course.session {
         Some(session) if course.exchange.state.plugins.has(Hook::Caching) => session.key(request).await?,
         _ => None,
@@ -108,12 +120,30 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         stale: if own_time.is_none() { cache.stale_for() } else { Duration::ZERO },
         look_up: look_up && (spares || !wanted.no_cache),
         store,
+        stamp,
+        tags,
         admit: key.as_ref().is_some_and(|key| key.admit),
         by,
         max_age: wanted.max_age,
         spares,
         no_cache: wanted.no_cache,
     }))
+}
+
+/// The tags of a request.
+fn tags(headers: &HeaderMap) -> Result<Box<[Box<str>]>, Error> {
+    let mut tags = Vec::<Box<str>>::new();
+    for value in headers.get_all(TAGS) {
+        let named = value.to_str().ok().into_iter().flat_map(|value| value.split(',')).map(str::trim);
+        tags.extend(named.filter(|tag| !tag.is_empty()).map(Box::from));
+        if value.to_str().is_err() || tags.len() > MAX_TAGS || tags.iter().any(|tag| tag.len() > MAX_TAG) {
+            let message = format!(
+                "{TAGS} has more than {MAX_TAGS} tags, or one of more than {MAX_TAG} characters or other than ASCII ones. Send fewer or shorter ones, with commas in between."
+            );
+            return Err(Error::bad_request(None, message));
+        }
+    }
+    Ok(tags.into())
 }
 
 /// The semantic part of a plugin's key, or the host's own where no plugin has an opinion.
@@ -192,8 +222,14 @@ pub(super) async fn look_up(
     let now = course.exchange.received_at;
     let is_wanted = |entry: &Entry| !keys.no_cache && keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
     let is_fresh = |entry: &Entry| keys.spares || is_wanted(entry);
-    if let Some(entry) = cache.exact(&keys.exact).filter(|entry| is_fresh(entry)) {
+    let mut exact = cache.exact(&keys.exact).map(|entry| (entry, Name::Memory));
+    if exact.is_none() && cache.is_tiered() {
+        // Boxed: whoever hits in memory does not carry it.
+        exact = Box::pin(cache.fetch(&keys.exact, course.exchange.worker)).await;
+    }
+    if let Some((entry, tier)) = exact.filter(|(entry, _)| is_fresh(entry)) {
         course.spared(is_wanted(&entry));
+        course.record.cache_tier = Some(tier.as_str());
         return Some((CacheOutcome::Exact, entry, None));
     }
     let near = keys.near.as_ref()?;
@@ -280,6 +316,22 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_are_few_and_short() {
+        let read = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TAGS, http::HeaderValue::from_bytes(value).unwrap());
+            }
+            tags(&headers).map(|tags| tags.join("|")).map_err(|error| error.message().len())
+        };
+        assert_eq!(read(&[]).unwrap(), "");
+        assert_eq!(read(&[b"a, b ,,c:1", b"d"]).unwrap(), "a|b|c:1|d");
+        assert_eq!(read(&[["x"; MAX_TAGS].join(",").as_bytes()]).unwrap().len(), 2 * MAX_TAGS - 1);
+        assert!(read(&[["x"; MAX_TAGS + 1].join(",").as_bytes()]).is_err());
+        assert!(read(&[&[b'x'; MAX_TAG + 1]]).is_err() && read(&["é".as_bytes()]).is_err());
+    }
 
     #[test]
     fn cache_control() {

@@ -119,9 +119,14 @@ pub(super) fn ended(exchange: &Arc<Exchange>, record: Record) {
         return;
     }
     let recorded = tape.filter(|tape| tape.is_recording()).map(|_| outcome(&record));
-    let kept = tape.map(Tape::take);
+    let mut kept = tape.map(Tape::take);
     if let Some(stories) = &state.stories {
-        stories.keep(exchange, record, kept.as_ref());
+        let calls = match &mut kept {
+            Some(kept) if recorded.is_some() => kept.calls.clone(),
+            Some(kept) => std::mem::take(&mut kept.calls),
+            None => Vec::new(),
+        };
+        stories.keep(exchange, record, calls);
     }
     if let (Some(recording), Some(kept), Some(outcome)) = (&state.recording, kept, recorded) {
         keep(recording, exchange, kept, outcome);

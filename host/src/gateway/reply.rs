@@ -90,6 +90,7 @@ pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, scor
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
+    set(&mut headers, "x-pointsman-cache-entry", &entry.key.to_string());
     if let Some(score) = score {
         set(&mut headers, "x-pointsman-cache-score", &format!("{score:.3}"));
     }
@@ -175,6 +176,9 @@ fn describe(course: &Course, headers: &mut HeaderMap) {
     }
     if record.cache != CacheOutcome::Off {
         headers.insert("x-pointsman-cache", HeaderValue::from_static(record.cache.name()));
+    }
+    if let Some(tier) = record.cache_tier {
+        headers.insert("x-pointsman-cache-tier", HeaderValue::from_static(tier));
     }
     if let Some(prompt) = &record.prompt {
         set(headers, "x-pointsman-prompt", prompt);

@@ -139,6 +139,11 @@ pub fn plugin_settings(config: &Config) -> Vec<Settings> {
 }
 
 impl State {
+    /// It is about to be in force: what works beside exchanges begins. Before that a snapshot touches nothing that lasts.
+    pub(super) fn start(&self) {
+        self.cache.iter().for_each(|cache| cache.start());
+    }
+
     /// What is wrong with single prompts, at their keys.
     pub fn unread(&self) -> Vec<Finding> {
         self.prompt_problems.iter().map(parts::unread).collect()
@@ -178,7 +183,7 @@ impl State {
             found.extend(unread);
             return Err(BuildError(found));
         };
-        let cache = match parts::cache(&config, embedder.as_deref(), previous) {
+        let cache = match parts::cache(&config, lasting.workers, embedder.as_deref(), previous) {
             Ok(cache) => cache,
             Err(findings) => return Err(BuildError(findings)),
         };

@@ -21,6 +21,9 @@ use crate::gateway::{Gateway, degrade, releases};
 use crate::listen::drain::Drain;
 use crate::{admin, listen, upstream};
 
+/// How long each tier of the cache may take to write what waits for it.
+const LAST_ENTRIES: Duration = Duration::from_secs(2);
+
 /// What it has to do with.
 pub(super) struct Steward {
     pub(super) loaded: Loaded,
@@ -81,6 +84,9 @@ impl Steward {
             drained = self.drain.wait(grace) => drained,
             () = signals.again() => self.drain.wait(Duration::ZERO).await,
         };
+        if let Some(cache) = &self.gateway.state().cache {
+            cache.settle(LAST_ENTRIES).await;
+        }
         tracing::info!(cut = drained.cut, "drained");
     }
 

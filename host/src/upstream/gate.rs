@@ -65,6 +65,8 @@ struct State {
     held: Option<f32>,
     /// By lane.
     standing: [Standing; 3],
+    /// When a batch has last waited in vain.
+    in_vain: Option<Instant>,
 }
 
 /// Whether those who wait before the next of a lane are a burst or stand there.
@@ -80,6 +82,10 @@ struct Standing {
 /// hundred places) to 18 (of four) before it, by the queueing theory of M/M/c; with these few who is let in waits no longer than then,
 /// and yet no place is empty for long.
 const FEW: usize = 4;
+
+/// Once in so long the next of a batch may wait without being sure of its call. Answers of a minute make nobody sure, and a batch that
+/// comes seldom would never be called; one that comes often has nearly all that it is refused said to it at once.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Those of one tenant who wait in one lane.
 struct Tenant {
@@ -98,6 +104,7 @@ impl Gate {
             next: 0,
             held: None,
             standing: Default::default(),
+            in_vain: None,
         };
         Arc::new(Self { settings, state: Mutex::new(state), shed: Default::default() })
     }
@@ -149,10 +156,14 @@ impl Gate {
             return Ok(Pass::new(self, lane));
         }
         // Who has less time than anybody may have says nothing of the pool by leaving.
+        let mut state = self.lock();
         if called.is_ok() || wait == self.settings.wait {
             self.shed[lane as usize].add(1);
+            if lane == Priority::Batch {
+                state.in_vain = Some(Instant::now());
+            }
         }
-        Err(Shed(self.lock().comes_back()))
+        Err(Shed(state.comes_back()))
     }
 
     /// A pass, if there is room and nobody waits who would be called before.
@@ -234,8 +245,7 @@ impl State {
         let before = self.before(lane, tenant) as f32;
         let calls = |places: f32| wait.as_secs_f32() * places / held;
         match lane {
-            // The next to be called keeps nobody waiting, however long answers are.
-            Priority::Batch if before == 0.0 => false,
+            Priority::Batch if before == 0.0 && self.in_vain.is_none_or(|last| last.elapsed() >= AGAIN) => false,
             // What is left of the places changes with whoever is more urgent, so that it must be sure: by four standard deviations.
             Priority::Batch => calls(self.left_to_batch() as f32) < before + 1.0 + 4.0 * (before + 1.0).sqrt(),
             Priority::Realtime | Priority::Interactive => calls(self.limit.now) < before,

@@ -12,7 +12,7 @@ use super::bound::at_any_time;
 use super::calibration::Calibration;
 use super::ledger::{ALPHA, Bound, Ledger};
 use super::levels::Level;
-use super::{Partition, Trust};
+use super::{Partition, Trust, Wrong};
 use crate::numbers::Exposition;
 
 /// One tenant, or a partition without credit, for the report.
@@ -142,7 +142,14 @@ impl Trust {
             "unjudged": numbers.unjudged.get(),
             "audit_micro_usd": numbers.paid.get(),
             "accounts": accounts,
+            "worst": self.kept.worst.lock().map(|worst| worst.iter().map(Wrong::told).collect::<Vec<_>>()).unwrap_or_default(),
         })
+    }
+}
+
+impl Wrong {
+    fn told(&self) -> Value {
+        json!({ "entry": self.entry.to_string(), "tenant": &*self.tenant, "wrong": self.wrong })
     }
 }
 

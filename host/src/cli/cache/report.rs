@@ -45,8 +45,12 @@ pub(super) fn wrong(arguments: &Wrong) -> Result<String, Failed> {
         return Err(Failed::input("an entry's id has hexadecimal digits, as in the header x-pointsman-cache-entry"));
     }
     let said = arguments.node.ask(Method::POST, &format!("/api/cache/entries/{entry}/wrong"), None).map_err(Failed::system)?;
-    let counted = if said["counted"] == true { "and counted as a wrong semantic hit" } else { "and was no semantic hit" };
-    Ok(format!("{entry} is purged {counted}\n"))
+    let counted = match (said["counted"] == true, said["found"] == true) {
+        (true, _) => "and counted as a wrong semantic hit",
+        (false, true) => "and was served to nobody but its own question",
+        (false, false) => "wherever it is; it was not in this node's memory",
+    };
+    Ok(format!("{entry} is purged, {counted}\n"))
 }
 
 fn number(value: &Value, name: &str) -> f64 {

@@ -24,7 +24,7 @@ pub(super) fn configuration(
     providers: &[Found],
 ) -> String {
     let mut text = format!(
-        "# Written by `pointsman dev` at each start. Copy it, edit the copy, and run `pointsman serve --config COPY`.\n\n[listen]\naddress = \"{listen}\"\n\n[admin]\naddress = \"{admin}\"\n"
+        "# Written by `pointsman dev` at each start. Copy it, edit the copy, and run `pointsman serve --config COPY`.\n\n[listen]\naddress = \"{listen}\"\n\n[admin]\naddress = \"{admin}\"\nexplain = \"2MiB\"\n"
     );
     for provider in providers {
         let _ = write!(text, "\n[providers.{}]\nkind = \"openai\"\nendpoints = [\"{}\"]\n", provider.name, provider.endpoint);

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Check, suggest};
 use crate::config::allow::Allowed;
-use crate::config::{ByteSize, Duration, Embedder, Grant, Plugin, is_digest};
+use crate::config::{ByteSize, CacheConfig, Duration, Embedder, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -258,6 +258,7 @@ impl Check<'_> {
         if cache.max_entry > cache.memory {
             self.error(&["cache", "max_entry"], "one entry may be larger than the whole cache", "write less than `memory`");
         }
+        self.tiers(cache);
         let Some(semantic) = &cache.semantic else { return };
         if !(semantic.wrong_hits > 0.0 && semantic.wrong_hits <= 0.5) {
             self.error(
@@ -282,6 +283,34 @@ impl Check<'_> {
                 format!("the folder {} does not exist", path.display()),
                 "put the ONNX model there, or write \"built-in\"",
             );
+        }
+    }
+
+    fn tiers(&mut self, cache: &CacheConfig) {
+        if let Some(redis) = &cache.redis {
+            self.not_zero(&["cache", "redis", "deadline"], redis.deadline.is_zero(), "\"5ms\"");
+            if redis.prefix.is_empty() || redis.prefix.len() > 200 || redis.prefix.chars().any(char::is_control) {
+                self.error(
+                    &["cache", "redis", "prefix"],
+                    "a prefix has at least one and at most 200 bytes, and no control characters",
+                    "write one such as \"pointsman:\"",
+                );
+            }
+            if let Some(Err(wrong)) = redis.password.as_ref().map(|password| password.resolve().map(drop)) {
+                self.error(&["cache", "redis", "password"], wrong.reason, wrong.remedy);
+            }
+        }
+        let Some(disk) = &cache.disk else { return };
+        self.not_zero(&["cache", "disk", "deadline"], disk.deadline.is_zero(), "\"20ms\"");
+        if ByteSize::mib(1).max(cache.max_entry) > disk.size {
+            self.error(
+                &["cache", "disk", "size"],
+                "this is less than one entry may have, or than 1MiB",
+                "write more, such as \"1GiB\" (without [cache.disk] nothing is kept there)",
+            );
+        }
+        if disk.path.is_file() {
+            self.error(&["cache", "disk", "path"], format!("{} is a file", disk.path.display()), "name a folder of its own");
         }
     }
 

@@ -46,6 +46,10 @@ impl Check<'_> {
         }
         self.idle_zone();
         self.idle_degrade();
+        if config.admin.as_ref().is_some_and(|admin| admin.explain_texts && admin.explain.bytes() == 0) {
+            let remedy = "write `explain = \"2MiB\"` beside it, or remove it";
+            self.warning(&["admin", "explain_texts"], "no stories are kept that texts could be in", remedy);
+        }
         if let Some(memory) = config.listen.memory.filter(|memory| memory.bytes() > 0 && *memory < LEAST_MEMORY) {
             let reason = format!("{memory} is less than the process itself takes, so that requests with a body are all refused");
             self.warning(&["listen", "memory"], reason, "write what the machine can give, such as \"2GiB\", or remove it");

@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::{Lasting, State};
 use crate::cache::trust::calibration::{self, Calibration};
-use crate::cache::{Cache, NearSettings, trust};
+use crate::cache::{self, Cache, NearSettings};
 use crate::config::{self, Config, Finding};
 use crate::embed::examples::ExampleSets;
 use crate::embed::{self, Embedder};
@@ -199,25 +199,55 @@ fn rules(release: &config::Release) -> Rules {
 /// `[cache]`: entries stay over a reload that they go with.
 pub(super) fn cache(
     config: &Config,
+    cores: usize,
     embedder: Option<&dyn Embedder>,
     previous: Option<&State>,
 ) -> Result<Option<Arc<Cache>>, Findings> {
-    let Some(wanted) = config.cache.as_ref() else { return Ok(None) };
-    let settings = crate::cache::Settings {
+    let Some(wanted) = &config.cache else { return Ok(None) };
+    let settings = cache::Settings {
         memory: wanted.memory.bytes(),
         ttl: wanted.ttl.get(),
         stale_for: config.degrade.as_ref().map_or(std::time::Duration::ZERO, |degrade| degrade.stale_for.get()),
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
-    };
-    let near = match wanted.semantic.as_ref().zip(embedder) {
-        Some((semantic, embedder)) => Some(near(semantic, embedder.id())?),
-        None => None,
+        near: match wanted.semantic.as_ref().zip(embedder) {
+            Some((semantic, embedder)) => Some(near(semantic, embedder.id())?),
+            None => None,
+        },
+        redis: wanted.redis.as_ref().map(|redis| self::redis(redis, cores)).transpose()?,
+        disk: wanted.disk.as_ref().map(|disk| cache::tier::disk::Settings {
+            path: disk.path.clone(),
+            size: disk.size.bytes(),
+            deadline: disk.deadline.get(),
+        }),
     };
     let id = |embedder: Option<&dyn Embedder>| embedder.map(|embedder| embedder.id().to_owned());
-    let before = previous.filter(|previous| id(previous.embedder.as_deref()) == id(embedder));
-    let kept = before.and_then(|previous| previous.cache.as_ref()?.under(settings, near.clone()));
-    Ok(Some(Arc::new(kept.unwrap_or_else(|| Cache::new(settings, near)))))
+    let is_same = previous.is_some_and(|previous| id(previous.embedder.as_deref()) == id(embedder));
+    let before = previous.and_then(|previous| previous.cache.as_deref());
+    let cache = Cache::new(settings, before, is_same)
+        .map_err(|error| one(&["cache", "redis", "url"], error, "write redis://HOST:PORT, or rediss://HOST:PORT with TLS"))?;
+    Ok(Some(Arc::new(cache)))
+}
+
+/// `[cache.redis]`.
+fn redis(wanted: &config::Redis, cores: usize) -> Result<cache::tier::redis::Settings, Findings> {
+    let password = match &wanted.password {
+        None => None,
+        Some(secret) => Some(
+            secret.resolve().map_err(|wrong| vec![Finding::new(&["cache", "redis", "password"], wrong.reason, wrong.remedy)])?,
+        ),
+    };
+    let url = &wanted.url;
+    Ok(cache::tier::redis::Settings {
+        address: (url.host.clone(), url.port),
+        tls: url.tls,
+        database: url.database,
+        username: wanted.username.clone(),
+        password,
+        deadline: wanted.deadline.get(),
+        prefix: wanted.prefix.clone(),
+        cores,
+    })
 }
 
 /// What is known of an embedder's near hits beforehand: the owner's calibration, or the one that is shipped.
@@ -241,7 +271,7 @@ fn near(semantic: &config::Semantic, embedder: &str) -> Result<NearSettings, Fin
         ),
         Some(_) => {}
     }
-    let trust = trust::Settings { wrong_hits: allowed, audit: semantic.audit };
+    let trust = cache::trust::Settings { wrong_hits: allowed, audit: semantic.audit };
     Ok(NearSettings { embedder: embedder.to_owned(), trust, calibration })
 }
 

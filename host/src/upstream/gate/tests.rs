@@ -213,15 +213,21 @@ async fn clients_that_leave_say_nothing_of_how_long_a_pass_is_held() {
     assert_eq!(futures_util::poll!(within(500)), std::task::Poll::Ready(false), "a second each");
 }
 
-/// Answers of a minute left a batch no call that it could be sure of, so that it was sent away with nobody before it. One may wait.
-#[tokio::test(start_paused = true)]
-async fn the_first_of_a_batch_may_wait_for_a_long_answer() {
+/// A gate of one place, taken for an answer of a minute, after one that took as long.
+async fn a_minute_each() -> (Arc<Gate>, Pass) {
     let gate = Gate::new(Settings { start: 1, min: 1, max: 1, queue: 100, wait: Duration::from_secs(5) });
     let mut held = gate.try_enter(Priority::Interactive).unwrap();
     held.began(true, Duration::from_millis(40));
     tokio::time::advance(Duration::from_secs(60)).await;
     drop(held);
     let held = gate.try_enter(Priority::Interactive).unwrap();
+    (gate, held)
+}
+
+/// Answers of a minute left a batch no call that it could be sure of, so that it was sent away with nobody before it. One may wait.
+#[tokio::test(start_paused = true)]
+async fn the_first_of_a_batch_may_wait_for_a_long_answer() {
+    let (gate, held) = a_minute_each().await;
     let who = tenant("a");
     let mut first = Box::pin(gate.enter(Priority::Batch, &who, soon()));
     assert!(futures_util::poll!(&mut first).is_pending());
@@ -229,6 +235,22 @@ async fn the_first_of_a_batch_may_wait_for_a_long_answer() {
     assert!(matches!(futures_util::poll!(&mut second), std::task::Poll::Ready(Err(_))));
     drop(held);
     assert!(first.await.is_ok());
+}
+
+/// Somebody of a batch always waited in vain while the others were told at once, which were more than one of a hundred refusals.
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_in_vain_only_now_and_then() {
+    let (gate, _held) = a_minute_each().await;
+    let who = tenant("a");
+    let begun = Instant::now();
+    let mut waited = 0;
+    while begun.elapsed() < Duration::from_secs(120) {
+        let asked = Instant::now();
+        assert!(gate.enter(Priority::Batch, &who, soon()).await.is_err());
+        waited += u32::from(asked.elapsed() > Duration::ZERO);
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(waited, 4, "one in half a minute, and its wait");
 }
 
 /// Places that were left free for people who come no more stayed empty until somebody's answer ended.
