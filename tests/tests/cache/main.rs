@@ -6,3 +6,4 @@ mod exact;
 mod memory;
 mod semantic;
 mod tenants;
+mod trust;
