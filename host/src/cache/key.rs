@@ -17,15 +17,6 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct ExactKey([u8; 32]);
 
-impl std::str::FromStr for ExactKey {
-    type Err = blake3::HexError;
-
-    /// From hexadecimal digits.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes()))
-    }
-}
-
 /// What near hits never leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -79,13 +70,6 @@ macro_rules! written {
 
 written!(ExactKey);
 written!(Partition);
-
-impl std::fmt::Display for Partition {
-    /// Hexadecimal digits.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 /// Puts a key together.
 pub struct KeyBuilder(blake3::Hasher);

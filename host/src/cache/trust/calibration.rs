@@ -145,7 +145,11 @@ mod tests {
         let text = calibration().to_string();
         for (text, embedder, expect) in [
             (text.clone(), "model@2", "made for model model@1, and here is model@2"),
-            (text.replace(VERIFIER, "another"), "model@1", "made for verifier another"),
+            (
+                text.replace(&format!("\"verifier\": \"{VERIFIER}\""), "\"verifier\": \"another\""),
+                "model@1",
+                "made for verifier another",
+            ),
             (text.replace("\"format\": 1", "\"format\": 9"), "model@1", "made for layout 9"),
             (text.replace("1]", "-1]"), "model@1", "counts"),
             ("{}".into(), "model@1", "no calibration"),
