@@ -127,6 +127,15 @@ enum PluginCommand {
         #[arg(long, value_name = "HOOK", default_value = "routing", value_parser = plugin::hooks())]
         hook: String,
     },
+    /// Bring the SDK in a plugin's folder up to this pointsman
+    ///
+    /// `pointsman plugin new` writes the SDK into the folder's `vendor/`. This puts the one that belongs to this pointsman there, and touches
+    /// nothing else. A plugin within a clone of pointsman has none: it takes the clone's.
+    Sdk {
+        /// The plugin's folder
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Build a plugin's folder into a component
     ///
     /// A folder with a Cargo.toml needs Rust and its wasm32-unknown-unknown target, which is added if rustup is there. One with a
@@ -198,6 +207,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Dev { listen, admin, dir } => dev::dev(&dir, listen, admin, &mut out, &mut err),
         Command::Check { file, schema } => check::check(file.as_deref(), schema, &mut out, &mut err),
         Command::Plugin(PluginCommand::New { dir, lang, hook }) => plugin::new(&dir, &lang, &hook, &mut out, &mut err),
+        Command::Plugin(PluginCommand::Sdk { dir }) => plugin::sdk(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Build { dir }) => plugin::build(&dir, &mut out, &mut err),
         Command::Plugin(PluginCommand::Test { what, cases }) => plugin::test(&what, &cases, &mut out, &mut err),
         Command::Plugin(PluginCommand::Inspect { file, json }) => plugin::inspect(&file, json, &mut out, &mut err),

@@ -82,6 +82,19 @@ impl Kind {
         Self::Internal,
     ];
 
+    /// Does it say how an upstream fares, or whether there is room at one?
+    pub fn is_upstreams(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnreachable
+                | Self::UpstreamTimeout
+                | Self::UpstreamDenied
+                | Self::UpstreamBroken
+                | Self::Overloaded
+                | Self::NoUpstream
+        )
+    }
+
     /// Status, code, and when it happens.
     pub fn describe(self) -> (u16, &'static str, &'static str) {
         match self {

@@ -1,7 +1,7 @@
 //! Recorded exchanges, decided again by another component: what would it change?
 //!
-//! `read` goes through the files, `around` stands for the host that was there, `drive` asks the component what was asked then, `path` says
-//! what would have followed, `report` counts.
+//! `read` goes through the files, `around` stands for the host that was there, `drive` asks the component what was asked then, `observe` about
+//! parts of answers, `path` says what would have followed, `report` counts.
 //!
 //! Deadlines are counted in instructions, plugins are never left alone for failing, and every exchange has instances of its own: so what
 //! is decided about one hangs on its record and on the component, and on nothing else.
@@ -12,6 +12,7 @@
 
 mod around;
 mod drive;
+mod observe;
 mod path;
 mod read;
 mod report;

@@ -10,6 +10,7 @@
 pub mod fuzz;
 pub mod hostile;
 pub mod walls;
+pub mod wasi;
 
 use std::fs;
 use std::path::{Path, PathBuf};

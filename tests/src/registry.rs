@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** it listens on loopback, and ends with its value.
 
+mod desk;
+
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
@@ -10,6 +12,7 @@ use tempfile::TempDir;
 use crate::client::Connection;
 use crate::door::request;
 use crate::within;
+pub use desk::{Asked, Desk, Reply};
 
 /// A registry that runs.
 #[derive(Debug)]

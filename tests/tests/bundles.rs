@@ -56,6 +56,56 @@ fn a_pin_keeps_other_components_out() {
     swapped(&host, 1);
 }
 
+/// A pin holds for what was released by hand as well: before it was written, and after.
+#[test]
+fn a_pin_is_stronger_than_a_hand() {
+    let fake = FakeUpstream::start();
+    let (first, second) = (guests::router(0), guests::router(1));
+    let plugin = Plugin::router(0).set("deadline = \"500ms\"");
+    let mut host = Host::new().upstream(&fake).plugin(plugin).file("other.wasm", &second).spawn();
+    let tell = |host: &Binary, step: &str, version: &str| {
+        let answer = host.tell(&format!("/api/plugins/router/{step}"), &json!({ "version": version }));
+        (answer.status, answer.text().to_owned())
+    };
+    let file = host.folder.path("other.wasm").to_str().unwrap().to_owned();
+    assert_eq!(tell(&host, "promote", &file).0, 200);
+    serves(&host, 1);
+    // The file at its place is the first one, as it was all the time.
+    host.folder.change("deadline = \"500ms\"", &format!("deadline = \"500ms\"\ndigest = {:?}", digest(&first)));
+    swapped(&host, 0);
+    for (step, version) in [("promote", &*digest(&second)), ("canary", &digest(&second)[..20]), ("shadow", &file)] {
+        let (status, said) = tell(&host, step, version);
+        assert!(status == 422 && said.contains("is pinned"), "{step} {version}: {status} {said}");
+    }
+    // What served before may be gone back to, and a restart leaves it at that.
+    assert_eq!(host.tell("/api/plugins/router/rollback", &json!({})).status, 200);
+    serves(&host, 1);
+    host.restart();
+    serves(&host, 1);
+    assert_eq!(tell(&host, "promote", &digest(&first)).0, 200);
+    serves(&host, 0);
+}
+
+/// Who takes a grant or a key away means the versions that are there as well: none of them is released again that would not load anew.
+#[test]
+fn what_does_not_load_any_more_is_not_released_again() {
+    let fake = FakeUpstream::start();
+    let plugin = Plugin::router(0).set("deadline = \"500ms\"");
+    let host = Host::new().upstream(&fake).plugin(plugin).file("next.wasm", &guests::router(1)).spawn();
+    let tell = |step: &str, body: serde_json::Value| {
+        let answer = host.tell(&format!("/api/plugins/router/{step}"), &body);
+        (answer.status, answer.text().to_owned())
+    };
+    assert_eq!(tell("canary", json!({ "version": host.folder.path("next.wasm"), "share": 0.5 })).0, 200);
+    let key = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    host.folder.change("deadline = \"500ms\"", &format!("deadline = \"500ms\"\ntrust = [{key:?}]"));
+    refused(&host, "is not signed, and this plugin trusts signatures alone");
+    for body in [json!({}), json!({ "version": digest(&guests::router(1)) })] {
+        let (status, said) = tell("promote", body);
+        assert!(status == 422 && said.contains("is not signed"), "{status} {said}");
+    }
+}
+
 #[test]
 fn only_what_is_signed_is_loaded() {
     let fake = FakeUpstream::start();

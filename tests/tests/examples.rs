@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Act, FakeUpstream, Host, Plugin, Running, sse};
+use tests::{Act, Connection, FakeUpstream, Gate, Host, Plugin, Running, eventually, sse};
 
 /// The component of a folder of `plugins/`, with the settings that it comes with; a failure of it fails the request.
 fn plugin(name: &str, grant: &str, config: &str) -> Plugin {
@@ -171,4 +171,101 @@ fn prefer() {
         .puppet("select", json!({ "choose": { "prompt": "greet", "version": "v1", "labels": [["wish", "quality"]] } }))
         .send();
     assert_eq!((labelled.status, labelled.header("x-pointsman-model")), (200, Some("large")), "{}", labelled.text());
+}
+
+/// A second provider with one model, and a name that stands for that and for `small`, in this order.
+fn elsewhere(other: &FakeUpstream, choose: &str) -> String {
+    format!(
+        "[providers.other]\nkind = \"openai\"\nendpoints = [{:?}]\nretries = 0\nbreaker = {{ failures = 1000 }}\n\
+         [models.far]\nprovider = \"other\"\nname = \"far-1\"\nprice = {{ input = 20.0, output = 80.0 }}\n\
+         [models.either]\nchoose = [{choose}]",
+        other.url()
+    )
+}
+
+#[test]
+fn private_data() {
+    let (vendor, own) = (FakeUpstream::start(), FakeUpstream::start());
+    let config = r#"{ providers = ["other"], words = ["confidential"], private_tenants = ["clinic"] }"#;
+    let plugin = plugin("private-data", r#""config", "upstreams""#, config).hooks(r#""caching", "routing""#);
+    let host = Host::new().upstream(&vendor).cache().section(&elsewhere(&own, r#""small", "far""#)).plugin(plugin);
+    let host = host.key("app", "shop").key("ward", "clinic").start();
+    let ask = |key: &str, text: &str| host.ask(text).model("either").key(key);
+    for cache in ["miss", "exact"] {
+        let answer = ask("app", "hello").send();
+        assert_eq!(
+            (answer.header("x-pointsman-model"), answer.cache()),
+            (Some("small"), cache),
+            "what is not private is as ever"
+        );
+    }
+    for (ask, reason) in [
+        (ask("app", "secret one").header("x-private", "1"), "private, as the client says"),
+        (ask("app", "secret two is CONFIDENTIAL"), "private, by its words"),
+        (ask("ward", "secret three"), "private, as all of this tenant"),
+    ] {
+        for _ in 0..2 {
+            let answer = ask.clone().send();
+            assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("far")), "{reason}: {}", answer.text());
+            assert_eq!((answer.header("x-pointsman-reason"), answer.cache()), (Some(reason), "bypass"));
+        }
+    }
+    // A request for a model that may not see it is refused, and nobody has seen it.
+    let refused = host.ask("secret four").key("app").header("x-private", "1").send();
+    assert_eq!((refused.status, refused.code().as_str()), (403, "private_data"), "{}", refused.text());
+    assert!(vendor.requests().iter().all(|request| !request.text().contains("secret")));
+    assert_eq!(own.count(), 6);
+}
+
+#[test]
+fn model_pin() {
+    let (fake, pinned) = (FakeUpstream::start(), FakeUpstream::start());
+    let config = r#"{ pin = { either = "far" }, before = { either = "small" }, failing = 0.2, back_for_s = 60 }"#;
+    let plugin = plugin("model-pin", r#""config", "upstreams", "kv""#, config);
+    let host = Host::new().upstream(&fake).section(&elsewhere(&pinned, r#""small", "far""#)).plugin(plugin).start();
+    let ask = || {
+        let answer = host.ask("hi").model("either").send();
+        let header = |name| answer.header(name).unwrap_or_default().to_owned();
+        (answer.status, header("x-pointsman-model"), header("x-pointsman-reason"))
+    };
+    assert_eq!(ask(), says(200, "far", "pinned"));
+    pinned.always(Act::refuse(500, "down"));
+    assert_eq!(ask(), says(200, "small", "pinned"), "the one before it answers where an attempt fails");
+    eventually("it is taken back", || {
+        let said = ask();
+        assert_eq!((said.0, said.1.as_str()), (200, "small"));
+        (said.2 == "the pinned model fails").then_some(())
+    });
+    // It has recovered, and stays taken back for a while.
+    pinned.always(Act::answer());
+    let before = pinned.count();
+    for _ in 0..5 {
+        assert_eq!(ask(), says(200, "small", "the pinned model fails"));
+    }
+    assert_eq!(pinned.count(), before);
+    assert_eq!(host.ask("hi").send().header("x-pointsman-reason"), None, "other names are not pinned");
+}
+
+#[test]
+fn peak_hours() {
+    let (own, other) = (FakeUpstream::start(), FakeUpstream::start());
+    // Peak all day long: the hours themselves are a case of the plugin's.
+    let config = r#"{ own = ["fake"], from = 0, to = 24, busy = 1 }"#;
+    let plugin = plugin("peak-hours", r#""config", "upstreams", "clock""#, config);
+    let host = Host::new().upstream(&own).section(&elsewhere(&other, r#""far", "small""#)).plugin(plugin).start();
+    let ask = || {
+        let answer = host.ask("hi").model("either").send();
+        let header = |name| answer.header(name).unwrap_or_default().to_owned();
+        (answer.status, header("x-pointsman-model"), header("x-pointsman-reason"))
+    };
+    assert_eq!(ask(), says(200, "small", "our own have room"));
+    let gate = Gate::new();
+    own.next(Act::answer().hold_at(300, &gate));
+    let mut connection = Connection::open(host.address);
+    let mut live = host.ask("hi").model("either").streamed().live(&mut connection);
+    assert_eq!(live.head.header("x-pointsman-model"), Some("small"));
+    assert_eq!(ask(), says(200, "far", "peak, and our own are busy"));
+    gate.open();
+    while live.portion().is_some() {}
+    eventually("our own have room again", || (ask() == says(200, "small", "our own have room")).then_some(()));
 }

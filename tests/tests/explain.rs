@@ -56,6 +56,21 @@ fn one_exchange_from_its_key_to_its_answer() {
     assert!(got["total_us"].as_u64().unwrap() > 0 && told["stages_us"]["run"].as_u64().unwrap() > 0, "{told}");
 }
 
+/// Of the parts of an answer those are told at which something happened.
+#[test]
+fn who_has_ended_an_answer() {
+    let fake = FakeUpstream::start();
+    fake.always(Act::say("one two three four five six seven eight"));
+    let host = keeping(&fake).plugin(puppet().hooks("\"routing\"")).start();
+    let route = json!({ "plan": { "targets": ["small"], "observe": { "events": 2 } } });
+    let chunk = json!(["go-on", { "label": "said" }, "stop"]);
+    let told = story(&host, &host.ask("hi").puppet("route", route).puppet("chunk", chunk).streamed().send());
+    let calls: Vec<_> = told["plugins"].as_array().unwrap().iter().map(|call| (&call["function"], &call["decision"])).collect();
+    let (on_chunk, stop) = (json!("on-chunk"), json!({ "Stop": "ContentFilter" }));
+    assert_eq!(calls[1..], [(&on_chunk, &json!("GoOn")), (&on_chunk, &stop)], "{told}");
+    assert_eq!((&told["answer"]["ending"], &told["plugins"][1]["labels"][0][0]), (&json!("stopped"), &json!("said")), "{told}");
+}
+
 #[test]
 fn what_fails_says_why() {
     let fake = FakeUpstream::start();

@@ -223,6 +223,37 @@ fn each_hook_and_each_import_of_the_sdks() {
     }
 }
 
+/// What the languages themselves call time and chance is nothing of the machine's: a recorded exchange is decided again as it was.
+#[test]
+fn a_replay_knows_no_machine() {
+    use pointsman::replay::{Options, run};
+    for language in ["js", "python"] {
+        let fake = FakeUpstream::start();
+        let component = built(&Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(language));
+        let plugin = Plugin::new("every-hook", component.clone()).hooks("\"routing\"").set(ALL).replace("reuse = true", "");
+        let recording = "[recording]\npath = \"recordings\"\nshare = 1.0";
+        let host = Host::new().upstream(&fake).section(TASKS).section(recording).plugin(plugin).start();
+        let asked = ["machine", "machine", "clock", "random", "kv", "embeddings"];
+        for what in asked {
+            let answer = host.ask("soup, please").header("x-say-route", what).send();
+            assert!(answer.header("x-pointsman-reason").is_some(), "{language} {what}: {}", host.api("/api/plugins"));
+        }
+        tests::eventually("all is written", || {
+            let written = host.metrics().sum("pointsman_recording_exchanges_total", &["outcome=\"written\""]);
+            (written == asked.len() as f64).then_some(())
+        });
+        host.folder.write("again.wasm", &component);
+        let reports = [1, 2, 2].map(|threads| {
+            let (recording, plugin) = (host.folder.path("recordings"), host.folder.path("again.wasm"));
+            let (against, name, settings, prices) = (None, None, None, None);
+            run(&Options { recording, plugin, against, name, settings, prices, threads, examples: 2 }).unwrap()
+        });
+        let [first, ..] = &reports;
+        assert_eq!((first.replayed, first.changed, first.uncertain), (asked.len() as u64, 0, 0), "{language}: {first}");
+        assert!(reports.iter().all(|report| report.to_string() == first.to_string()), "{language}");
+    }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -18,7 +18,7 @@ fn puppet() -> Plugin {
 }
 
 fn with(fake: &FakeUpstream, plugin: Plugin) -> Running {
-    Host::new().upstream(fake).plugin(plugin).cache().start()
+    Host::new().upstream(fake).admin("explain = \"2MiB\"").plugin(plugin).cache().start()
 }
 
 fn fake() -> FakeUpstream {
@@ -286,7 +286,12 @@ fn what_a_plugin_is_told_of_a_batch() {
     assert!(plain.contains("events: 1,") && plain.contains("last: true") && plain.contains("nine ten"), "{plain}");
     // There is a last batch, whatever is in it.
     let last = (0..5).map(|_| json!("go-on")).chain([json!({ "label": "said" })]).collect::<Vec<_>>();
-    ask(&host, json!({ "plan": { "targets": ["small"], "observe": { "events": 2 } } }), last.into()).streamed().send();
+    let two = json!({ "plan": { "targets": ["small"], "observe": { "events": 2 } } });
+    let answer = ask(&host, two, last.into()).streamed().send();
+    let path = format!("/api/exchanges/{}", answer.header("x-request-id").unwrap());
+    let story = tests::eventually("its story", || (host.admin(&path).status == 200).then(|| host.api(&path)));
+    let labels = story["labels"].as_array().unwrap().iter().find(|label| label[0] == "said");
+    assert!(labels.is_some_and(|label| label[1].as_str().unwrap().contains("nine ten")), "{story}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ const BROKEN: u32 = 80_000_000;
 const LARGE: u32 = 70_000_000;
 /// Refuses.
 const REFUSES: u32 = 60_000_000;
+/// Ends each answer before it has begun.
+const STOPS: u32 = 50_000_000;
 
 fn revision(number: u32) -> String {
     format!("revision {number:08}")
@@ -53,7 +55,16 @@ fn host(fake: &FakeUpstream) -> Host {
 }
 
 /// Asks from many sessions at once until `over` says so; each must be answered, and each answer is given to `seen`.
-fn ask_until(door: &Door, seen: impl Fn(usize, &Answer) + Sync, mut over: impl FnMut() -> bool) -> usize {
+fn ask_until(door: &Door, seen: impl Fn(usize, &Answer) + Sync, over: impl FnMut() -> bool) -> usize {
+    let answered = |turn: usize, answer: &Answer| {
+        assert_eq!(answer.status, 200, "{turn}: {}", answer.text());
+        seen(turn, answer);
+    };
+    ask_of_all_until(door, answered, over)
+}
+
+/// The same, whatever the answers are.
+fn ask_of_all_until(door: &Door, seen: impl Fn(usize, &Answer) + Sync, mut over: impl FnMut() -> bool) -> usize {
     let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for client in 0..8 {
@@ -64,7 +75,6 @@ fn ask_until(door: &Door, seen: impl Fn(usize, &Answer) + Sync, mut over: impl F
                     let turn = count.fetch_add(1, Ordering::SeqCst);
                     let ask = door.ask("hi").header("x-session-id", &format!("{client}-{turn}"));
                     let answer = connection.exchange(&ask.bytes()).unwrap_or_else(|error| panic!("{turn}: {error}"));
-                    assert_eq!(answer.status, 200, "{turn}: {}", answer.text());
                     seen(turn, &answer);
                 }
             });
@@ -340,6 +350,66 @@ fn a_canary_that_costs_more_is_taken_back() {
     assert!(reason.as_str().unwrap().starts_with("cost: "), "{reason}");
 }
 
+/// A version that ends answers does what it is there for; only what it refuses, or fails at, is an error.
+#[test]
+fn a_stricter_canary_stays() {
+    let fake = FakeUpstream::start();
+    let limits = "release = { deadlines = 1.0, latency = 1000, cost = 1000, min_samples = 30 }";
+    let host = host(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"").set(limits)).spawn();
+    step(&host, "canary", STOPS, json!({ "share": 0.5 }));
+    let figures = || versions(&host, "canary").pop();
+    let over = || figures().is_none_or(|canary| canary["exchanges"].as_u64().unwrap() >= 150);
+    ask_until(&host, |_, _| {}, over);
+    // Looked at once more, whatever was counted last.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let canary = figures().unwrap_or_else(|| panic!("it was taken back: {:?}", versions(&host, "rolled-back")));
+    assert_eq!((&canary["errors"], &canary["upstream_errors"]), (&json!(0), &json!(0)), "{canary}");
+    assert!(host.metrics().sum("pointsman_exchanges_total", &["ending=\"stopped\""]) >= 100.0);
+    // One that refuses as many is taken back.
+    step(&host, "canary", REFUSES, json!({ "share": 0.5 }));
+    let seen = |_: usize, answer: &Answer| assert!(matches!(answer.status, 200 | 403), "{}", answer.text());
+    ask_of_all_until(&host, seen, || !versions(&host, "rolled-back").is_empty());
+    let reason = versions(&host, "rolled-back")[0]["reason"].clone();
+    assert!(reason.as_str().unwrap().starts_with("errors: "), "{reason}");
+}
+
+/// A provider that fails in the minutes after a version took over fails whoever serves: that is not held against the version. Beside another
+/// version, at the same time, it would be.
+#[test]
+fn an_outage_takes_no_version_back() {
+    let fake = FakeUpstream::start();
+    let limits = "release = { deadlines = 1.0, latency = 1000, min_samples = 30 }";
+    let plugin = Plugin::router(0).set("deadline = \"500ms\"").set(limits);
+    let host = host(&fake).provider("retries = 0\nbreaker = { failures = 1000000 }").plugin(plugin).spawn();
+    let exchanges = || versions(&host, "serving")[0]["exchanges"].as_u64().unwrap();
+    ask_until(&host, |_, _| {}, || exchanges() >= 60);
+    step(&host, "promote", 1, json!({}));
+    fake.always(Act::refuse(500, "down"));
+    let seen = |_: usize, answer: &Answer| assert!(answer.status >= 500, "{}", answer.text());
+    ask_of_all_until(&host, seen, || exchanges() >= 60);
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let serving = versions(&host, "serving").remove(0);
+    assert_eq!(serving["digest"], format!("sha256:{}", digest(1)), "{serving}");
+    assert!(serving["judged_until"].is_u64() && serving["errors"].as_u64().unwrap() >= 60, "{serving}");
+    assert_eq!(serving["errors"], serving["upstream_errors"], "{serving}");
+}
+
+/// What has just taken over is judged whatever is on trial beside it; and what is on trial stays there.
+#[test]
+fn a_probation_goes_on_beside_a_trial() {
+    for trial in ["shadow", "canary"] {
+        let fake = FakeUpstream::start();
+        let host = host(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
+        step(&host, "promote", BROKEN, json!({}));
+        step(&host, trial, 1, if trial == "canary" { json!({ "share": 0.2 }) } else { json!({}) });
+        ask_until(&host, |_, _| {}, || !versions(&host, "rolled-back").is_empty());
+        let ended = versions(&host, "rolled-back").remove(0);
+        assert_eq!(ended["digest"], format!("sha256:{}", digest(BROKEN)), "{trial}");
+        assert_eq!(versions(&host, "serving")[0]["digest"], format!("sha256:{}", digest(0)), "{trial}");
+        assert_eq!(versions(&host, trial)[0]["digest"], format!("sha256:{}", digest(1)), "{trial}");
+    }
+}
+
 /// The same from the command line, with the node's configuration or its address; and what is said where it does not go.
 #[test]
 fn from_the_command_line() {
@@ -396,6 +466,8 @@ fn steps_that_cannot_be_taken() {
         ("canary", json!({ "version": digest(9) }), 404, "no version of `router` begins with"),
         ("canary", json!({ "version": path("none.wasm") }), 422, "cannot be read"),
         ("canary", json!({ "version": path("bad.wasm") }), 422, "not WebAssembly"),
+        ("canary", json!({ "version": "/dev/zero" }), 422, "is no file"),
+        ("canary", json!({ "version": path("") }), 422, "is no file"),
         ("shadow", json!({ "version": path("asker.wasm") }), 422, "not granted"),
         ("canary", json!({ "version": path("bad.wasm"), "share": 5 }), 400, "above 0 and at most 1"),
         ("canary", json!({ "versions": 1 }), 400, "versions"),

@@ -134,6 +134,7 @@ fn version(plugin: &Arc<Plugin>) -> Value {
         "quarantined": plugin.quarantine.hooks().iter().map(|hook| hook.name()).collect::<Vec<_>>(),
         "exchanges": figures.exchanges,
         "errors": figures.errors,
+        "upstream_errors": figures.upstream,
         "mean_cost_micro_usd": figures.mean_cost().map(|(mean, _)| mean),
     })
 }
@@ -191,9 +192,12 @@ fn refused(refused: Refused) -> Refusal {
     let status = match refused {
         Refused::NoPlugin(_) | Refused::NoVersion { .. } => StatusCode::NOT_FOUND,
         Refused::Unfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Refused::NoTrial(_) | Refused::Several(_) | Refused::Serves(_) | Refused::Nothing(_) | Refused::NoEngine => {
-            StatusCode::CONFLICT
-        }
+        Refused::NoTrial(_)
+        | Refused::Several(_)
+        | Refused::Serves(_)
+        | Refused::Changed(_)
+        | Refused::Nothing(_)
+        | Refused::NoEngine => StatusCode::CONFLICT,
     };
     (status, format!("{refused}\n"))
 }

@@ -123,7 +123,7 @@ fn story(said: &Value) -> String {
     }
     for attempt in said["attempts"].as_array().into_iter().flatten() {
         let endpoint = text(attempt, "endpoint").map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-        let came = text(attempt, "status").or_else(|| text(attempt, "failure")).unwrap_or_default();
+        let came = ["status", "failure"].into_iter().filter_map(|name| text(attempt, name)).collect::<Vec<_>>().join(", then ");
         let took = ms(attempt, "took_us").unwrap_or_default();
         let cost = text(attempt, "cost").map(|cost| format!(", {cost} µ$")).unwrap_or_default();
         let doubt = text(attempt, "doubt").map(|doubt| format!(", doubted: {doubt}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `pointsman plugin new`, `build`, `test` and `inspect`.
+//! `pointsman plugin new`, `sdk`, `build`, `test` and `inspect`.
 //!
 //! What it does not do: all work on files alone; no host has to run.
 
@@ -42,6 +42,27 @@ pub fn new(dir: &Path, language: &str, hook: &str, out: &mut dyn Write, err: &mu
             ExitCode::SUCCESS
         }
         Err(error @ (scaffold::NewError::Occupied(_) | scaffold::NewError::Name { .. })) => failed(err, WRONG_INPUT, &error),
+        Err(error) => failed(err, 1, &error),
+    }
+}
+
+/// Puts this pointsman's SDK into a plugin's folder.
+pub fn sdk(dir: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    match scaffold::refresh(dir) {
+        Ok(scaffold::Refreshed { title, parts, changed }) => {
+            let places: Vec<String> = parts.iter().map(|part| part.display().to_string()).collect();
+            let done = if changed == 0 { "had it already" } else { "has it now" };
+            let version = env!("CARGO_PKG_VERSION");
+            let _ =
+                writeln!(out, "{}: the SDK for {title} of pointsman {version}, {done}\n  {}", dir.display(), places.join("\n  "));
+            if changed > 0 {
+                let _ = writeln!(out, "\n  pointsman plugin test {}   says whether the plugin goes with it", dir.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error @ (scaffold::RefreshError::Folder(_) | scaffold::RefreshError::Elsewhere(_))) => {
+            failed(err, WRONG_INPUT, &error)
+        }
         Err(error) => failed(err, 1, &error),
     }
 }

@@ -38,7 +38,8 @@ pub struct Release {
     pub deadlines: f64,
     /// How many times as long as the other version's nine tenths of the calls may take. Default 3.
     pub latency: f64,
-    /// The share of exchanges that may end in an error, beyond the other version's. Default 0.02.
+    /// The share of exchanges that may end in an error, beyond the other version's; of a version that has just taken over without errors that
+    /// only say how an upstream fares. Default 0.02.
     pub errors: f64,
     /// How much more exchanges may cost in the mean than the other version's: 0.25 is a quarter more. Default 0.25.
     pub cost: f64,

@@ -23,6 +23,7 @@ use crate::plugin::Plugin;
 use crate::plugin::bindings::types;
 use crate::plugin::hooks::Session;
 use crate::plugin::registry::Whose;
+use crate::plugin::release::figures::Fate;
 use crate::record::cost::Tokens;
 use crate::record::{Ending, Record, Stage};
 use crate::upstream;
@@ -278,14 +279,11 @@ impl Course {
         self.discard(model, Tokens { prompt, ..Tokens::default() });
     }
 
-    /// For each version that the exchange had to do with: did it end well, and what did it cost? A client that left says nothing.
+    /// For each version that the exchange had to do with: how did it end, and what did it cost?
     fn count_for_plugins(&self, whose: &Whose) {
-        let Record { ending, status, .. } = self.record;
-        if matches!(ending, Ending::Left | Ending::Drained) {
-            return;
+        if let Some(fate) = fate(&self.record) {
+            self.exchange.count_for_plugins(whose, fate, self.record.spent().unwrap_or(0));
         }
-        let failed = ending != Ending::Whole || status >= 400;
-        self.exchange.count_for_plugins(whose, failed, self.record.spent().unwrap_or(0));
     }
 
     /// The first byte of the answer's body goes to the client.
@@ -293,6 +291,25 @@ impl Course {
         let since = self.exchange.started.elapsed().as_micros() as u64;
         self.record.first_byte_us.get_or_insert(since);
     }
+}
+
+/// How an exchange ended for the plugins that had to do with it. None: a client that left says nothing.
+fn fate(record: &Record) -> Option<Fate> {
+    Some(match (record.ending, record.kind) {
+        (Ending::Left | Ending::Drained, _) => return None,
+        // To end answers is what a guard is for.
+        (Ending::Stopped, _) => Fate::Well,
+        (Ending::Whole, _) if record.status < 400 => Fate::Well,
+        // The upstream's own answer: it refuses a request that is wrong, and a plugin may have made it so.
+        (Ending::Whole, _) if (400..500).contains(&record.status) && !matches!(record.status, 401..=403 | 408 | 429) => {
+            Fate::Failed
+        }
+        (Ending::Whole, _) => Fate::FailedUpstream,
+        (_, Some(kind)) if kind.is_upstreams() => Fate::FailedUpstream,
+        // The upstream has said in its stream that it failed.
+        (Ending::Broken, None) => Fate::FailedUpstream,
+        (Ending::Broken | Ending::Refused, _) => Fate::Failed,
+    })
 }
 
 impl From<Usage> for Tokens {
@@ -320,5 +337,36 @@ impl Drop for Course {
             self.gateway.degrade.counts[level as usize].add(1);
         }
         recording::ended(&self.exchange, std::mem::take(&mut self.record));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_end_says_of_a_plugin() {
+        let (well, failed, upstream) = (Some(Fate::Well), Some(Fate::Failed), Some(Fate::FailedUpstream));
+        for (ending, status, kind, expect) in [
+            (Ending::Whole, 200, None, well),
+            (Ending::Stopped, 200, None, well),
+            (Ending::Left, 200, None, None),
+            (Ending::Drained, 200, Some(Kind::Overloaded), None),
+            (Ending::Whole, 400, None, failed),
+            (Ending::Whole, 422, None, failed),
+            (Ending::Whole, 401, None, upstream),
+            (Ending::Whole, 429, None, upstream),
+            (Ending::Whole, 503, None, upstream),
+            (Ending::Refused, 403, Some(Kind::Rejected), failed),
+            (Ending::Refused, 500, Some(Kind::PluginFailed), failed),
+            (Ending::Refused, 502, Some(Kind::UpstreamBroken), upstream),
+            (Ending::Refused, 503, Some(Kind::NoUpstream), upstream),
+            (Ending::Broken, 200, Some(Kind::UpstreamTimeout), upstream),
+            (Ending::Broken, 200, Some(Kind::Rejected), failed),
+            (Ending::Broken, 200, None, upstream),
+        ] {
+            let record = Record { ending, status, kind, ..Record::default() };
+            assert_eq!(fate(&record), expect, "{ending:?} {status} {kind:?}");
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::identity::Principal;
 use crate::plugin::http::{Inbound, Outbound};
 use crate::plugin::imports::{self, Circuit, HttpError, Latency, Price, Surroundings, Upstream};
 use crate::plugin::registry::Whose;
+use crate::plugin::release::figures::Fate;
 use crate::plugin::tape::{Seen, Tape};
 use crate::record::Record;
 use crate::upstream::deadline::Deadline;
@@ -111,9 +112,9 @@ impl Exchange {
     }
 
     /// The exchange is over: it counts for the versions of plugins that it had to do with.
-    pub fn count_for_plugins(&self, whose: &Whose, failed: bool, cost: u64) {
+    pub fn count_for_plugins(&self, whose: &Whose, fate: Fate, cost: u64) {
         if let Ok(asked) = self.asked.lock() {
-            self.state.plugins.book(&self.principal.tenant, &asked, whose, failed, cost);
+            self.state.plugins.book(&self.principal.tenant, &asked, whose, fate, cost);
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Exchange;
 use crate::dialect::openai_chat::ChatRequest;
-use crate::plugin::tape::{Call, Function, Said};
+use crate::plugin::tape::{Call, Function, Said, weight};
 use crate::record::Record;
 
 /// Bytes of a story beside its texts.
@@ -72,6 +72,7 @@ impl Stories {
 
     /// Keeps the story of an exchange that has ended.
     pub(super) fn keep(&self, exchange: &Exchange, record: Record, mut calls: Vec<Call>) {
+        calls.retain(|call| !call.lets_pass());
         calls.iter_mut().for_each(|call| self.shorten(call));
         let key = exchange.principal.key.as_deref().map(str::to_owned);
         let story = Story { received_at: exchange.received_at, key, record, calls };
@@ -164,16 +165,6 @@ fn strings(value: &mut Value, change: &impl Fn(&mut Value)) {
         Value::Array(list) => list.iter_mut().for_each(|item| strings(item, change)),
         Value::Object(fields) => fields.values_mut().for_each(|item| strings(item, change)),
         _ => {}
-    }
-}
-
-/// Bytes of all strings in a value, about.
-fn weight(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len() + 32,
-        Value::Array(list) => list.iter().map(weight).sum::<usize>() + 32,
-        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + weight(value) + 64).sum::<usize>() + 32,
-        _ => 32,
     }
 }
 

@@ -16,7 +16,7 @@ use super::models::Models;
 use crate::config;
 use crate::plugin::PluginSet;
 use crate::plugin::imports::{Surroundings, visible};
-use crate::plugin::tape::{Attempted, Depth, FORMAT, Facts, Kept, Outcome, Recorded, Snapshot, Tape, Valued};
+use crate::plugin::tape::{Attempted, FORMAT, Facts, Heard, Kept, Outcome, Recorded, Snapshot, Tape, Valued};
 use crate::record::recording::{Counts, Job, Recorder, Rules, Settings, Under, files};
 use crate::record::{Attempt, Record};
 
@@ -107,9 +107,9 @@ fn under(plugins: &PluginSet, models: &Models) -> Under {
 pub(super) fn tape(exchange: &Exchange) -> Option<Tape> {
     let state = &exchange.state;
     if state.recording.as_ref().is_some_and(|recording| !state.plugins.is_empty() && recording.wants(exchange)) {
-        return Some(Tape::new(Depth::Recording));
+        return state.recording.as_ref().map(|recording| Tape::recording(recording.wanted.max_exchange.as_usize()));
     }
-    state.stories.as_ref().map(|_| Tape::new(Depth::Story))
+    state.stories.as_ref().map(|_| Tape::story())
 }
 
 /// An exchange has ended: whoever wants to know of it gets what there is.
@@ -135,14 +135,16 @@ pub(super) fn ended(exchange: &Arc<Exchange>, record: Record) {
 
 /// Hands an exchange in.
 fn keep(recording: &Recording, exchange: &Arc<Exchange>, kept: Kept, outcome: Outcome) {
-    if kept.calls.is_empty() || kept.dropped > 0 {
+    if kept.too_large {
+        return recording.counts().too_large.add(1);
+    }
+    if kept.calls.is_empty() {
         return;
     }
-    let texts = kept.requests.iter().map(|request| request.bytes().len()).sum::<usize>()
-        + kept.answers.iter().map(|answer| answer.bytes().len()).sum::<usize>();
+    let size = AROUND + kept.bytes;
     let (of, configuration) = (exchange.clone(), recording.under.digest.clone());
     recording.recorder.keep(Job {
-        size: AROUND + texts,
+        size,
         under: recording.under.clone(),
         make: Box::new(move || made(&of, configuration, kept, outcome)),
     });
@@ -156,6 +158,8 @@ fn made(exchange: &Exchange, configuration: String, kept: Kept, outcome: Outcome
         headers: visible(&exchange.headers),
         requests: kept.requests.iter().map(|request| text(request.bytes())).collect(),
         answers: kept.answers.iter().map(|answer| text(answer.bytes())).collect(),
+        parts: kept.parts.iter().map(|part| Heard { whole: part.is_answer(), text: Some(text(&part.bytes())) }).collect(),
+        cut: kept.cut,
         models: exchange.fleet(),
         candidates: exchange.candidates().into_iter().map(|model| model.model).collect(),
         calls: kept.calls,

@@ -19,9 +19,9 @@ use super::Gateway;
 use super::state::{self, State};
 use crate::listen::drain::Drain;
 use crate::plugin::Plugin;
-use crate::plugin::load::Refusal;
+use crate::plugin::load::{Refusal, Settings};
 use crate::plugin::registry::{Named, PluginSet, load_version};
-use crate::plugin::release::{Role, Slot};
+use crate::plugin::release::{Harm, Role, Slot};
 
 /// How often figures are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -75,6 +75,9 @@ pub enum Refused {
     /// It serves already.
     #[error("{0} serves already")]
     Serves(String),
+    /// The configuration is another one by now.
+    #[error("what the configuration says of `{0}` has changed since the version was loaded; ask again")]
+    Changed(String),
     /// There is no version before the one that serves.
     #[error("`{0}` has no version on trial, and none before the one that serves")]
     Nothing(String),
@@ -102,28 +105,34 @@ impl Gateway {
     pub fn version(&self, name: &str, wanted: Option<&str>) -> Result<Arc<Plugin>, Refused> {
         let state = self.state();
         let slot = state.plugins.slot(name).ok_or_else(|| Refused::NoPlugin(name.to_owned()))?;
-        let Some(wanted) = wanted else {
-            return slot.trial.as_ref().map(|trial| trial.plugin.clone()).ok_or_else(|| Refused::NoTrial(name.to_owned()));
-        };
+        let settings = state::settings(&state.config, name).ok_or_else(|| Refused::NoPlugin(name.to_owned()))?;
+        // One that was loaded under other settings, and could not be under these, is looked at again.
+        let usable = |digest: &str| slot.version(digest).filter(|version| version.settings().is_like(&settings)).cloned();
         let lasting = self.lasting.get().ok_or(Refused::NoEngine)?;
-        let named = match digits(wanted) {
-            None => Named::File(PathBuf::from(wanted)),
-            Some(digits) => {
+        let named = match wanted.map(|wanted| (wanted, digits(wanted))) {
+            None => {
+                let trial = slot.trial.as_ref().ok_or_else(|| Refused::NoTrial(name.to_owned()))?;
+                match usable(trial.plugin.digest()) {
+                    Some(version) => return Ok(version),
+                    None => Named::Digest(trial.plugin.digest().to_owned()),
+                }
+            }
+            Some((wanted, None)) => Named::File(PathBuf::from(wanted)),
+            Some((_, Some(digits))) => {
                 let mut known: Vec<String> = lasting.releases.find(digits);
                 known.extend(versions(slot).map(|plugin| plugin.digest().to_owned()).filter(|own| own.starts_with(digits)));
                 known.sort();
                 known.dedup();
                 match known.as_slice() {
                     [] => return Err(Refused::NoVersion { plugin: name.to_owned(), digits: digits.to_owned() }),
-                    [digest] => match slot.version(digest) {
-                        Some(version) => return Ok(version.clone()),
+                    [digest] => match usable(digest) {
+                        Some(version) => return Ok(version),
                         None => Named::Digest(digest.clone()),
                     },
                     _ => return Err(Refused::Several(digits.to_owned())),
                 }
             }
         };
-        let settings = state::settings(&state.config, name).ok_or_else(|| Refused::NoPlugin(name.to_owned()))?;
         let engine = lasting.engine().map_err(|_| Refused::NoEngine)?;
         Ok(load_version(engine, &settings, lasting.shelves(), slot, &named)?)
     }
@@ -134,7 +143,12 @@ impl Gateway {
     /// It does not go with the state that the plugin is in.
     pub fn release(&self, name: &str, plugin: Arc<Plugin>, step: Step) -> Result<(), Refused> {
         let label = plugin.label().to_owned();
-        self.change(name, |slot| {
+        self.change(name, |slot, settings| {
+            // It may have taken long to compile: a grant that is gone by now, or a pin that is there, holds for it too.
+            if !plugin.settings().is_like(settings) {
+                return Err(Refused::Changed(name.to_owned()));
+            }
+            settings.source.admits(plugin.digest())?;
             if slot.serving.digest() == plugin.digest() {
                 return Err(Refused::Serves(label.clone()));
             }
@@ -153,7 +167,7 @@ impl Gateway {
     /// # Errors
     /// There is nothing to take back to.
     pub fn roll_back(&self, name: &str, reason: &str) -> Result<(), Refused> {
-        self.change(name, |slot| slot.roll_back(reason).map_err(|_| Refused::Nothing(name.to_owned())))?;
+        self.change(name, |slot, _| slot.roll_back(reason).map_err(|_| Refused::Nothing(name.to_owned())))?;
         tracing::warn!(plugin = name, reason, "a version was taken back");
         Ok(())
     }
@@ -162,15 +176,10 @@ impl Gateway {
     fn look(&self) {
         let now = Instant::now();
         for slot in self.state().plugins.slots() {
-            let Some((digest, reason)) = slot.look(now) else { continue };
-            let name = slot.serving.name();
+            let Some(harm) = slot.look(now) else { continue };
+            let (name, Harm { digest, reason, .. }) = (slot.serving.name(), &harm);
             // Somebody may have taken a step since.
-            let is_same =
-                |slot: &Slot| digest == slot.trial.as_ref().map_or(slot.serving.digest(), |trial| trial.plugin.digest());
-            let changed = self.change(name, |slot| match is_same(slot) {
-                true => slot.roll_back(&reason.text).map_err(|_| Refused::Nothing(name.to_owned())),
-                false => Err(Refused::Nothing(name.to_owned())),
-            });
+            let changed = self.change(name, |slot, _| slot.take_back(&harm).map_err(|_| Refused::Nothing(name.to_owned())));
             if changed.is_ok() {
                 tracing::error!(plugin = name, digest, why = reason.what, "a version was taken back: {}", reason.text);
                 let mut counts = self.taken_back.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,11 +188,14 @@ impl Gateway {
         }
     }
 
-    fn change(&self, name: &str, step: impl FnOnce(&Slot) -> Result<Slot, Refused>) -> Result<(), Refused> {
+    /// A step from a plugin's state, and what its owner has written by now, to its next state.
+    fn change(&self, name: &str, step: impl FnOnce(&Slot, &Settings) -> Result<Slot, Refused>) -> Result<(), Refused> {
         let _one_at_a_time = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = State::clone(&self.state());
-        let slot = state.plugins.slot(name).ok_or_else(|| Refused::NoPlugin(name.to_owned()))?;
-        state.plugins = Arc::new(state.plugins.with(step(slot)?));
+        let none = || Refused::NoPlugin(name.to_owned());
+        let slot = state.plugins.slot(name).ok_or_else(none)?;
+        let settings = state::settings(&state.config, name).ok_or_else(none)?;
+        state.plugins = Arc::new(state.plugins.with(step(slot, &settings)?));
         self.keep(&state.plugins);
         self.state.store(Arc::new(state));
         Ok(())

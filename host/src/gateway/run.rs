@@ -251,6 +251,10 @@ impl Turns<'_> {
     /// An attempt has none. Does the plan go on?
     async fn has_failed(&mut self, turn: Turn, began: Instant) -> Result<bool, Error> {
         self.failed = true;
+        // An answer that had begun has broken off.
+        if let Some(attempt) = self.course.record.attempts.last_mut().filter(|attempt| attempt.failure.is_none()) {
+            attempt.failure = self.run.why().map(|why| why.kind.describe().1);
+        }
         let step = match self.judge.clone() {
             Some(Judge::Plugin { by, .. }) => self.after_failure(&by, &turn, began).await?,
             _ => return Ok(true),

@@ -350,7 +350,12 @@ impl Session {
         let (seen, partial) = (answer.map(|seen| &seen.answer), answer.is_some_and(|seen| !seen.whole));
         for index in self.ways(by) {
             let began = Instant::now();
-            self.begins(index, Function::AfterAttempt, request, Shown { answer: seen, partial, attempt: Some(last), hit: None });
+            self.begins(
+                index,
+                Function::AfterAttempt,
+                request,
+                Shown { answer: seen, partial, attempt: Some(last), ..Shown::default() },
+            );
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let state = live.store.data_mut();
             (state.answer, state.partial) = (seen.cloned(), partial);

@@ -69,7 +69,7 @@ pub struct Inbound {
     pub body: Vec<u8>,
 }
 
-/// Calls that are under way, of all versions of a plugin.
+/// Calls of one version that are under way.
 pub type Places = Arc<Semaphore>;
 
 /// Headers that are the connection's, or the host's to say.

@@ -12,6 +12,7 @@ mod http;
 mod kv;
 mod request;
 mod small;
+pub(super) mod wasi;
 
 pub(super) use small::bucket;
 
@@ -128,6 +129,10 @@ pub struct State {
     /// What the call that is under way has left; it counts when the call has succeeded.
     pub(super) labels: Vec<(String, String)>,
     pub(super) random: Option<u64>,
+    /// The same for WASI's random numbers, which are the exchange's in a replay alone.
+    wasi_random: Option<u64>,
+    /// What WASI's monotonic clock has shown last.
+    latest: u64,
     /// Nothing that it does is to be seen: a shadow's, with what it keeps where it may.
     pub(super) aside: Option<Aside>,
     /// Made only for a component that imports WASI; the others pay nothing for it. The mutex is never locked: it makes a
@@ -149,6 +154,8 @@ impl State {
             log_lines: 0,
             labels: Vec::new(),
             random: None,
+            wasi_random: None,
+            latest: 0,
             aside: None,
             wasi: None,
             plugin,
@@ -169,18 +176,20 @@ impl State {
             log_lines,
             labels,
             random,
+            wasi_random,
+            latest: _,
             aside,
             wasi: _,
         } = self;
         (*around, *request, *answer, *partial, *part) = (None, None, None, false, None);
-        (*log_lines, *random, *aside) = (0, None, None);
+        (*log_lines, *random, *wasi_random, *aside) = (0, None, None, None);
         labels.clear();
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let made = self.wasi.get_or_insert_with(|| Box::new(Mutex::new((locked_down(), ResourceTable::new()))));
+        let made = self.wasi.get_or_insert_with(|| Box::new(Mutex::new(wasi::locked_down())));
         let (ctx, table) = made.get_mut().unwrap_or_else(PoisonError::into_inner);
         WasiCtxView { ctx, table }
     }
@@ -210,11 +219,6 @@ impl State {
             answer
         })
     }
-}
-
-/// No files, no network, no environment, no arguments, no standard streams.
-fn locked_down() -> WasiCtx {
-    WasiCtx::builder().allow_tcp(false).allow_udp(false).allow_blocking_current_thread(false).build()
 }
 
 /// Cuts on a character boundary.

@@ -8,6 +8,7 @@
 
 mod precompiled;
 
+use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::bundle::{self, PublicKey};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
 use super::http;
-use super::imports::State;
+use super::imports::{self, State};
 use super::kv::{self, Kv};
 use super::last_words;
 use super::limits;
@@ -102,7 +103,7 @@ pub struct Settings {
 
 impl Settings {
     /// Does a version that was loaded under these go with those? How it is released changes nothing about it.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         Self { release: other.release.clone(), ..self.clone() } == *other
     }
 
@@ -126,7 +127,10 @@ pub struct Source {
 
 impl Source {
     /// Is this the version that is pinned, if one is?
-    pub(super) fn admits(&self, digest: &str) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// Another one is.
+    pub fn admits(&self, digest: &str) -> Result<(), Refusal> {
         match &self.pin {
             Some(pin) if pin != digest => {
                 let reason = format!("is sha256:{digest}, and sha256:{pin} is pinned");
@@ -299,12 +303,19 @@ fn pull(reference: &OciReference, pin: Option<&str>, pulled: &Kept) -> Result<Ve
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| Refusal::component(format!("cannot be read: {error}"), BUILD);
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > MAX_FILE {
-        let reason = format!("is {size} bytes, and a component may have {MAX_FILE}");
+    // Whoever opened a pipe would wait for somebody who writes to it.
+    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        return Err(Refusal::component("is no file", "name the component's file"));
+    }
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    // Whatever its size is said to be, and while it grows.
+    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE {
+        let reason = format!("has more than {MAX_FILE} bytes, which a component may have");
         return Err(Refusal::component(reason, "name the component's file, or make it smaller"));
     }
-    std::fs::read(file).map_err(unreadable)
+    Ok(bytes)
 }
 
 /// The digest of what a component came as.
@@ -467,7 +478,7 @@ fn link(engine: &Engine, component: &Component, settings: &Settings) -> Result<L
         }
     }
     if wasi {
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(unlinked)?;
+        imports::wasi::add(&mut linker).map_err(unlinked)?;
     }
     Ok(linker)
 }

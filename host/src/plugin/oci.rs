@@ -5,7 +5,8 @@
 //!
 //! What it does not do: it trusts no registry. What comes has the digest that was asked for, or it has not come.
 //!
-//! **Invariant:** plain HTTP is spoken with loopback alone, also where a registry sends us elsewhere.
+//! **Invariant:** plain HTTP is spoken with loopback alone, also where a registry sends us elsewhere; and with loopback only where the registry
+//! itself is there.
 //! **Invariant:** credentials go to the registry that they are for, and to its own token service; to nobody whom it redirects to.
 //! **Invariant:** nothing is read beyond its bound, whatever the registry says of its size.
 

@@ -16,9 +16,10 @@ use super::bindings::types::RequestHead;
 use super::engine::Engine;
 use super::load::{self, Hook, LoadError, Plugin, Refusal, Settings};
 use super::oci::Kept;
+use super::release::figures::Fate;
 use super::release::shadow::Shadow;
 use super::release::store::{Saved, Store};
-use super::release::{Role, Rules, Slot, Sticky, Trial};
+use super::release::{How, Role, Rules, Slot, Sticky, Trial};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::prefix;
 
@@ -231,10 +232,10 @@ impl PluginSet {
     }
 
     /// An exchange is over: it counts for the versions that it had to do with.
-    pub fn book(&self, tenant: &str, model: &str, whose: &Whose, failed: bool, cost: u64) {
+    pub fn book(&self, tenant: &str, model: &str, whose: &Whose, fate: Fate, cost: u64) {
         for (place, plugin) in self.all.iter().enumerate().filter(|(_, plugin)| plugin.settings().is_for(tenant, model)) {
             let canary = if self.canaries.is_empty() { None } else { self.canary(place, whose) };
-            canary.map_or(plugin, |place| self.version(place)).numbers.exchanges.note(failed, cost);
+            canary.map_or(plugin, |place| self.version(place)).numbers.exchanges.note(fate, cost);
         }
     }
 }
@@ -343,7 +344,7 @@ impl One<'_> {
                 Err(refusal) => (None, Some(refusal)),
             };
         };
-        let slot = if slot.file == found.digest {
+        let slot = if slot.file == found.digest && !self.is_astray(&slot) {
             slot
         } else {
             let known = slot.version(&found.digest).filter(|version| version.settings().is_like(self.settings)).cloned();
@@ -353,6 +354,16 @@ impl One<'_> {
             }
         };
         (Some(slot), refusal)
+    }
+
+    /// Is none of a plugin's versions the one that its owner has pinned, and was that one never taken back? Then it was pinned after another
+    /// one had been released by hand.
+    fn is_astray(&self, slot: &Slot) -> bool {
+        self.settings.source.pin.as_deref().is_some_and(|pin| {
+            let trial = slot.trial.as_ref().map(|trial| &trial.plugin);
+            let is_there = std::iter::once(&slot.serving).chain(trial).any(|plugin| plugin.digest() == pin);
+            !is_there && slot.taken_back(pin).is_none()
+        })
     }
 
     /// A version by its digest: of the file that was found, or of those that are kept.
@@ -379,7 +390,9 @@ impl One<'_> {
             false => self.load(plugin.digest(), Some(found), before.serving.kv.clone()),
         };
         slot.before = slot.before.map(|plugin| again(&plugin).unwrap_or(plugin));
-        if let Some(trial) = &before.trial
+        if slot.trial.as_ref().is_some_and(|trial| self.settings.source.admits(trial.plugin.digest()).is_err()) {
+            slot.end_trial(How::Replaced, "another component is pinned");
+        } else if let Some(trial) = &before.trial
             && let Ok(plugin) = again(&trial.plugin)
             && !Arc::ptr_eq(&plugin, &trial.plugin)
         {
@@ -414,7 +427,8 @@ impl One<'_> {
             .ok()?;
         let load = |digest: &String| self.load(digest, found, serving.kv.clone()).ok();
         let before = saved.before.as_ref().and_then(load);
-        let trial = saved.trial.as_ref().and_then(|trial| load(&trial.digest));
+        let is_admitted = |digest: &&String| self.settings.source.admits(digest).is_ok();
+        let trial = saved.trial.as_ref().map(|trial| &trial.digest).filter(is_admitted).and_then(load);
         Some(Slot::restored(saved, serving, before, trial, self.settings.release.clone()))
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::load::Plugin;
 use figures::Figures;
 use shadow::Shadow;
-pub use slot::{Nothing, Slot};
+pub use slot::{Harm, Nothing, Slot};
 
 /// A share of traffic is counted in this many parts.
 pub const WHOLE: u32 = 10_000;

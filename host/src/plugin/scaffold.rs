@@ -12,6 +12,7 @@
 //! **Invariant:** a folder is made only where there is none, or an empty one.
 
 mod embedded;
+mod refresh;
 mod rust;
 mod script;
 
@@ -20,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::load::Hook;
+pub use refresh::{RefreshError, Refreshed, refresh};
 
 /// A language that plugins are written in.
 pub struct Language {

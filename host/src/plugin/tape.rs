@@ -13,6 +13,7 @@
 mod known;
 mod play;
 mod recorded;
+mod room;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,16 +22,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bindings::caching::Candidate;
-use super::bindings::routing::Attempt;
+use super::bindings::routing::{Attempt, Batch};
 use super::bindings::types::{PromptRef, RequestHead};
 use super::load::{Hook, Plugin};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
+use crate::dialect::stream::part::Part;
 use play::Player;
 pub(super) use play::{Blob, Call as Question};
-pub use recorded::{Attempted, FORMAT, Facts, Outcome, Recorded, Seen, Snapshot, Valued};
+pub use recorded::{Attempted, FORMAT, Facts, Heard, Outcome, Recorded, Seen, Snapshot, Valued};
+use room::Room;
+pub use room::weight;
 
-/// Calls of one exchange that are kept. An exchange has at most 16 attempts; more than this is a plugin chain that no one reads.
+/// Calls of one exchange that are kept, those about parts of its answer aside. An exchange has at most 16 attempts; more than this is a plugin
+/// chain that no one reads.
 const MAX_CALLS: usize = 128;
 
 /// A function that a component exports.
@@ -49,6 +54,8 @@ pub enum Function {
     Route,
     /// `routing.after-attempt`
     AfterAttempt,
+    /// `routing.on-chunk`
+    OnChunk,
 }
 
 impl Function {
@@ -61,6 +68,7 @@ impl Function {
             Self::Admit => "admit",
             Self::Route => "route",
             Self::AfterAttempt => "after-attempt",
+            Self::OnChunk => "on-chunk",
         }
     }
 
@@ -69,7 +77,7 @@ impl Function {
         match self {
             Self::Select => Hook::Prompting,
             Self::Key | Self::Confirm | Self::Admit => Hook::Caching,
-            Self::Route | Self::AfterAttempt => Hook::Routing,
+            Self::Route | Self::AfterAttempt | Self::OnChunk => Hook::Routing,
         }
     }
 }
@@ -120,6 +128,13 @@ impl Call {
         }
         all
     }
+
+    /// It was about part of an answer, and the answer went on.
+    pub fn lets_pass(&self) -> bool {
+        self.function == Function::OnChunk
+            && matches!(&self.said, Said::Decided(step) if step == "GoOn")
+            && self.labels.is_empty()
+    }
 }
 
 /// A call's arguments, beside the exchange's head.
@@ -143,6 +158,12 @@ pub struct Told {
     /// `confirm`: the near hit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hit: Option<Candidate>,
+    /// `on-chunk`: where the part stands in the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    /// The part, by its place among those of the exchange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<usize>,
     /// The labels of the exchange by then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
@@ -178,6 +199,17 @@ pub enum Said {
     Skipped,
 }
 
+impl Said {
+    /// Bytes that it takes, about.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Decided(value) => weight(value),
+            Self::Failed { reason, .. } => reason.len(),
+            Self::Nothing | Self::Skipped => 0,
+        }
+    }
+}
+
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
@@ -198,8 +230,14 @@ pub struct Kept {
     pub requests: Vec<Arc<ChatRequest>>,
     /// The answers that they were shown.
     pub answers: Vec<Arc<Answer>>,
-    /// Calls that had no place.
-    pub dropped: u32,
+    /// Parts of answers that they were shown.
+    pub parts: Vec<Arc<Part>>,
+    /// Further parts had no place.
+    pub cut: bool,
+    /// There is more than may be kept of one exchange: it is not to be recorded.
+    pub too_large: bool,
+    /// Bytes of all that, about.
+    pub bytes: usize,
     /// Questions to the host that no record answers, by name. A replay's alone.
     pub unknown: Vec<String>,
 }
@@ -211,6 +249,7 @@ pub(super) struct Shown<'a> {
     pub(super) partial: bool,
     pub(super) attempt: Option<&'a Attempt>,
     pub(super) hit: Option<&'a Candidate>,
+    pub(super) part: Option<(&'a Batch, &'a Arc<Part>)>,
 }
 
 /// A tape. One exchange's plugins are asked one after the other, so the lock is never waited for.
@@ -223,18 +262,25 @@ pub struct Tape {
 #[derive(Debug, Default)]
 struct Inner {
     kept: Kept,
+    room: Room,
     player: Option<Player>,
 }
 
 impl Tape {
-    /// A tape that keeps.
-    pub fn new(depth: Depth) -> Self {
-        Self { depth, inner: Mutex::default() }
+    /// A tape that keeps who was called, and what was decided.
+    pub fn story() -> Self {
+        Self { depth: Depth::Story, inner: Mutex::default() }
+    }
+
+    /// A tape that keeps all that a decision hangs on, in so many bytes. Where they are not enough it becomes one of the other kind.
+    pub fn recording(most: usize) -> Self {
+        let inner = Inner { room: Room::of(most), ..Inner::default() };
+        Self { depth: Depth::Recording, inner: Mutex::new(inner) }
     }
 
     /// A tape that gives again what these calls were told.
     pub fn replay<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Self {
-        let inner = Inner { kept: Kept::default(), player: Some(Player::of(calls)) };
+        let inner = Inner { player: Some(Player::of(calls)), ..Inner::default() };
         Self { depth: Depth::Story, inner: Mutex::new(inner) }
     }
 
@@ -243,9 +289,16 @@ impl Tape {
         self.depth == Depth::Recording
     }
 
+    /// Does it give again what was kept?
+    pub(super) fn is_replay(&self) -> bool {
+        self.inner().player.is_some()
+    }
+
     /// What it has kept. It is empty afterwards.
     pub fn take(&self) -> Kept {
-        std::mem::take(&mut self.inner().kept)
+        let mut inner = self.inner();
+        let bytes = inner.room.taken();
+        Kept { bytes, ..std::mem::take(&mut inner.kept) }
     }
 
     /// The last call.
@@ -278,20 +331,21 @@ impl Tape {
         labels: impl FnOnce() -> Vec<(String, String)>,
     ) {
         let mut inner = self.inner();
-        let kept = &mut inner.kept;
-        if kept.calls.len() >= MAX_CALLS {
-            kept.dropped += 1;
+        if shown.part.is_none() && inner.kept.calls.iter().filter(|call| call.function != Function::OnChunk).count() >= MAX_CALLS
+        {
+            return inner.gives_up();
+        }
+        let mut told = None;
+        if self.is_recording() && !inner.kept.too_large {
+            if !inner.has_room_for(shown) {
+                return;
+            }
+            told = inner.told(prompt, request, shown, labels());
+        } else if shown.part.is_some() && inner.player.is_none() && inner.kept.calls.len() > 2 * MAX_CALLS {
+            // Each has something to tell, and nobody reads so much.
             return;
         }
-        let told = self.is_recording().then(|| Told {
-            prompt: prompt.cloned(),
-            request: place(&mut kept.requests, request),
-            answer: shown.answer.map(|answer| place(&mut kept.answers, answer)),
-            partial: shown.partial,
-            attempt: shown.attempt.cloned(),
-            hit: shown.hit.cloned(),
-            labels: labels(),
-        });
+        let kept = &mut inner.kept;
         kept.calls.push(Call {
             plugin: plugin.name().to_owned(),
             digest: plugin.digest().to_owned(),
@@ -308,9 +362,19 @@ impl Tape {
 
     /// The call that is under way has come to its end.
     pub(super) fn ends(&self, took_us: u64, said: Said, labels: &[(String, String)]) {
-        if let Some(call) = self.inner().kept.calls.last_mut().filter(|call| call.said == Said::Nothing) {
-            (call.took_us, call.said) = (took_us, said);
-            call.labels = labels.to_vec();
+        let mut inner = self.inner();
+        let Inner { kept, room, player } = &mut *inner;
+        let Some(call) = kept.calls.last_mut().filter(|call| call.said == Said::Nothing) else { return };
+        let bytes = said.weight() + labels.iter().map(|(name, value)| name.len() + value.len() + 48).sum::<usize>();
+        (call.took_us, call.said) = (took_us, said);
+        call.labels = labels.to_vec();
+        if call.told.is_some() {
+            if !room.take(bytes) {
+                inner.gives_up();
+            }
+        } else if call.lets_pass() && player.is_none() {
+            // Nothing to tell, and there may be thousands of them.
+            kept.calls.pop();
         }
     }
 
@@ -337,14 +401,75 @@ impl Tape {
 
     /// Keeps the answer to a question.
     pub(super) fn note(&self, question: Question, answer: &impl Serialize) {
-        if let Some(call) = self.inner().kept.calls.last_mut().filter(|call| call.said == Said::Nothing) {
-            let result = serde_json::to_value(answer).unwrap_or_default();
-            call.imports.push(Import { call: question.call.to_owned(), args: question.args, result });
+        let mut inner = self.inner();
+        let Inner { kept, room, .. } = &mut *inner;
+        let Some(call) = kept.calls.last_mut().filter(|call| call.said == Said::Nothing && call.told.is_some()) else { return };
+        let result = serde_json::to_value(answer).unwrap_or_default();
+        if !room.take(room::CALL / 4 + weight(&question.args) + weight(&result)) {
+            return inner.gives_up();
         }
+        call.imports.push(Import { call: question.call.to_owned(), args: question.args, result });
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Is there room for part of an answer, if one is shown? Where there is none, there is for none after it either.
+    fn has_room_for(&mut self, shown: &Shown<'_>) -> bool {
+        let Some((_, part)) = shown.part else { return true };
+        // Several who observe are shown the same one.
+        let is_new = self.kept.parts.last().is_none_or(|last| !Arc::ptr_eq(last, part));
+        self.kept.cut |= !self.room.take_part(room::CALL + if is_new { part.length() } else { 0 });
+        !self.kept.cut
+    }
+
+    /// What a call is told, as far as it is no part of another one's. None: there is no room for it.
+    fn told(
+        &mut self,
+        prompt: Option<&PromptRef>,
+        request: &Arc<ChatRequest>,
+        shown: &Shown<'_>,
+        labels: Labels,
+    ) -> Option<Told> {
+        let Self { kept, room, .. } = self;
+        let is_new = |list: &[Arc<ChatRequest>]| list.iter().all(|own| !Arc::ptr_eq(own, request));
+        let mut bytes = if is_new(&kept.requests) { request.bytes().len() } else { 0 };
+        bytes += shown
+            .answer
+            .filter(|answer| kept.answers.iter().all(|own| !Arc::ptr_eq(own, answer)))
+            .map_or(0, |new| new.bytes().len());
+        bytes += labels.iter().map(|(name, value)| name.len() + value.len() + 48).sum::<usize>();
+        // A part's have been taken.
+        bytes += if shown.part.is_none() { room::CALL } else { 0 };
+        if !room.take(bytes) {
+            self.gives_up();
+            return None;
+        }
+        Some(Told {
+            prompt: prompt.cloned(),
+            request: place(&mut kept.requests, request),
+            answer: shown.answer.map(|answer| place(&mut kept.answers, answer)),
+            partial: shown.partial,
+            attempt: shown.attempt.cloned(),
+            hit: shown.hit.cloned(),
+            batch: shown.part.map(|(batch, _)| batch.clone()),
+            part: shown.part.map(|(_, part)| place(&mut kept.parts, part)),
+            labels,
+        })
+    }
+
+    /// The exchange is larger than one may be: what was kept of it for a recording goes.
+    fn gives_up(&mut self) {
+        let kept = &mut self.kept;
+        (kept.too_large, kept.cut) = (true, false);
+        kept.requests.clear();
+        kept.answers.clear();
+        kept.parts.clear();
+        kept.calls.iter_mut().for_each(|call| (call.told, call.imports) = (None, Vec::new()));
+        kept.calls.retain(|call| !call.lets_pass());
     }
 }
 

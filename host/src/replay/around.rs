@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::drive::calls_of;
 use crate::plugin::imports::{EmbedError, Status, Surroundings, Upstream};
-use crate::plugin::tape::{Call, Labels, Recorded, Tape};
+use crate::plugin::tape::{Call, Labels, Recorded, Said, Tape};
 use crate::vector::Vector;
 
 pub(super) struct Around {
@@ -43,6 +43,13 @@ impl Around {
         let all = call.told.as_ref().map(|told| &told.labels[..]).unwrap_or_default();
         let others = all.iter().filter(|label| !self.own_then.contains(label)).cloned().collect();
         self.labels.lock().unwrap_or_else(PoisonError::into_inner).0 = others;
+    }
+}
+
+impl Around {
+    /// What came of the call that was made last.
+    pub(super) fn said_last(&self) -> Option<Said> {
+        self.tape.last().map(|call| call.said)
     }
 }
 

@@ -2,19 +2,22 @@
 //!
 //! Each call is told what it was told then: a decision that would have changed the request for later hooks does not change it here.
 //! `after-attempt` alone follows from what is decided now: it is asked about the attempts that the component's own plan has in common with
-//! the recorded one ([`Path`]).
+//! the recorded one ([`Path`]); and `on-chunk` about the answers that come on that path (`observe`).
 //!
 //! **Invariant:** an exchange has a session of its own, with instances as the host makes them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::around::Around;
+use super::observe::{self, Heard, Outcome};
 use super::path::{End, Path};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::plugin::bindings::caching::Candidate;
+use crate::plugin::bindings::routing::Decision;
 use crate::plugin::hooks::{Reviewed, Session};
 use crate::plugin::imports::Surroundings;
 use crate::plugin::tape::{Call, Function, Recorded, Said, Told};
@@ -46,7 +49,8 @@ impl From<&Call> for Decided {
 /// The calls of one plugin. Where a canary failed and the version that serves was asked in its place, the first call came to nothing.
 pub(super) fn calls_of<'a>(name: &str, exchange: &'a Recorded) -> Vec<&'a Call> {
     let mut found: Vec<&Call> = Vec::new();
-    for call in exchange.calls.iter().filter(|call| call.plugin == name) {
+    // One whose client has left in the middle of a call decided nothing.
+    for call in exchange.calls.iter().filter(|call| call.plugin == name && call.said != Said::Nothing) {
         let is_in_place_of =
             |last: &&Call| last.function == call.function && last.digest != call.digest && !matches!(last.said, Said::Decided(_));
         if found.last().is_some_and(is_in_place_of) {
@@ -65,6 +69,16 @@ impl Ran {
     }
 }
 
+/// Does a decision of `route` say so?
+fn wants_to_observe(said: &Said) -> bool {
+    let Said::Decided(value) = said else { return false };
+    match serde_json::from_value(value.clone()) {
+        Ok(Decision::Observe(_)) => true,
+        Ok(Decision::Plan(plan)) => plan.observe.is_some(),
+        _ => false,
+    }
+}
+
 /// What is needed for one exchange.
 struct Drive<'a> {
     session: Session,
@@ -73,6 +87,12 @@ struct Drive<'a> {
     answers: Vec<Arc<Answer>>,
     by: Arc<Plugin>,
     calls: Vec<&'a Call>,
+    /// Answers of which parts were recorded, and which the component has not been asked about.
+    heard: VecDeque<Heard<'a>>,
+    /// It observes whoever answers.
+    observes: bool,
+    /// It would have been asked about parts of answers that nobody knows.
+    unheard: bool,
     recorded: &'a Arc<Recorded>,
 }
 
@@ -87,7 +107,8 @@ pub(super) async fn run(set: &Arc<PluginSet>, name: &str, recorded: &Arc<Recorde
     let answers = answers.ok_or("has an answer that cannot be read")?;
     let session = Session::new(set.clone(), around.clone(), recorded.head.clone());
     let calls = calls_of(name, recorded);
-    let drive = Drive { session, around, requests, answers, by, calls, recorded };
+    let heard = observe::heard(&calls);
+    let drive = Drive { session, around, requests, answers, by, calls, heard, observes: false, unheard: false, recorded };
     drive.all().await
 }
 
@@ -95,7 +116,7 @@ impl Drive<'_> {
     async fn all(mut self) -> Result<Ran, String> {
         let mut path = Path::recorded(self.recorded);
         for call in self.calls.clone() {
-            if call.function == Function::AfterAttempt {
+            if matches!(call.function, Function::AfterAttempt | Function::OnChunk) {
                 // Asked on the path of the plan that is made now.
                 continue;
             }
@@ -118,11 +139,52 @@ impl Drive<'_> {
             }
             if call.function == Function::Route {
                 self.session.shed();
+                self.observes = said.as_ref().is_some_and(wants_to_observe);
                 self.follow(&mut path).await?;
+                self.listen(&mut path).await?;
             }
         }
-        let kept = self.around.tape().map(|tape| tape.take()).unwrap_or_default();
+        let mut kept = self.around.tape().map(|tape| tape.take()).unwrap_or_default();
+        kept.unknown.extend(self.unheard.then(|| observe::UNKNOWN.to_owned()));
         Ok(Ran { calls: kept.calls.iter().map(Decided::from).collect(), path, unknown: kept.unknown })
+    }
+
+    /// Whoever answers is observed, and another model may answer in its place.
+    async fn listen(&mut self, path: &mut Path) -> Result<(), String> {
+        while self.observes {
+            // Without a plan it goes as it went, answer by answer.
+            let model = match path.is_recorded {
+                true => self.heard.front().map(|heard| heard.model.to_owned()),
+                false => None,
+            };
+            let Some(model) = model.or_else(|| path.answers()) else { return Ok(()) };
+            let Some(place) = self.heard.iter().position(|heard| heard.model == model) else {
+                // It is an answer that nobody knows, or that the recorded version did not observe.
+                self.unheard = true;
+                return Ok(());
+            };
+            let Some(heard) = self.heard.drain(..=place).next_back() else { return Ok(()) };
+            let told = (&self.requests[..], &**self.recorded);
+            let (now, is_known) = heard.ask(&mut self.session, &self.around, &self.by, told).await?;
+            self.unheard |= !is_known;
+            if path.is_recorded && now == heard.recorded(&self.by) {
+                if matches!(now, Outcome::Escalates(_)) {
+                    continue;
+                }
+                return Ok(());
+            }
+            match now {
+                Outcome::Goes => path.stays_with(&model),
+                Outcome::Refused => path.ends(End::Refused),
+                Outcome::Escalates(other) => {
+                    path.escalates(&model, other);
+                    self.follow(path).await?;
+                    continue;
+                }
+            }
+            return Ok(());
+        }
+        Ok(())
     }
 
     /// The attempts of the plan, as far as it is known what they came to.
@@ -166,6 +228,8 @@ impl Drive<'_> {
                 let _ = self.session.admit(&self.by, &request, &answer).await;
             }
             Function::AfterAttempt => self.after(told, &request, answer).await?,
+            // `listen` asks.
+            Function::OnChunk => {}
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use crate::plugin::bindings::routing::{Decision, NextStep};
-use crate::plugin::tape::{Call, Function, Recorded, Said};
+use crate::plugin::tape::{Attempted, Call, Function, Recorded, Said};
 
 /// Attempts of an exchange, as the host bounds them.
 const MOST: usize = 16;
@@ -37,6 +37,11 @@ impl End {
             Self::Unknown => "(unknown)",
         }
     }
+}
+
+/// It had an answer, which did not break off before anybody had got any of it.
+fn has_answered(attempt: &Attempted) -> bool {
+    attempt.status.is_some() && attempt.failure.is_none()
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +123,38 @@ impl Path {
         self.left.clear();
     }
 
+    /// Who answers, as far as that is known.
+    pub(super) fn answers(&self) -> Option<String> {
+        match &self.end {
+            End::Model(model) => Some(model.clone()),
+            End::Refused | End::Cached | End::Unknown => None,
+        }
+    }
+
+    /// Those who observe an answer of this model let it pass.
+    pub(super) fn stays_with(&mut self, model: &str) {
+        self.paid(model);
+        self.ends(End::Model(model.to_owned()));
+    }
+
+    /// They do not, and this one is to answer in its place.
+    pub(super) fn escalates(&mut self, model: &str, other: String) {
+        self.paid(model);
+        if self.is_recorded {
+            // What it would say nobody has heard.
+            self.asked.push(other.clone());
+            return self.ends(End::Model(other));
+        }
+        self.left.push_front(other);
+        self.end = End::Unknown;
+    }
+
+    fn paid(&mut self, model: &str) {
+        if self.asked.last().is_none_or(|last| last != model) {
+            self.asked.push(model.to_owned());
+        }
+    }
+
     /// The number of the next attempt of which it is known what it came to. None: the path has its end.
     pub(super) fn next(&mut self, exchange: &Recorded) -> Option<u32> {
         let model = if self.number < MOST { self.left.pop_front()? } else { return None };
@@ -135,18 +172,16 @@ impl Path {
 
     /// Is the component asked what follows the attempt?
     pub(super) fn asks(&self, exchange: &Recorded) -> bool {
-        let has_failed = exchange
-            .outcome
-            .attempts
-            .get(self.number - 1)
-            .is_none_or(|attempt| !attempt.status.is_some_and(|status| (200..300).contains(&status)));
+        let is_well =
+            |attempt: &Attempted| has_answered(attempt) && attempt.status.is_some_and(|status| (200..300).contains(&status));
+        let has_failed = !exchange.outcome.attempts.get(self.number - 1).is_some_and(is_well);
         self.reviews.is_some_and(|answers| answers || has_failed)
     }
 
     /// What it says follows; where it cannot say, or is not asked, an answer is the answer, and after a failure comes the next target.
     pub(super) fn goes_on(&mut self, said: Option<&Said>, exchange: &Recorded) {
         let Some(model) = self.current.take() else { return };
-        let has_answered = exchange.outcome.attempts.get(self.number - 1).is_some_and(|attempt| attempt.status.is_some());
+        let has_answered = exchange.outcome.attempts.get(self.number - 1).is_some_and(has_answered);
         if has_answered {
             self.asked.push(model.clone());
         }
@@ -171,7 +206,7 @@ impl Path {
 
     /// Whether it comes to what was recorded, so that the recorded figures are its own.
     pub(super) fn is_as_recorded(&self, exchange: &Recorded) -> bool {
-        let answered = exchange.outcome.attempts.iter().filter(|attempt| attempt.status.is_some()).map(|attempt| &attempt.model);
+        let answered = exchange.outcome.attempts.iter().filter(|attempt| has_answered(attempt)).map(|attempt| &attempt.model);
         self.is_recorded || (self.end == Self::recorded(exchange).end && self.asked.iter().eq(answered))
     }
 }

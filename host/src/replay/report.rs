@@ -38,6 +38,8 @@ pub struct Report {
     pub changed: u64,
     /// Those of them from which rules of the recording have taken something out.
     pub redacted: u64,
+    /// Those of them of whose answers only the beginning was kept.
+    pub cut: u64,
     /// Lines that could not be read, or exchanges that could not be replayed.
     pub unread: u64,
     /// Where they are, and why; the first of them.
@@ -129,6 +131,7 @@ struct Compared {
     tenant: String,
     asked: String,
     redacted: bool,
+    cut: bool,
     calls: Vec<(Function, Option<Said>, Option<Said>, bool)>,
     ends: (End, End),
     cost: Option<(u64, u64)>,
@@ -138,12 +141,37 @@ struct Compared {
 }
 
 /// How long an exchange takes.
-#[derive(Clone)]
 enum Time {
     Recorded(u64),
     /// These models, one after the other.
     Of(Vec<String>),
     Unknown,
+}
+
+/// The same without the time itself: exchanges of a kind are counted together, so that a report is no larger for more of them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    Recorded,
+    Of(Vec<String>),
+    Unknown,
+}
+
+impl Time {
+    fn parts(&self) -> (Pace, u64) {
+        match self {
+            Self::Recorded(us) => (Pace::Recorded, *us),
+            Self::Of(models) => (Pace::Of(models.clone()), 0),
+            Self::Unknown => (Pace::Unknown, 0),
+        }
+    }
+}
+
+/// Exchanges of one kind, and the sums of what was recorded.
+#[derive(Default)]
+struct Paced {
+    count: u64,
+    before: u64,
+    after: u64,
 }
 
 impl One {
@@ -159,6 +187,7 @@ impl One {
             tenant: exchange.head.tenant.clone(),
             asked: exchange.head.model.clone(),
             redacted: exchange.redacted,
+            cut: exchange.cut,
             ends: (before.path.end.clone(), new.path.end.clone()),
             cost: costs.0.zip(costs.1),
             time: (time(exchange, &before.path), time(exchange, &new.path)),
@@ -257,13 +286,14 @@ pub(super) struct Tally {
     replayed: u64,
     changed: u64,
     redacted: u64,
+    cut: u64,
     uncertain: u64,
     unread: Vec<String>,
     unreadable: u64,
     decisions: BTreeMap<Kinds, (u64, u64)>,
     shifts: BTreeMap<(End, End), u64>,
     cost: Estimate,
-    times: Vec<(Time, Time)>,
+    times: BTreeMap<(Pace, Pace), Paced>,
     took: BTreeMap<String, (u64, u64)>,
     unknown: BTreeMap<String, u64>,
     shown: Vec<Example>,
@@ -279,13 +309,14 @@ impl Tally {
             replayed: 0,
             changed: 0,
             redacted: 0,
+            cut: 0,
             uncertain: 0,
             unread: Vec::new(),
             unreadable: 0,
             decisions: BTreeMap::new(),
             shifts: BTreeMap::new(),
             cost: Estimate::default(),
-            times: Vec::new(),
+            times: BTreeMap::new(),
             took: BTreeMap::new(),
             unknown: BTreeMap::new(),
             shown: Vec::new(),
@@ -318,6 +349,7 @@ impl Tally {
     fn compare(&mut self, one: Compared) {
         self.replayed += 1;
         self.redacted += u64::from(one.redacted);
+        self.cut += u64::from(one.cut);
         self.uncertain += u64::from(!one.unknown.is_empty());
         self.hash.update(one.digest.as_bytes());
         for call in &one.unknown {
@@ -334,7 +366,9 @@ impl Tally {
             }
             None => self.cost.without += 1,
         }
-        self.times.push(one.time.clone());
+        let ((before, before_us), (after, after_us)) = (one.time.0.parts(), one.time.1.parts());
+        let paced = self.times.entry((before, after)).or_default();
+        (paced.count, paced.before, paced.after) = (paced.count + 1, paced.before + before_us, paced.after + after_us);
         self.changed += u64::from(one.calls.iter().any(|(.., differs)| *differs));
         for (function, before, after, differs) in &one.calls {
             let kinds = (*function, kind(before.as_ref()), kind(after.as_ref()));
@@ -380,6 +414,7 @@ impl Tally {
             replayed: self.replayed,
             changed: self.changed,
             redacted: self.redacted,
+            cut: self.cut,
             unread: problems.count + self.unreadable,
             problems: problems.told,
             decisions: decisions.collect(),
@@ -396,20 +431,20 @@ impl Tally {
     /// Means, when all that models took is known.
     fn latency(&self) -> Estimate {
         let mean = |model: &String| self.took.get(model).map(|(count, sum)| *sum as f64 / *count as f64);
-        let of = |time: &Time| match time {
-            Time::Recorded(us) => Some(*us as f64),
-            Time::Of(models) => models.iter().map(mean).sum(),
-            Time::Unknown => None,
+        let of = |pace: &Pace, count: u64, recorded: u64| match pace {
+            Pace::Recorded => Some(recorded as f64),
+            Pace::Of(models) => models.iter().map(mean).sum::<Option<f64>>().map(|mean| mean * count as f64),
+            Pace::Unknown => None,
         };
         let mut found = Estimate::default();
-        for (before, after) in &self.times {
-            match of(before).zip(of(after)) {
+        for ((before, after), paced) in &self.times {
+            match of(before, paced.count, paced.before).zip(of(after, paced.count, paced.after)) {
                 Some((before, after)) => {
-                    found.exchanges += 1;
+                    found.exchanges += paced.count;
                     found.before += before;
                     found.after += after;
                 }
-                None => found.without += 1,
+                None => found.without += paced.count,
             }
         }
         if found.exchanges > 0 {

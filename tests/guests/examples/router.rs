@@ -2,7 +2,8 @@
 //! harness patches the digits to make as many versions as a test wants, without a compiler. What `steps` stands for, a cascade
 //! wherever the tests have it, it leaves to the configuration.
 //!
-//! The revision's first digit is its mood: 9 traps on one of a hundred requests, 8 on each, 7 chooses `large`, 6 refuses.
+//! The revision's first digit is its mood: 9 traps on one of a hundred requests, 8 on each, 7 chooses `large`, 6 refuses, 5 ends each
+//! answer before it has begun.
 //!
 //! **Invariant:** it imports nothing, so it needs no grant.
 
@@ -51,7 +52,7 @@ impl routing::Guest for Router {
             reason: String::from_utf8_lossy(revision).into_owned(),
             labels: vec![],
             review: None,
-            observe: None,
+            observe: (revision[9] == b'5').then_some(routing::Observe { events: None, ms: None }),
         }))
     }
 
@@ -71,7 +72,11 @@ impl routing::Guest for Router {
         _: &routing::Chunk,
         _: Vec<u8>,
     ) -> Result<routing::Observed, PluginError> {
-        Ok(routing::Observed { step: routing::ChunkStep::Enough, state: vec![] })
+        let step = match core::hint::black_box(&REVISION)[9] {
+            b'5' => routing::ChunkStep::Stop(routing::Ending::ContentFilter),
+            _ => routing::ChunkStep::Enough,
+        };
+        Ok(routing::Observed { step, state: vec![] })
     }
 }
 

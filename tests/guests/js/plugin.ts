@@ -41,6 +41,7 @@ const ASK: Record<string, (request: Request) => unknown> = {
     metrics.gauge("level", 1.5);
     metrics.observe("size", 3);
   },
+  machine: () => `${Date.now()} ${Math.random()}`,
   random: () => random.u64() !== random.u64() && random.bucket("a", "x", 100) === 4,
   upstreams: () => [...upstreams.candidates().map((one) => one.model), upstreams.get("large")?.price?.input, upstreams.estimate("large", 1_000_000, 0)].join(" "),
   request: (request) =>

@@ -1,5 +1,7 @@
 """Every hook and every import of the SDK, as the header `x-say-HOOK` wants it. Its twin in TypeScript is `tests/guests/js`."""
 
+import random as chance
+
 from pointsman_plugin import (
     Attempt, CacheKey, Caching, Candidate, Directive, Edit, Message, NextStep, Plan, PluginError, PromptChoice, Prompting, Rejection,
     Request, RequestHead, Response, Rewrite, Role, Routing, Scope, SemanticKey, Verdict, clock, config, embeddings, json_at, kv, log,
@@ -76,6 +78,7 @@ ASK = {
     "kv": lambda _: kept(),
     "refused": lambda _: refused(),
     "log": lambda _: log.info("said", by="guest", times=1),
+    "machine": lambda _: words(chance.random(), {"a", "b", "c"}),
     "metrics": lambda _: measured(),
     "random": lambda _: words(random.u64() != random.u64() and random.bucket("a", "x", 100) == 4),
     "upstreams": lambda _: fleet(),

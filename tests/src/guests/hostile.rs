@@ -56,8 +56,11 @@ const WASI: &str = r#"
     (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $alarm (param i64) (result i32)))
     (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))"#;
 
+const RANDOM: &str = r#"
+    (import "wasi:random/random@0.2.0" "get-random-bytes" (func $draw (param i64 i32)))"#;
+
 /// Guests that load, and misbehave when they are asked.
-pub const ALL: [Hostile; 15] = [
+pub const ALL: [Hostile; 17] = [
     Hostile { name: "endless-loop", deed: "(loop $again (br $again))", cause: "deadline", reason: "interrupt", ..NOTHING },
     Hostile {
         name: "endless-start",
@@ -157,6 +160,23 @@ pub const ALL: [Hostile; 15] = [
         deed: "(call $block (call $alarm (i64.const 60000000000)))",
         cause: "deadline",
         reason: "no answer in 20ms",
+        ..NOTHING
+    },
+    Hostile {
+        name: "random-flood",
+        imports: RANDOM,
+        // No epoch ends what the host does, so it must not take long.
+        deed: "(call $draw (i64.const 62914560) (i32.const 4000))",
+        cause: "trap",
+        reason: "random bytes are asked for at once",
+        ..NOTHING
+    },
+    Hostile {
+        name: "handle-flood",
+        imports: WASI,
+        deed: "(loop $again (drop (call $alarm (i64.const 1))) (br $again))",
+        cause: "trap",
+        reason: "no free keys",
         ..NOTHING
     },
 ];
@@ -297,12 +317,25 @@ package wasi:io@0.2.0 {
 package wasi:clocks@0.2.0 {
     interface monotonic-clock {
         use wasi:io/poll@0.2.0.{pollable};
+        now: func() -> u64;
         subscribe-duration: func(when: u64) -> pollable;
+    }
+    interface wall-clock {
+        record datetime { seconds: u64, nanoseconds: u32 }
+        now: func() -> datetime;
+    }
+}
+package wasi:random@0.2.0 {
+    interface random {
+        get-random-bytes: func(len: u64) -> list<u8>;
+        get-random-u64: func() -> u64;
     }
 }
 world guest {
     include pointsman:plugin/policy-plugin@0.1.0;
     import wasi:clocks/monotonic-clock@0.2.0;
+    import wasi:clocks/wall-clock@0.2.0;
+    import wasi:random/random@0.2.0;
     import wasi:filesystem/preopens@0.2.0;
     import wasi:cli/environment@0.2.0;
     import wasi:sockets/instance-network@0.2.0;

@@ -54,7 +54,7 @@ fn the_message_is_in_the_log() {
     let host = Host::new().upstream(&fake);
     let component = component(host.folder());
     // Nothing is granted but what the code asks for: a panic needs no grant.
-    let plugin = Plugin::new("panics", component.clone()).hooks("\"routing\"").set("grant = [\"config\"]");
+    let plugin = Plugin::new("panics", component.clone()).hooks("\"routing\"").set("grant = [\"config\"]\ndeadline = \"500ms\"");
     let host = host.plugin(plugin).spawn();
     let long = "x".repeat(2000);
     for (ask, expect) in [

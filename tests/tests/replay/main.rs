@@ -1,7 +1,9 @@
 //! What a host records of its plugins' calls, and what a replay makes of it.
 
+mod parts;
 mod recording;
 mod same;
+mod wasi;
 mod would;
 
 use std::path::{Path, PathBuf};

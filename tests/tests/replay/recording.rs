@@ -92,7 +92,7 @@ fn a_share_is_kept_and_nothing_where_there_is_no_plugin() {
 #[test]
 fn a_torn_line_is_passed_over() {
     let fake = FakeUpstream::start();
-    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1)).spawn();
+    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1).set("deadline = \"500ms\"")).spawn();
     for _ in 0..5 {
         assert_eq!(host.chat("hi").status, 200);
     }

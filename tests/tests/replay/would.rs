@@ -115,7 +115,7 @@ fn a_deadline_is_the_same_on_every_machine() {
 fn the_command_says_it_all() {
     let fake = FakeUpstream::start();
     fake.always(Act::answer().delay(Duration::from_millis(20)));
-    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1)).start();
+    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1).set("deadline = \"500ms\"")).start();
     (0..3).for_each(|_| assert_eq!(host.chat("hi").status, 200));
     let folder = written(&host, 3);
     let [folder, new, none] = [folder, component(&host.folder, "new.wasm", &guests::router(2)), host.folder.path("none.wasm")]

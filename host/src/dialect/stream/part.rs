@@ -78,6 +78,21 @@ impl Part {
         Self { pieces: vec![body], whole: true, read: OnceLock::new() }
     }
 
+    /// Bytes that it has.
+    pub fn length(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Is it an answer that is not streamed?
+    pub fn is_answer(&self) -> bool {
+        self.whole
+    }
+
+    /// It as it came.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.pieces.concat()
+    }
+
     fn read(&self) -> &Read {
         self.read.get_or_init(|| {
             if self.whole {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Failed, Hook, MAX_REVIEWED, Said, Session, bad_output, checked_rejection, patiently};
+use super::{Failed, Function, Hook, MAX_REVIEWED, Said, Session, Shown, bad_output, checked_rejection, patiently};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::stream::part::Part;
 use crate::error::Error;
@@ -48,7 +48,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(in crate::plugin) fn new(by: Arc<Plugin>, how: Observe) -> Self {
+    /// One that has seen nothing yet.
+    pub fn new(by: Arc<Plugin>, how: Observe) -> Self {
         let pause = Duration::from_millis(u64::from(how.ms.unwrap_or(MS)));
         Self { by, events: how.events.unwrap_or(EVENTS), pause, state: Vec::new(), how }
     }
@@ -156,6 +157,7 @@ impl Session {
     ) -> Result<Option<ChunkStep>, Error> {
         for index in self.ways(&observer.by) {
             let began = Instant::now();
+            self.begins(index, Function::OnChunk, request, Shown { part: Some((&batch, part)), ..Shown::default() });
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             if !Arc::ptr_eq(&plugin, &observer.by) {
                 // What a canary has kept is nothing to the version that serves.
@@ -164,9 +166,14 @@ impl Session {
             live.store.data_mut().part = Some(part.clone());
             let asked =
                 async { Ok::<_, Failed>(plugin.exports.on_chunk(&mut live, &self.head, &batch, &observer.state).await??) };
-            let observed = patiently(&plugin, asked).await.and_then(|observed| self.checked_step(observed, &batch));
-            if let Some(Observed { step, state }) = self.leave(index, &plugin, Hook::Routing, live, false, began, observed)? {
-                observer.state = state;
+            let mut kept = Vec::new();
+            let step = patiently(&plugin, asked).await.and_then(|observed| {
+                let Observed { step, state } = self.checked_step(observed, &batch)?;
+                kept = state;
+                Ok(step)
+            });
+            if let Some(step) = self.leave(index, &plugin, Hook::Routing, live, false, began, step)? {
+                observer.state = kept;
                 return Ok(Some(step));
             }
         }

@@ -110,23 +110,28 @@ impl clock::Host for State {
 }
 
 impl random::Host for State {
-    /// SplitMix64 over a seed made of the exchange and the plugin: a recorded exchange draws the same numbers again, and two plugins do
+    /// [`mixed`] over a seed made of the exchange and the plugin: a recorded exchange draws the same numbers again, and two plugins do
     /// not draw the same.
     fn u64(&mut self) -> Result<u64> {
         let id = self.around.as_ref().map_or("", |around| around.id());
         let seed = self.random.get_or_insert_with(|| {
             first_eight(blake3::Hasher::new().update(id.as_bytes()).update(self.plugin.name().as_bytes()).finalize())
         });
-        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = *seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Ok(mixed ^ (mixed >> 31))
+        Ok(mixed(seed))
     }
 
     fn bucket(&mut self, salt: String, key: String, buckets: u32) -> Result<u32> {
         Ok(bucket(&salt, &key, buckets))
     }
+}
+
+/// The next number of SplitMix64.
+pub(super) fn mixed(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *seed;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// A stable choice of 0 to `buckets` - 1 for a salt and key. The contract promises that it never changes.
@@ -140,7 +145,7 @@ pub(in crate::plugin) fn bucket(salt: &str, key: &str, buckets: u32) -> u32 {
     ((u128::from(first_eight(hash.finalize())) * u128::from(buckets)) >> 64) as u32
 }
 
-fn first_eight(hash: blake3::Hash) -> u64 {
+pub(super) fn first_eight(hash: blake3::Hash) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hash.as_bytes()[..8]);
     u64::from_le_bytes(bytes)

@@ -42,11 +42,15 @@ impl Wire {
         Self { registry: registry.to_owned() }
     }
 
+    /// Is the registry on this machine?
+    fn is_here(&self) -> bool {
+        self.registry.parse::<http::uri::Authority>().is_ok_and(|authority| is_loopback(authority.host()))
+    }
+
     fn base(&self) -> String {
-        let host = self.registry.parse::<http::uri::Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
         // Docker's own name for its registry is another host.
         let name = if self.registry == "docker.io" { "registry-1.docker.io" } else { &self.registry };
-        format!("{}://{name}", if is_loopback(&host) { "http" } else { "https" })
+        format!("{}://{name}", if self.is_here() { "http" } else { "https" })
     }
 
     fn unreachable(&self, reason: impl ToString) -> OciError {
@@ -56,9 +60,17 @@ impl Wire {
     async fn ask(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes, most: usize) -> Result<Came, OciError> {
         let host = uri.host().ok_or_else(|| self.unreachable(format!("{uri} has no host")))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let plain = uri.scheme_str() == Some("http");
+        let plain = match uri.scheme_str() {
+            Some("https") => false,
+            Some("http") => true,
+            _ => return Err(self.unreachable(format!("{uri} is neither https nor http"))),
+        };
         if plain && !is_loopback(bare) {
             return Err(self.unreachable(format!("{host} is not on this machine and is to be spoken with without TLS")));
+        }
+        // What else listens on this machine is none of a registry's business that is elsewhere.
+        if is_loopback(bare) && !self.is_here() {
+            return Err(self.unreachable(format!("it sends us to {host}, on this machine, and is not on it itself")));
         }
         let port = uri.port_u16().unwrap_or(if plain { 80 } else { 443 });
         let connecting = TcpStream::connect((bare, port));
@@ -151,8 +163,8 @@ impl Registry {
     ) -> Result<Came, OciError> {
         let base = self.wire.base();
         let absolute = match what {
-            whole if whole.contains("://") => whole.to_owned(),
             path if path.starts_with('/') => format!("{base}{path}"),
+            whole if whole.contains("://") => whole.to_owned(),
             below => format!("{base}/v2/{}/{below}", self.repository),
         };
         let mut uri = self.uri(&absolute)?;
@@ -329,5 +341,20 @@ mod tests {
         let wire = Wire::new("ghcr.io");
         let asked = wire.ask(&Method::GET, &"http://192.0.2.1/x".parse().unwrap(), &HeaderMap::new(), &Bytes::new(), 1).await;
         assert!(asked.err().unwrap().to_string().contains("without TLS"));
+    }
+
+    #[tokio::test]
+    async fn nobody_elsewhere_sends_us_to_this_machine() {
+        for (place, part) in [
+            ("http://127.0.0.1:1/token", "on this machine"),
+            ("https://localhost:1/token", "on this machine"),
+            ("http://[::1]:1/", "on this machine"),
+            ("ftp://127.0.0.1/x", "neither https nor http"),
+        ] {
+            let asked =
+                Wire::new("ghcr.io").ask(&Method::GET, &place.parse().unwrap(), &HeaderMap::new(), &Bytes::new(), 1).await;
+            let said = asked.err().unwrap().to_string();
+            assert!(said.contains(part), "{place}: {said}");
+        }
     }
 }

@@ -20,21 +20,34 @@ const SAMPLES: u32 = 30;
 /// A micro-US-dollar amount above this counts as this: 67 dollars for one exchange. Its square, in exchanges of one window, fits.
 const DEAREST: u64 = 1 << 26;
 
+/// How an exchange ended, for the versions that had to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The client got an answer, or what a plugin has let pass of it.
+    Well,
+    /// It got an error that a plugin may have caused, or has decided on.
+    Failed,
+    /// It got an error that says how an upstream fares, whoever sent the request there.
+    FailedUpstream,
+}
+
 /// What exchanges came to in which a version had its part.
 #[derive(Debug, Default)]
 pub struct Exchanges {
     count: Count,
     errors: Count,
+    upstream: Count,
     cost: Count,
     squares: Count,
 }
 
 impl Exchanges {
     /// Counts one, with what it has cost in micro-US-dollars.
-    pub fn note(&self, failed: bool, cost: u64) {
+    pub fn note(&self, fate: Fate, cost: u64) {
         let cost = cost.min(DEAREST);
         self.count.add(1);
-        self.errors.add(u64::from(failed));
+        self.errors.add(u64::from(fate != Fate::Well));
+        self.upstream.add(u64::from(fate == Fate::FailedUpstream));
         self.cost.add(cost);
         self.squares.add(cost * cost);
     }
@@ -55,6 +68,8 @@ pub struct Figures {
     pub exchanges: u64,
     /// Those that ended in an error.
     pub errors: u64,
+    /// Those of them whose error was an upstream's.
+    pub upstream: u64,
     /// What they cost, in micro-US-dollars.
     pub cost: u64,
     /// Its squares.
@@ -69,7 +84,7 @@ impl Figures {
             times.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
         let failures = |causes: &[Cause]| causes.iter().map(|cause| numbers.failures[*cause as usize].get()).sum();
-        let Exchanges { count, errors, cost, squares } = &numbers.exchanges;
+        let Exchanges { count, errors, upstream, cost, squares } = &numbers.exchanges;
         Self {
             calls: times.iter().sum(),
             failed: failures(&[Cause::Trap, Cause::Memory, Cause::Error, Cause::Output]),
@@ -77,6 +92,7 @@ impl Figures {
             times,
             exchanges: count.get(),
             errors: errors.get(),
+            upstream: upstream.get(),
             cost: cost.get(),
             squares: squares.get(),
         }
@@ -92,6 +108,7 @@ impl Figures {
             times: std::array::from_fn(|bucket| self.times[bucket].wrapping_sub(earlier.times[bucket])),
             exchanges: self.exchanges.wrapping_sub(earlier.exchanges),
             errors: self.errors.wrapping_sub(earlier.errors),
+            upstream: self.upstream.wrapping_sub(earlier.upstream),
             cost: self.cost.wrapping_sub(earlier.cost),
             squares: self.squares.wrapping_sub(earlier.squares),
         }

@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** fewer samples than the owner asks for are judged only where nearly every call fails.
 //! **Invariant:** without another version's figures only failures of the plugin itself are judged.
+//! **Invariant:** how an upstream fares is held against a version only where another one has sent there at the same time.
 
 use std::time::Duration;
 
@@ -67,10 +68,25 @@ pub struct Reason {
     pub text: String,
 }
 
-/// What there is to say against a version, by its figures and those of the other one over the same time.
-pub fn judge(limits: &Limits, new: &Figures, old: Option<&Figures>) -> Option<Reason> {
+/// The other version's figures.
+#[derive(Clone, Copy, Debug)]
+pub enum Other<'a> {
+    /// There are none any more.
+    Unknown,
+    /// Of the same time.
+    Beside(&'a Figures),
+    /// Of an earlier time.
+    Before(&'a Figures),
+}
+
+/// What there is to say against a version, by its figures and those of the other one.
+pub fn judge(limits: &Limits, new: &Figures, old: Other<'_>) -> Option<Reason> {
     let none = Figures::default();
-    let base = old.unwrap_or(&none);
+    let (base, is_earlier) = match old {
+        Other::Unknown => (&none, true),
+        Other::Beside(base) => (base, false),
+        Other::Before(base) => (base, true),
+    };
     let share = |what, part: fn(&Figures) -> (u64, u64), words, limit, sure| {
         let (of_new, of_old) = (Share::of(part(new)), Share::of(part(base)));
         let harms = of_new.exceeds(&of_old, limit, sure);
@@ -100,7 +116,10 @@ pub fn judge(limits: &Limits, new: &Figures, old: Option<&Figures>) -> Option<Re
         found = latency(limits, new, base);
     }
     if found.is_none() && enough(|figures| figures.exchanges) {
-        let errors = |figures: &Figures| (figures.errors, figures.exchanges);
+        let of_all = |figures: &Figures| (figures.errors, figures.exchanges);
+        // An outage in just these minutes is no version's fault.
+        let but_upstreams = |figures: &Figures| (figures.errors.saturating_sub(figures.upstream), figures.exchanges);
+        let errors = if is_earlier { but_upstreams } else { of_all };
         found = share("errors", errors, "exchanges ended in an error", limits.errors, VARIES).or_else(|| cost(limits, new, base));
     }
     found
@@ -174,11 +193,12 @@ mod tests {
     fn figures(calls: u64, failed: u64, late: u64, exchanges: u64, errors: u64, cost: u64) -> Figures {
         let mut times = Figures::default().times;
         times[2] = calls;
-        Figures { calls, failed, late, times, exchanges, errors, cost: exchanges * cost, squares: exchanges * cost * cost }
+        let (cost, squares) = (exchanges * cost, exchanges * cost * cost);
+        Figures { calls, failed, late, times, exchanges, errors, upstream: 0, cost, squares }
     }
 
     fn check(new: Figures, old: Figures, expect: Option<&str>) {
-        let said = judge(&Limits::default(), &new, Some(&old));
+        let said = judge(&Limits::default(), &new, Other::Beside(&old));
         assert_eq!(said.as_ref().map(|reason| reason.what), expect, "{new:?} {old:?} {said:?}");
     }
 
@@ -219,6 +239,18 @@ mod tests {
         check(figures(400, 0, 0, 400, 4, 0), figures(400, 0, 0, 400, 4, 0), None);
     }
 
+    /// Beside another version it counts: whoever chooses a model that fails is told from whoever does not.
+    #[test]
+    fn an_outage_is_held_against_nobody_who_was_alone() {
+        let good = figures(10_000, 0, 0, 10_000, 100, 500);
+        let outage = Figures { upstream: 390, ..figures(400, 0, 0, 400, 394, 500) };
+        let said = |new: &Figures, old| judge(&Limits::default(), new, old).map(|reason| reason.what);
+        assert_eq!(said(&outage, Other::Before(&good)), None);
+        assert_eq!(said(&outage, Other::Beside(&good)), Some("errors"));
+        let own = Figures { upstream: 300, ..outage };
+        assert_eq!(said(&own, Other::Before(&good)), Some("errors"));
+    }
+
     #[test]
     fn what_takes_longer() {
         let good = figures(10_000, 0, 0, 10_000, 100, 500);
@@ -231,14 +263,15 @@ mod tests {
 
     #[test]
     fn alone_it_is_judged_by_its_failures() {
-        let said = |new: &Figures| judge(&Limits::default(), new, None).map(|reason| reason.what);
+        let said = |new: &Figures| judge(&Limits::default(), new, Other::Unknown).map(|reason| reason.what);
         assert_eq!(said(&figures(300, 4, 0, 300, 300, 1 << 20)), Some("traps"));
         assert_eq!(said(&figures(300, 0, 0, 300, 300, 1 << 20)), None);
     }
 
     #[test]
     fn the_reason_has_the_figures() {
-        let said = judge(&Limits::default(), &figures(300, 3, 0, 0, 0, 0), Some(&figures(6_000, 6, 0, 0, 0, 0))).unwrap();
+        let said = judge(&Limits::default(), &figures(300, 3, 0, 0, 0, 0), Other::Beside(&figures(6_000, 6, 0, 0, 0, 0)));
+        let said = said.unwrap();
         assert_eq!(
             said.text,
             "traps: 3 of 300 (1 %) calls failed, of the other version 6 of 6000 (0.1 %); 0.5 % more are allowed"

@@ -9,7 +9,8 @@
 //! What it does not do: it catches up on nothing. Where it cannot keep pace a decision is missed, and counted.
 //!
 //! **Invariant:** nothing that it does is seen by a client, by another plugin, or by the version that serves.
-//! **Invariant:** it holds back at most [`QUEUE`] decisions and [`QUEUE_BYTES`] bytes of requests, kinds and examples within their bounds.
+//! **Invariant:** it holds back at most [`QUEUE`] decisions and [`QUEUE_BYTES`] bytes of requests and answers, kinds and examples within their
+//! bounds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +37,7 @@ use crate::plugin::registry::PluginSet;
 
 /// Decisions that wait.
 const QUEUE: usize = 256;
-/// Bytes of their requests.
+/// Bytes of their requests and answers.
 const QUEUE_BYTES: usize = 32 << 20;
 /// Kinds of differences that are told apart.
 const MAX_KINDS: usize = 32;
@@ -125,6 +126,19 @@ pub(in crate::plugin) struct Job {
     pub(in crate::plugin) said: Told,
 }
 
+impl Job {
+    /// Bytes that it keeps alive.
+    fn bytes(&self) -> usize {
+        let answer = match &self.asked {
+            Asked::Admit(answer) => answer.bytes().len(),
+            Asked::After(_, seen) => seen.as_ref().map_or(0, |seen| seen.answer.bytes().len()),
+            Asked::Confirm(hit) => hit.text.len() + hit.answer.len(),
+            Asked::Select | Asked::Key | Asked::Route => 0,
+        };
+        self.request.bytes().len() + answer
+    }
+}
+
 /// Everything of the shadow's that its thread needs.
 struct Stage {
     plugin: Arc<Plugin>,
@@ -160,7 +174,7 @@ impl Shadow {
 
     /// Has a decision made again, if there is room.
     pub(in crate::plugin) fn ask(&self, job: Job) {
-        let bytes = job.request.bytes().len();
+        let bytes = job.bytes();
         let waiting = self.found.waiting.fetch_add(bytes, Ordering::Relaxed);
         if waiting + bytes > QUEUE_BYTES || self.jobs.try_send(job).is_err() {
             self.found.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -174,7 +188,7 @@ impl Stage {
         // Where the system does not allow it the thread is one like the others.
         let _ = rustix::process::setpriority_process(None, NICE);
         while let Some(job) = inbox.recv().await {
-            self.found.waiting.fetch_sub(job.request.bytes().len(), Ordering::Relaxed);
+            self.found.waiting.fetch_sub(job.bytes(), Ordering::Relaxed);
             let (id, what, said) = (job.around.id().to_owned(), job.asked.name(), job.said.clone());
             match self.decide(job).await {
                 Some(own) => self.found.compare(&id, what, &said, &own),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::figures::Figures;
-use super::judge::{self, Limits, Reason};
+use super::judge::{self, Limits, Other, Reason};
 use super::shadow::Shadow;
 use super::store::{Saved, SavedTrial};
 use super::{Ended, How, OnChange, Probation, REMEMBERED, Role, Rules, Trial, now};
@@ -39,6 +39,17 @@ pub struct Slot {
 /// There is nothing to go back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nothing;
+
+/// A version that is to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Harm {
+    /// Its digest.
+    pub digest: String,
+    /// It is on trial; it serves otherwise.
+    pub on_trial: bool,
+    /// Why.
+    pub reason: Reason,
+}
 
 impl Slot {
     /// A first version.
@@ -135,19 +146,45 @@ impl Slot {
     /// # Errors
     /// There is nothing to take back to.
     pub fn roll_back(&self, reason: &str) -> Result<Self, Nothing> {
-        let mut next = self.clone();
-        if self.trial.is_some() {
-            next.end_trial(How::RolledBack, reason);
-            return Ok(next);
+        if self.trial.is_none() {
+            return self.go_back(reason);
         }
-        let before = next.before.take().ok_or(Nothing)?;
+        let mut next = self.clone();
+        next.end_trial(How::RolledBack, reason);
+        Ok(next)
+    }
+
+    /// Takes back what does harm, if it still is where it did it.
+    ///
+    /// # Errors
+    /// It is not, or there is nothing to go back to.
+    pub fn take_back(&self, harm: &Harm) -> Result<Self, Nothing> {
+        let is_on_trial = self.is_on_trial(&harm.digest);
+        if is_on_trial != harm.on_trial || !(is_on_trial || self.serving.digest() == harm.digest) {
+            return Err(Nothing);
+        }
+        if is_on_trial { self.roll_back(&harm.reason.text) } else { self.go_back(&harm.reason.text) }
+    }
+
+    /// The version before it serves again. What is on trial stays so.
+    fn go_back(&self, reason: &str) -> Result<Self, Nothing> {
+        let mut next = self.clone();
+        let (before, moment) = (next.before.take().ok_or(Nothing)?, Instant::now());
+        before.numbers.past.note(moment, Figures::of(&before.numbers), self.rules.limits.window, true);
         let gone = std::mem::replace(&mut next.serving, before);
         (next.since, next.probation) = (now(), None);
+        if next.is_on_trial(next.serving.digest()) {
+            next.trial = None;
+        }
         next.remember(gone.digest(), How::RolledBack, reason);
         Ok(next)
     }
 
-    fn end_trial(&mut self, how: How, reason: &str) {
+    fn is_on_trial(&self, digest: &str) -> bool {
+        self.trial.as_ref().is_some_and(|trial| trial.plugin.digest() == digest)
+    }
+
+    pub(in crate::plugin) fn end_trial(&mut self, how: How, reason: &str) {
         if let Some(trial) = self.trial.take() {
             self.remember(trial.plugin.digest(), how, reason);
         }
@@ -160,8 +197,8 @@ impl Slot {
         self.ended.drain(..beyond);
     }
 
-    /// Notes how its versions fare, and says what is to be taken back: the digest, and why.
-    pub fn look(&self, moment: Instant) -> Option<(String, Reason)> {
+    /// Notes how its versions fare, and says what is to be taken back.
+    pub fn look(&self, moment: Instant) -> Option<Harm> {
         let limits = &self.rules.limits;
         let trial = self.trial.as_ref().filter(|trial| matches!(trial.role, Role::Canary(_)));
         let versions = [Some(&self.serving), trial.map(|trial| &trial.plugin)];
@@ -172,20 +209,28 @@ impl Slot {
             return None;
         }
         let oldest = moment.checked_sub(limits.window).unwrap_or(moment);
-        if let Some(trial) = trial {
-            // Both over the same time.
-            let (from, earlier) = trial.plugin.numbers.past.from(oldest.max(trial.began))?;
-            let (_, others) = self.serving.numbers.past.from(from)?;
-            let new = Figures::of(&trial.plugin.numbers).since(&earlier);
-            let old = Figures::of(&self.serving.numbers).since(&others);
-            let reason = judge::judge(limits, &new, Some(&old))?;
-            return Some((trial.plugin.digest().to_owned(), reason));
-        }
+        trial.and_then(|trial| self.look_at_trial(trial, oldest)).or_else(|| self.look_at_serving(oldest))
+    }
+
+    /// A canary, by what the version that serves does beside it.
+    fn look_at_trial(&self, trial: &Trial, oldest: Instant) -> Option<Harm> {
+        // Both over the same time.
+        let (from, earlier) = trial.plugin.numbers.past.from(oldest.max(trial.began))?;
+        let (_, others) = self.serving.numbers.past.from(from)?;
+        let new = Figures::of(&trial.plugin.numbers).since(&earlier);
+        let old = Figures::of(&self.serving.numbers).since(&others);
+        let reason = judge::judge(&self.rules.limits, &new, Other::Beside(&old))?;
+        Some(Harm { digest: trial.plugin.digest().to_owned(), on_trial: true, reason })
+    }
+
+    /// The version that has just taken over, whatever is on trial beside it, by what the one before it did.
+    fn look_at_serving(&self, oldest: Instant) -> Option<Harm> {
         let probation = self.probation.as_ref().filter(|probation| now() < probation.until && self.before.is_some())?;
         let (_, earlier) = self.serving.numbers.past.from(oldest.max(probation.began))?;
         let new = Figures::of(&self.serving.numbers).since(&earlier);
-        let reason = judge::judge(limits, &new, probation.baseline.as_ref())?;
-        Some((self.serving.digest().to_owned(), reason))
+        let old = probation.baseline.as_ref().map_or(Other::Unknown, Other::Before);
+        let reason = judge::judge(&self.rules.limits, &new, old)?;
+        Some(Harm { digest: self.serving.digest().to_owned(), on_trial: false, reason })
     }
 
     /// What must outlive the process.

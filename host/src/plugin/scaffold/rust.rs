@@ -78,13 +78,18 @@ fn finish(place: &Place) -> Result<(), String> {
     if !is_member(place) {
         return Ok(());
     }
+    lock(&place.dir)
+}
+
+/// Brings a lock file up to what the packages beside it are now.
+pub(super) fn lock(dir: &Path) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut update = Command::new(cargo);
-    update.args(["update", "--workspace", "--offline", "--quiet"]).current_dir(&place.dir).stdin(Stdio::null());
+    update.args(["update", "--workspace", "--offline", "--quiet"]).current_dir(dir).stdin(Stdio::null());
     let said = match update.output() {
         Ok(output) if output.status.success() => return Ok(()),
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(format!("it is not in the workspace's Cargo.lock yet; run `cargo update --workspace` there\n{said}"))
+    Err(format!("Cargo.lock does not know it yet; run `cargo update --workspace` there\n{said}"))
 }

@@ -93,3 +93,43 @@ fn within_a_clone_its_own_sdk_is_named() {
     );
     assert_eq!(clone_around(Path::new("/")), None);
 }
+
+/// A plugin of an older pointsman gets the SDK of this one; what is the author's stays.
+#[test]
+fn an_older_sdk_is_replaced() {
+    for (name, own) in
+        [("rust", "vendor/pointsman-plugin"), ("js", "vendor/pointsman-plugin"), ("python", "vendor/pointsman_plugin")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("mine");
+        new(&home, language(name).unwrap(), Hook::Routing).unwrap();
+        assert_eq!(refresh(&home).unwrap().changed, 0, "{name}");
+        let texts = |home: &Path| -> Vec<(PathBuf, String)> {
+            let mut found = Vec::new();
+            let mut folders = vec![home.to_owned()];
+            while let Some(folder) = folders.pop() {
+                for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                    if path.is_dir() {
+                        folders.push(path)
+                    } else {
+                        found.push((path.clone(), fs::read_to_string(&path).unwrap()))
+                    }
+                }
+            }
+            found.sort();
+            found
+        };
+        let before = texts(&home);
+        let of_sdk = before.iter().find(|(path, _)| path.starts_with(home.join(own))).unwrap().0.clone();
+        fs::write(&of_sdk, "of an older pointsman").unwrap();
+        fs::write(home.join(own).join("gone"), "what there is no more").unwrap();
+        fs::write(home.join("vendor/other"), "mine").unwrap();
+        assert_eq!(refresh(&home).unwrap().changed, 1, "{name}");
+        fs::remove_file(home.join("vendor/other")).unwrap();
+        assert!(texts(&home) == before, "{name}");
+        fs::remove_dir_all(home.join("vendor")).unwrap();
+        assert!(refresh(&home).unwrap_err().to_string().contains("takes one from elsewhere"), "{name}");
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    assert!(refresh(nothing.path()).unwrap_err().to_string().contains("name the folder of a plugin"));
+}

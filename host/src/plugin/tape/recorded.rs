@@ -33,6 +33,12 @@ pub struct Recorded {
     /// The answers that they were shown, as JSON texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
+    /// Parts of answers that they were shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Heard>,
+    /// They were shown further parts, of which nothing was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// The models, by the names that they can be asked for.
     pub models: Vec<Seen>,
     /// Those that may answer, in the order of `upstreams.candidates`.
@@ -44,6 +50,16 @@ pub struct Recorded {
     /// Something was taken out by a rule of the recording.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redacted: bool,
+}
+
+/// Part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// It is all of an answer that is not streamed; else whole events of a stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+    /// As it came. None: it was taken out by a rule of the recording.
+    pub text: Option<String>,
 }
 
 /// A model as plugins see it.

@@ -4,13 +4,23 @@
 //! byte stays, so that a plugin sees the same white space and numbers again. A pattern is looked for in a string's characters, not in the
 //! escapes that JSON writes for them.
 //!
+//! An answer that comes in parts says a word in several of them: a pattern is looked for in what they say together, and where it is found
+//! nothing of the parts is kept. The tokens of log-probabilities are such parts as well.
+//!
 //! **Invariant:** where a text could not be read as JSON it is treated as one string.
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// Stands in the place of what was taken out.
 pub const MARK: &str = "[redacted]";
+
+/// How a line of a stream begins that has something in it.
+const DATA: &str = "data:";
 
 /// What is taken out.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +45,12 @@ impl Rules {
                     (*text, found) = (clean, true);
                 }
             }
+        }
+        if let Some(answers) = exchange.get_mut("answers").and_then(Value::as_array_mut) {
+            found |= answers.iter_mut().fold(false, |found, answer| self.tokens(answer) | found);
+        }
+        if let Some(parts) = exchange.get_mut("parts").and_then(Value::as_array_mut) {
+            found |= self.parts(parts);
         }
         // What plugins were told and have said beside that. Names (of plugins, models, functions) are the owner's own.
         found |= exchange.get_mut("headers").is_some_and(|headers| self.headers(headers));
@@ -72,9 +88,75 @@ impl Rules {
                 None => false,
             },
             Value::Array(list) => list.iter_mut().fold(false, |found, item| self.texts(item) | found),
+            Value::Object(fields) if self.is_found_in_bytes(fields) => {
+                *value = MARK.into();
+                true
+            }
             Value::Object(fields) => fields.iter_mut().fold(false, |found, (_, value)| self.texts(value) | found),
             _ => false,
         }
+    }
+
+    /// Bytes that are no text stand in an object, in base64. What of them is text is looked at.
+    fn is_found_in_bytes(&self, fields: &Map<String, Value>) -> bool {
+        let Some(Value::String(coded)) = fields.get("base64").filter(|_| fields.len() == 1) else { return false };
+        let bytes = STANDARD.decode(coded).unwrap_or_default();
+        self.text(&String::from_utf8_lossy(&bytes)).is_some()
+    }
+
+    /// Takes the tokens out of an answer's log-probabilities, where together they say what a pattern matches; the numbers stay.
+    fn tokens(&self, answer: &mut Value) -> bool {
+        let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+        let Some(mut body) = answer.as_str().filter(|text| !self.patterns.is_empty() && text.contains("logprobs")).and_then(read)
+        else {
+            return false;
+        };
+        let mut found = false;
+        for choice in body.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(tokens) = choice.pointer_mut("/logprobs/content").and_then(Value::as_array_mut) else { continue };
+            let said: String = tokens.iter().filter_map(|token| token["token"].as_str()).collect();
+            if self.text(&said).is_some() {
+                found = true;
+                tokens.iter_mut().for_each(|token| *token = json!({ "token": "", "logprob": token["logprob"] }));
+            }
+        }
+        if found {
+            *answer = body.to_string().into();
+        }
+        found
+    }
+
+    /// Cleans parts of answers; where what they say together has what a pattern matches, nothing of them is kept.
+    fn parts(&self, parts: &mut [Value]) -> bool {
+        let mut said = BTreeMap::new();
+        for text in parts.iter().filter_map(|part| part["text"].as_str()) {
+            for line in bodies(text) {
+                match serde_json::from_str::<Value>(line.strip_prefix(DATA).unwrap_or(line)) {
+                    Ok(event) => gather(&event, String::new(), &mut said),
+                    // What is no event, or no JSON, is text.
+                    Err(_) => said.entry(String::new()).or_default().push_str(line),
+                }
+            }
+        }
+        if !self.patterns.is_empty() && said.values().any(|text| self.text(text).is_some()) {
+            parts.iter_mut().for_each(|part| part["text"] = Value::Null);
+            return true;
+        }
+        let mut found = false;
+        for part in parts.iter_mut() {
+            let Some(text) = part["text"].as_str() else { continue };
+            let clean = |line: &str| {
+                let (head, body) = line.split_at(if line.starts_with(DATA) { DATA.len() } else { 0 });
+                Some([head, &self.body(body)?].concat())
+            };
+            let lines: Vec<(&str, Option<String>)> = bodies(text).into_iter().map(|line| (line, clean(line))).collect();
+            if lines.iter().any(|(_, clean)| clean.is_some()) {
+                found = true;
+                let text: String = lines.into_iter().map(|(line, clean)| clean.unwrap_or_else(|| line.to_owned())).collect();
+                part["text"] = text.into();
+            }
+        }
+        found
     }
 
     /// A text without what patterns match; none where nothing does.
@@ -124,6 +206,25 @@ impl Rules {
         }
         out.push_str(rest);
         found.then_some(out)
+    }
+}
+
+/// The lines of a stream's part, with what ends them; or all of an answer that is not streamed.
+fn bodies(part: &str) -> Vec<&str> {
+    if part.trim_start().starts_with('{') { vec![part] } else { part.split_inclusive('\n').collect() }
+}
+
+/// The strings of an event, behind those that earlier ones had at the same place. Choices, and calls of tools, have their place from their
+/// own `index`.
+fn gather(value: &Value, place: String, said: &mut BTreeMap<String, String>) {
+    match value {
+        Value::String(text) => said.entry(place).or_default().push_str(text),
+        Value::Array(list) => list.iter().enumerate().for_each(|(at, item)| {
+            let at = item["index"].as_u64().unwrap_or(at as u64);
+            gather(item, format!("{place}/{at}"), said);
+        }),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| gather(value, format!("{place}/{name}"), said)),
+        _ => {}
     }
 }
 
@@ -186,8 +287,6 @@ fn fields(json: &str) -> Option<Vec<(String, &serde_json::value::RawValue)>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn rules(pointers: &[&str], patterns: &[&str]) -> Rules {
@@ -232,5 +331,53 @@ mod tests {
         let before = plain.clone();
         rules(&[], &["z"]).apply(&mut plain);
         assert_eq!(plain, before, "and nothing is added");
+    }
+
+    fn chunk(index: u32, text: &str) -> String {
+        format!("data: {}\n\n", json!({ "id": "c", "choices": [{ "index": index, "delta": { "content": text } }] }))
+    }
+
+    #[test]
+    fn what_parts_say_together_is_looked_at() {
+        let rules = rules(&["/user"], &["eve@[a-z]+[.]com"]);
+        let apply = |texts: &[String]| {
+            let parts: Vec<Value> = texts.iter().map(|text| json!({ "text": text })).collect();
+            let mut exchange = json!({ "headers": [], "calls": [], "parts": parts });
+            rules.apply(&mut exchange);
+            exchange
+        };
+        // In three parts, and another choice's words between them.
+        let split = [[chunk(0, "I am e"), chunk(1, "-")].concat(), chunk(0, "ve@exa"), chunk(0, "mple.com.")];
+        let clean = apply(&split);
+        assert_eq!((&clean["redacted"], &clean["parts"][1]["text"]), (&json!(true), &Value::Null), "{clean}");
+        assert!(!clean.to_string().contains("exa"), "{clean}");
+        let harmless = [chunk(0, "I am e"), chunk(1, "ve@example.com.")];
+        assert_eq!(apply(&harmless)["parts"][0]["text"], harmless[0], "two choices say nothing together");
+        let named = apply(&["data: {\"user\":\"eve\",\"x\": 1.50}\n\ndata: [DONE]\n\n".to_owned()]);
+        assert_eq!(named["parts"][0]["text"], "data: {\"user\":\"[redacted]\",\"x\": 1.50}\n\ndata: [DONE]\n\n");
+        assert_eq!(apply(&[": eve@x.com\n\n".to_owned()])["parts"][0]["text"], Value::Null, "a comment is text too");
+    }
+
+    #[test]
+    fn tokens_and_bytes_say_it_as_well() {
+        let rules = rules(&[], &["eve@[a-z]+[.]com"]);
+        let token = |text: &str| json!({ "token": text, "logprob": -0.5, "bytes": text.as_bytes(), "top_logprobs": [] });
+        let answer = |tokens: &[&str]| {
+            let content: Vec<Value> = tokens.iter().map(|text| token(text)).collect();
+            let said = tokens.concat();
+            json!({ "choices": [{ "message": { "content": said }, "logprobs": { "content": content } }] }).to_string()
+        };
+        let mut exchange = json!({
+            "headers": [], "answers": [answer(&["eve@", "x.c", "om"]), answer(&["all", " well"])],
+            "calls": [{ "imports": [{ "args": [{ "base64": STANDARD.encode(b"\xff eve@x.com") }], "result": { "Ok": { "base64": "/w==" } } }] }],
+        });
+        let kept = exchange["answers"][1].clone();
+        rules.apply(&mut exchange);
+        let clean: Value = serde_json::from_str(exchange["answers"][0].as_str().unwrap()).unwrap();
+        assert_eq!(clean["choices"][0]["logprobs"]["content"][0], json!({ "token": "", "logprob": -0.5 }), "{clean}");
+        assert_eq!(clean["choices"][0]["message"]["content"], MARK);
+        assert_eq!(exchange["answers"][1], kept);
+        let import = &exchange["calls"][0]["imports"][0];
+        assert_eq!((&import["args"][0], &import["result"]["Ok"]["base64"]), (&json!(MARK), &json!("/w==")));
     }
 }

@@ -22,6 +22,9 @@ impl fmt::Display for Report {
                 if self.against.is_none() { "; compare with the old component (--against), which sees the same" } else { "" };
             writeln!(f, "  redacted    {} exchanges miss something{advice}", self.redacted)?;
         }
+        if self.cut > 0 {
+            writeln!(f, "  cut         of {} exchanges only the beginning of the answer was kept", self.cut)?;
+        }
         for (place, decision) in self.decisions.iter().enumerate() {
             let head = if place == 0 { "decisions" } else { "" };
             let what = if decision.before == decision.after {
