@@ -118,7 +118,8 @@ fn flips_and_cuts_are_survived_with_an_alert() {
         } else {
             unharmed += 1
         }
-        fs::remove_dir_all(&path).unwrap();
+        // It is closed behind our backs, so that it may not be all yet.
+        let _ = fs::remove_dir_all(&path);
     }
     eprintln!("{PLACES} places: {alerts} alerts; {unharmed} where nothing was missing");
     assert!(alerts >= PLACES / 3, "{alerts}");

@@ -106,7 +106,7 @@ fn killed_under_load(host: &Binary, asked: usize, answers: &Mutex<BTreeMap<Strin
 #[test]
 fn the_disk_is_bounded_and_what_is_over_goes() {
     let fake = FakeUpstream::start();
-    let section = "[cache]\nttl = \"3s\"\nmax_entry = \"64KiB\"\n[cache.disk]\npath = \"kept\"\nsize = \"1MiB\"";
+    let section = "[cache]\nttl = \"10s\"\nmax_entry = \"64KiB\"\n[cache.disk]\npath = \"kept\"\nsize = \"1MiB\"";
     let host = Host::new().upstream(&fake).section(section).start();
     up(&host, "disk");
     let noise = || -> String { std::iter::repeat_with(|| fastrand::alphanumeric()).take(20_000).collect() };
