@@ -57,7 +57,7 @@ pub(super) fn hit(course: &Course, request: &Arc<ChatRequest>, audit: Audit) {
     let Ok(place) = AT_ONCE.try_acquire() else { return };
     let (exchange, request) = (course.exchange.clone(), request.clone());
     drain.spawn(async move {
-        if let Some(fresh) = ask(&exchange, &cache, &request, &audit.entry.model).await {
+        if let Some(fresh) = Box::pin(ask(&exchange, &cache, &request, &audit.entry.model)).await {
             report(&exchange, &cache, &audit, &fresh).await;
         }
         drop(place);

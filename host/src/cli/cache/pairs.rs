@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 /// Bytes with which a gzip file begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -41,7 +41,7 @@ pub(super) fn read(file: &Path) -> Result<Pairs, String> {
     let mut reader = BufReader::new(File::open(file).map_err(|error| fail(&error))?);
     let is_gzip = reader.fill_buf().map_err(|error| fail(&error))?.starts_with(&GZIP);
     let mut text = String::new();
-    let read = if is_gzip { GzDecoder::new(reader).read_to_string(&mut text) } else { reader.read_to_string(&mut text) };
+    let read = if is_gzip { MultiGzDecoder::new(reader).read_to_string(&mut text) } else { reader.read_to_string(&mut text) };
     read.map_err(|error| fail(&error))?;
     parse(&text).map_err(|reason| fail(&reason))
 }
