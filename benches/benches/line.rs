@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::hint::black_box;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use benches::schedule::Random;
@@ -117,27 +116,27 @@ fn keys(criterion: &mut Criterion) {
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Clean the rim and the pads with alcohol, then set the pads so that their front edge touches first."},"finish_reason":"stop"}],"usage":{"prompt_tokens":120,"completion_tokens":64,"total_tokens":184}}"#;
 
 fn cache() -> Cache {
-    Cache::new(Settings {
+    let settings = Settings {
         memory: 256 << 20,
         ttl: Duration::from_secs(3_600),
         stale_for: Duration::ZERO,
         max_entry: 1 << 20,
         max_near: 20_000,
-    })
+        redis: None,
+        disk: None,
+    };
+    Cache::new(settings, None, false).expect("nothing behind memory that could be wrong")
 }
 
-fn entry(text: Option<&str>, vector_bytes: usize) -> Entry {
+fn entry(key: ExactKey, near: Option<(&str, Partition, usize)>) -> Entry {
+    let made = Entry::new(key, Bytes::from_static(ANSWER.as_bytes()), 1_700_000_000_000);
     Entry {
-        answer: Bytes::from_static(ANSWER.as_bytes()),
-        text: text.map(Into::into),
+        text: near.map(|(text, ..)| text.into()),
+        partition: near.map(|(_, partition, _)| partition),
+        vector_bytes: near.map_or(0, |(.., bytes)| bytes),
         model: "small".into(),
-        prompt: None,
-        created_at: 1_700_000_000_000,
-        stored: tokio::time::Instant::now(),
         ttl: Duration::from_secs(3_600),
-        stale: Duration::ZERO,
-        vector_bytes,
-        hits: AtomicU32::new(0),
+        ..made
     }
 }
 
@@ -150,7 +149,7 @@ fn numbered(number: u64) -> ExactKey {
 fn exact(criterion: &mut Criterion) {
     const ENTRIES: u64 = 10_000;
     let cache = cache();
-    (0..ENTRIES).for_each(|number| assert!(cache.fill(numbered(number), entry(None, 0), None)));
+    (0..ENTRIES).for_each(|number| assert!(cache.fill(entry(numbered(number), None), None)));
     let keys: Vec<ExactKey> = (0..ENTRIES).map(numbered).collect();
     let absent = numbered(ENTRIES);
     let mut group = criterion.benchmark_group("exact lookup, 10k entries");
@@ -166,7 +165,7 @@ fn exact(criterion: &mut Criterion) {
         let mut number = ENTRIES;
         bencher.iter(|| {
             number += 1;
-            cache.fill(numbered(number), entry(None, 0), None)
+            cache.fill(entry(numbered(number), None), None)
         });
     });
     group.finish();
@@ -182,7 +181,7 @@ fn near(criterion: &mut Criterion) {
         for number in 0..entries {
             known = sentence(&mut random, 60);
             let vector = model.vector(&known).expect("words");
-            assert!(cache.fill(numbered(number), entry(Some(&known), vector.len() * 5), Some((partition, &vector))));
+            assert!(cache.fill(entry(numbered(number), Some((&known, partition, vector.len() * 5))), Some(&vector)));
         }
         let vector = model.vector(&known).expect("words");
         let other = "Which of the planets has the most moons?";

@@ -76,7 +76,7 @@ pub async fn serve(
         .route("/api/degrade", get(api::degrade).post(api::pin))
         .route("/api/reload", get(api::reload_status).post(api::reload))
         .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate))
-        .layer(axum::middleware::from_fn(not_a_page));
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), not_a_page));
     let router =
         Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).merge(guarded).with_state(admin);
     let bound = socket.local_addr().and_then(|address| Ok((address, tokio::net::TcpListener::from_std(socket)?)));
@@ -116,11 +116,12 @@ async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
 }
 
 /// A web page in the administrator's browser is not the administrator: browsers say where a page that asks comes from, and a name
-/// that points here for a moment is not one of ours.
-async fn not_a_page(request: Request, next: Next) -> Response {
+/// that points here for a moment is not one of ours. (Whoever has the key is no page; without one, a page can send the header too.)
+async fn not_a_page(Shared(admin): Shared<Admin>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if headers.contains_key(header::ORIGIN) || (!page::is_private(host) && !headers.contains_key(header::AUTHORIZATION)) {
+    let shows_key = admin.key.is_some() && headers.contains_key(header::AUTHORIZATION);
+    if headers.contains_key(header::ORIGIN) || (!page::is_private(host) && !shows_key) {
         return (StatusCode::FORBIDDEN, "the admin API is not for web pages; ask it by address, or with its key\n")
             .into_response();
     }

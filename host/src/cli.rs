@@ -12,6 +12,7 @@ pub mod dev;
 mod explain;
 pub mod key;
 mod log;
+mod model;
 mod node;
 pub mod plugin;
 mod purge;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use bundle::BundleCommand;
 use cache::CacheCommand;
+use model::ModelCommand;
 use release::ReleaseCommand;
 
 /// Ended with an error that the input caused.
@@ -105,6 +107,9 @@ enum Command {
     /// Says what it would change: decisions by kind, models, estimated cost and latency, with examples. Nothing is sent anywhere. The
     /// same recording and component give the same report on every machine.
     Replay(replay::Arguments),
+    /// Install and show embedding models
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Make keys for clients
     #[command(subcommand)]
     Key(KeyCommand),
@@ -214,6 +219,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Bundle(command)) => bundle::run(command, &mut out, &mut err),
         Command::Plugin(PluginCommand::Release(command)) => release::run(command, &mut out, &mut err),
         Command::Cache(command) => cache::run(command, &mut out, &mut err),
+        Command::Model(command) => model::run(command, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Replay(arguments) => replay::replay(arguments, &mut out, &mut err),
         Command::Key(KeyCommand::New { name, tenant }) => key::new(&name, tenant.as_deref(), &mut out, &mut err),

@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cascade::{Cascade, SelfCheck};
 pub use degrade::Degrade;
-pub use embedder::Embedder;
+pub use embedder::{Embedder, EmbedderEntry};
 pub use endpoint::Endpoint;
 pub use finding::Finding;
 pub use load::{Loaded, load, load_and, load_text, place};
@@ -82,6 +82,9 @@ pub struct Config {
     /// The folder in which what must outlive a restart is kept: which version of a plugin serves, and the versions themselves. Default: one of
     /// this file's own in `$XDG_STATE_HOME/pointsman`, or `~/.local/state/pointsman`.
     pub state: Option<PathBuf>,
+    /// onnxruntime's shared library, for embedders that are computed here. Absent: what ORT_DYLIB_PATH names, what lies beside the model, what
+    /// `pointsman model install` has brought, or the system's. A process keeps the one that it has loaded first.
+    pub onnxruntime: Option<PathBuf>,
     /// Where clients connect, and what a connection may do.
     pub listen: Listen,
     /// The administrator's listener: /healthz, /readyz, /metrics and the admin API. Absent: off.
@@ -98,6 +101,8 @@ pub struct Config {
     pub prompts: Option<Prompts>,
     /// Example sets for plugins that route by meaning: set → label → texts. A plugin asks which label is nearest.
     pub examples: Map<Map<Vec<String>>>,
+    /// Embedders by name, for those that are told more than their name. `cache.semantic.embedder` and models with `provider = "built-in"` name them.
+    pub embedders: Map<EmbedderEntry>,
     /// The cache of answers. Absent: off.
     pub cache: Option<CacheConfig>,
     /// How answers become simpler before they become errors. Absent: off.
@@ -468,10 +473,11 @@ impl Default for CacheConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Semantic {
-    /// What turns text into a vector: `built-in`, or `fastembed:PATH` for a folder with an ONNX model. Default built-in.
+    /// What turns text into a vector: `built-in`; `minilm`, once `pointsman model install minilm` has run; another model that is installed or
+    /// that fastembed knows by its name; an entry of `[embedders]`; or the path of a folder with an ONNX model. Default built-in.
     pub embedder: Embedder,
     /// The share of semantic hits that may be wrong, above 0 and at most 0.5. What is served follows from it, from the calibration and from
-    /// audits. Default 0.02.
+    /// audits. Default 0.03.
     pub wrong_hits: f64,
     /// What is known of the embedder's near hits beforehand: a file that `pointsman cache calibrate` has written. Default: the one that
     /// pointsman brings for the embedder; where there is none, no semantic hit is served before audits allow it.
@@ -485,7 +491,7 @@ pub struct Semantic {
 
 impl Default for Semantic {
     fn default() -> Self {
-        Self { embedder: Embedder::BuiltIn, wrong_hits: 0.02, calibration: None, audit: 0.05, max_entries: 20_000 }
+        Self { embedder: Embedder::BuiltIn, wrong_hits: 0.03, calibration: None, audit: 0.05, max_entries: 20_000 }
     }
 }
 

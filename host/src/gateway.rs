@@ -32,6 +32,7 @@ mod reply;
 mod run;
 pub mod state;
 mod switches;
+mod vectors;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -247,8 +248,7 @@ impl Gateway {
         course.set_priority()?;
         let bytes = collect(course, body).await?;
         let mut request = ChatRequest::parse(bytes)?;
-        // A name as long as a body is no name; the log gets its beginning.
-        course.record.asked = request.model()[..request.model().floor_char_boundary(256)].to_owned();
+        course.asks_for(request.model());
         course.record.streamed = request.stream();
         course.set_preference()?;
         course.may_use(request.model())?;

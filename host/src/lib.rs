@@ -16,6 +16,7 @@ pub mod limit;
 pub mod listen;
 pub mod numbers;
 pub mod plugin;
+pub mod printable;
 pub mod process;
 pub mod prompt;
 pub mod record;

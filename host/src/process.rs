@@ -143,6 +143,8 @@ impl Process {
                 Steward { loaded, lasting, gateway: steward_gateway, drain, options, orders: self_orders, watcher }
                     .run(inbox, sockets, before, told),
             );
+            // A reload that is under way is nobody's any more.
+            steward.shutdown_background();
         })?;
         let mut process = Self { address, admin, gateway, orders, alarm, steward: Some(steward) };
         if let Err(error) = outcome.recv().unwrap_or_else(|_| Err(std::io::Error::other("the steward has failed"))) {

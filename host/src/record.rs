@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::Kind;
 use crate::numbers::{Count, Exposition, Times};
+use crate::printable::printable;
 pub use stages::{Stage, Stages};
 
 /// How an exchange ended, for the client.
@@ -159,6 +160,8 @@ pub struct Record {
     pub continued: u32,
     /// What was doubted of answers that were dropped, in their order; last `kept` if one of them went to the client after all.
     pub escalated: Vec<&'static str>,
+    /// A plugin has changed the request.
+    pub rewritten: bool,
     /// The reason with which a plugin has ended the answer.
     pub stopped: Option<&'static str>,
     /// A cascade's judge could not judge an answer, or not by what a model was to say of it; it passed.
@@ -394,7 +397,7 @@ fn line(record: &Record) {
         cache_tier = record.cache_tier,
         prompt = record.prompt,
         plugins = record.plugins.join(","),
-        reason = record.reason,
+        reason = record.reason.as_deref().map(|reason| tracing::field::display(printable(reason))),
         degraded = record.degraded,
         labels = labels.map(tracing::field::display),
         streamed = record.streamed,

@@ -45,7 +45,7 @@ pub use deaf::{Deaf, Nobody};
 pub use door::Door;
 pub use front::Front;
 pub use host::{Host, Plugin, Running};
-pub use installed::installed;
+pub use installed::{installed, models};
 pub use link::FaultLink;
 pub use redis::Redis;
 pub use registry::Registry;

@@ -152,7 +152,7 @@ fn a_version_decides_at_every_moment() {
 #[test]
 fn a_request_in_flight_ends_on_the_old_version() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
     let gate = Gate::new();
     fake.next(Act::answer().hold_at(300, &gate));
     let mut connection = Connection::open(host.address);
@@ -170,7 +170,7 @@ fn a_request_in_flight_ends_on_the_old_version() {
 #[test]
 fn a_component_that_does_not_load_leaves_the_one_before() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::router(0)).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
     let problem = || host.api("/api/plugins")["problems"][0].clone();
     let good = guests::router(1);
     let bad: [(&[u8], &str); 4] = [
@@ -191,6 +191,22 @@ fn a_component_that_does_not_load_leaves_the_one_before() {
     }
     swap(&host, 2);
     assert_eq!((problem(), host.metrics().sum("pointsman_plugin_load_problems", &[])), (Value::Null, 0.0));
+}
+
+/// Whoever reads a pipe waits for somebody who writes: with one in a component's place nothing was reloaded any more, and no signal ended the
+/// process.
+#[test]
+fn a_pipe_in_a_components_place_holds_nobody_up() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
+    let place = host.folder.path("router.wasm");
+    std::fs::remove_file(&place).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&place).status().unwrap().success());
+    host.order("/api/reload");
+    eventually("the problem", || host.api("/api/plugins")["problems"].to_string().contains("is no file").then_some(()));
+    assert_eq!(host.chat("hi").header("x-pointsman-reason"), Some("revision 00000000"));
+    std::fs::remove_file(&place).unwrap();
+    swap(&host, 1);
 }
 
 #[test]

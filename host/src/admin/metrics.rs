@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Admin;
 use crate::config::Priority;
+use crate::embed;
 use crate::limit::ladder::Level;
 use crate::numbers::Exposition;
 use crate::plugin::Plugin;
@@ -85,6 +86,7 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     if let Some(cache) = &state.cache {
         cache.expose(&mut text);
     }
+    embed::numbers::expose(&state.embedders.all(), &mut text);
     if let Some(recording) = &state.recording {
         recording.counts().expose(&mut text);
     }

@@ -168,28 +168,29 @@ impl Trust {
     /// May a near hit of this score be served, and is it to be audited?
     pub fn decide(&self, tenant: &Arc<str>, partition: &Partition, score: f32) -> Decision {
         let level = Level::of(score);
-        let Some(cut) = self.cut(tenant) else { return Decision { serve: false, audit: None } };
+        let Some((cut, chance)) = self.in_force(tenant) else { return Decision { serve: false, audit: None } };
+        let asked = self.wish.settings.audit;
         // What is in force for the partition: its tenant's cut, or its own where it has one.
-        let own = self.kept.partitions.0.get(partition).and_then(|watched| watched.read().ok()?.own.as_ref().map(Ledger::cut));
+        let its_own = |watched: &Watched| watched.own.as_ref().map(|own| (own.cut(), own.chance(None, asked)));
+        let own = self.kept.partitions.0.get(partition).and_then(|watched| its_own(&*watched.read().ok()?));
         let in_force = match own {
-            Some(own) => cut.zip(own).map(|(cut, own)| cut.max(own)),
+            Some((own, _)) => cut.zip(own).map(|(cut, own)| cut.max(own)),
             None => cut,
         };
         let serve = in_force.is_some_and(|cut| level >= cut);
-        // Where nothing is served fresh answers come anyway, and every one of them says something.
-        let chance = |cut: Option<Level>| if cut.is_some() { self.wish.settings.audit } else { 1.0 };
         let drawn = fastrand::f64();
-        let (fair, wanted) = (drawn < chance(cut), drawn < chance(in_force));
+        let (fair, wanted) = (drawn < chance, own.is_some_and(|(_, chance)| drawn < chance));
         let ticket = || Ticket { tenant: tenant.clone(), partition: *partition, level, hit: serve, fair };
         Decision { serve, audit: (fair || wanted).then(ticket) }
     }
 
-    /// A tenant's cut; the outer none: there is no room for its ledger.
-    fn cut(&self, tenant: &Arc<str>) -> Option<Option<Level>> {
+    /// A tenant's cut, and the share of its near hits that is audited; the outer none: there is no room for its ledger.
+    fn in_force(&self, tenant: &Arc<str>) -> Option<(Option<Level>, f64)> {
         let Wish { id, settings, calibration } = &*self.wish;
-        let known = self.kept.tenants.read().ok()?.get(tenant).filter(|scope| scope.of == *id).map(|scope| scope.ledger.cut());
-        if let Some(cut) = known {
-            return Some(cut);
+        let of = |scope: &Scope| (scope.ledger.cut(), scope.ledger.chance(calibration.as_ref(), settings.audit));
+        let known = self.kept.tenants.read().ok()?.get(tenant).filter(|scope| scope.of == *id).map(of);
+        if let Some(known) = known {
+            return Some(known);
         }
         let mut tenants = self.kept.tenants.write().ok()?;
         if tenants.len() >= MAX_TENANTS && !tenants.contains_key(tenant) {
@@ -205,7 +206,7 @@ impl Trust {
             scope.ledger.recut(calibration.as_ref(), settings.wrong_hits);
             scope.of = *id;
         }
-        Some(scope.ledger.cut())
+        Some(of(scope))
     }
 
     /// A near hit was served, or one was not that could have been.

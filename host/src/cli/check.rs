@@ -66,7 +66,9 @@ fn summary(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
     }
     for (name, model) in &config.models {
         match model {
-            Model::Concrete(model) if model.is_built_in() => writeln!(out, "  model      {name}: built-in")?,
+            Model::Concrete(model) if model.is_built_in() => {
+                writeln!(out, "  model      {name}: {}, computed here", model.name)?;
+            }
             Model::Concrete(model) => writeln!(out, "  model      {name}: {} at {}", model.name, model.provider)?,
             Model::Virtual(model) => writeln!(out, "  model      {name}: one of {}", model.choose.join(", "))?,
         }

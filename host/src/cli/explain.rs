@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::node::Node;
 use super::{WRONG_INPUT, failed};
+use crate::printable::printable;
 
 /// What the command line says.
 #[derive(clap::Args)]
@@ -54,7 +55,8 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
 fn text<'a>(value: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {
     match value.get(name)? {
         Value::Null => None,
-        Value::String(text) => Some(text.into()),
+        // A client's words and a plugin's are not to do anything to a terminal.
+        Value::String(text) => Some(printable(text)),
         other => Some(other.to_string().into()),
     }
 }

@@ -101,23 +101,13 @@ pub fn test(what: &Path, named: &[PathBuf], out: &mut dyn Write, err: &mut dyn W
     if files.is_empty() {
         return failed(err, WRONG_INPUT, &CaseError::None(folder.join("cases")));
     }
-    let component = if is_source {
-        if let Some(said) = builder::to_install(what) {
-            let _ = writeln!(err, "{said}");
-        }
-        match builder::build(what, &builder::Options::default()) {
-            Ok(built) => {
-                let _ = write!(err, "{}", built.warnings);
-                built.component
-            }
-            Err(error @ builder::BuildError::Manifest { .. }) => return failed(err, WRONG_INPUT, &error),
-            Err(error) => return failed(err, 1, &error),
-        }
-    } else {
-        what.to_owned()
+    let subject = match Subject::of(what, is_source, err) {
+        Ok(subject) => subject,
+        Err(error @ builder::BuildError::Manifest { .. }) => return failed(err, WRONG_INPUT, &error),
+        Err(error) => return failed(err, 1, &error),
     };
     let (mut all, mut wrong) = (0, 0);
-    let done = cases::run(&component, &files, process::aot_folder().as_deref(), |tried| {
+    let done = cases::run(&subject.component, &files, process::aot_folder().as_deref(), |tried| {
         all += 1;
         wrong += usize::from(!tried.differences.is_empty());
         let _ = told(tried, out);
@@ -126,8 +116,12 @@ pub fn test(what: &Path, named: &[PathBuf], out: &mut dyn Write, err: &mut dyn W
         Ok(()) => {
             let cases = if all == 1 { "case" } else { "cases" };
             let sum = if wrong == 0 { "all as expected".to_owned() } else { format!("{wrong} not as expected") };
-            let _ = writeln!(out, "{}: {all} {cases}, {sum}", component.display());
-            if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+            let _ = writeln!(out, "{}: {all} {cases}, {sum}", subject.place().display());
+            match subject.made.filter(|_| wrong == 0).map(builder::Made::put) {
+                Some(Err(error)) => failed(err, 1, &error),
+                _ if wrong == 0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(1),
+            }
         }
         Err(CaseError::Files(report)) => {
             let _ = write!(err, "{report}");
@@ -135,6 +129,37 @@ pub fn test(what: &Path, named: &[PathBuf], out: &mut dyn Write, err: &mut dyn W
         }
         Err(error @ CaseError::Engine(_)) => failed(err, 1, &error),
         Err(error) => failed(err, WRONG_INPUT, &error),
+    }
+}
+
+/// What is tried: a component's file, or what a folder makes.
+struct Subject {
+    component: PathBuf,
+    /// A host that runs takes what comes to a component's place: it goes there when it has passed.
+    made: Option<builder::Made>,
+    /// Where it is until then.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+impl Subject {
+    fn of(what: &Path, is_source: bool, err: &mut dyn Write) -> Result<Self, builder::BuildError> {
+        if !is_source {
+            return Ok(Self { component: what.to_owned(), made: None, _scratch: None });
+        }
+        if let Some(said) = builder::to_install(what) {
+            let _ = writeln!(err, "{said}");
+        }
+        let made = builder::make(what, &builder::Options::default())?;
+        let _ = write!(err, "{}", made.warnings);
+        let unwritten = |error| builder::BuildError::Write { file: made.file.clone(), error };
+        let scratch = tempfile::tempdir().map_err(unwritten)?;
+        let component = scratch.path().join(made.file.file_name().unwrap_or_default());
+        std::fs::write(&component, &made.bytes).map_err(unwritten)?;
+        Ok(Self { component, made: Some(made), _scratch: Some(scratch) })
+    }
+
+    fn place(&self) -> &Path {
+        self.made.as_ref().map_or(&self.component, |made| &made.file)
     }
 }
 

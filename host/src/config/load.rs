@@ -316,10 +316,12 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
         cache.disk.iter_mut().for_each(|disk| resolve(&mut disk.path));
         cache.semantic.iter_mut().filter_map(|semantic| semantic.calibration.as_mut()).for_each(resolve);
     }
-    if let Some(Embedder::FastEmbed(path)) =
-        config.cache.as_mut().and_then(|cache| cache.semantic.as_mut()).map(|semantic| &mut semantic.embedder)
-    {
-        resolve(path);
+    config.onnxruntime.iter_mut().for_each(resolve);
+    let semantic = config.cache.as_mut().and_then(|cache| cache.semantic.as_mut()).map(|semantic| &mut semantic.embedder);
+    for embedder in config.embedders.values_mut().filter_map(|entry| entry.local.as_mut()).chain(semantic) {
+        if let Embedder::Folder(path) = embedder {
+            resolve(path);
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub struct ConcreteModel {
 }
 
 impl ConcreteModel {
-    /// Whether the embedder inside pointsman answers, and no upstream.
+    /// Whether an embedder inside pointsman answers, and no upstream.
     pub fn is_built_in(&self) -> bool {
         self.provider == BUILT_IN
     }
@@ -126,10 +126,11 @@ impl Model {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ModelTable {
-    /// The entry of `[providers]` that answers, or `built-in` for the embedder inside pointsman.
+    /// The entry of `[providers]` that answers, or `built-in` for an embedder inside pointsman.
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
-    /// The provider's name for the model. With `provider = "built-in"` it may be left out.
+    /// The provider's name for the model. With `provider = "built-in"` the embedder: absent for the model inside pointsman, or `minilm`, another that
+    /// is installed, or an entry of `[embedders]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     /// USD per million tokens. Absent: unknown, counted as nothing.

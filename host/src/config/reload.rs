@@ -215,6 +215,8 @@ fn folders_within(folder: &Path, depth: usize, found: &mut HashSet<PathBuf>) {
 fn digest(path: &Path, depth: usize) -> Digest {
     let mut hasher = blake3::Hasher::new();
     if !path.is_dir() {
+        // Whoever opened a pipe would wait for somebody who writes to it.
+        path.is_file().then_some(())?;
         std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
         return Some(hasher.finalize());
     }

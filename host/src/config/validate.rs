@@ -15,6 +15,7 @@ use super::report::{Fault, Severity};
 use super::unit::Wrong;
 use super::{Config, Duration, suggest};
 
+mod embedders;
 mod entries;
 mod idle;
 mod policy;
@@ -42,6 +43,7 @@ pub(super) fn validate(config: &Config, document: &Document, faults: &mut Vec<Fa
     check.models();
     check.plugins();
     check.prompts_and_examples();
+    check.embedders();
     check.cache();
     check.degrade();
     check.recording();

@@ -1,4 +1,4 @@
-//! OpenAI's embeddings: the request as far as the built-in embedder needs it, and its answer.
+//! OpenAI's embeddings: the request as far as an embedder of ours needs it, and its answer; and the same the other way round, where we ask.
 //!
 //! What it does not do: a request for an upstream passes through as it is; only its model's name is read and changed.
 
@@ -113,6 +113,43 @@ pub fn answer(model: &str, vectors: &[impl AsRef<[f32]>], base64: bool, text_byt
     )
 }
 
+/// A request for the vectors of these texts.
+pub fn request(model: &str, texts: &[String], dimensions: Option<u32>) -> Bytes {
+    let mut body = json!({ "model": model, "input": texts });
+    if let Some(dimensions) = dimensions {
+        body["dimensions"] = dimensions.into();
+    }
+    Bytes::from(body.to_string())
+}
+
+/// The vectors of an answer, in the order of the texts.
+///
+/// # Errors
+/// When it is no such answer, or has not one vector of numbers for each text.
+pub fn vectors(answer: &[u8], count: usize) -> Result<Vec<Vec<f32>>, String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        data: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        index: Option<usize>,
+        embedding: Vec<f32>,
+    }
+    let answer: Answer = serde_json::from_slice(answer).map_err(|error| format!("the answer has no embeddings: {error}"))?;
+    let mut vectors = vec![Vec::new(); count];
+    for (place, one) in answer.data.into_iter().enumerate() {
+        match vectors.get_mut(one.index.unwrap_or(place)) {
+            Some(vector) if vector.is_empty() => *vector = one.embedding,
+            _ => return Err("the answer has two embeddings of one text, or more than were asked for".to_owned()),
+        }
+    }
+    if vectors.iter().any(|vector| vector.is_empty() || vector.iter().any(|value| !value.is_finite())) {
+        return Err("the answer lacks an embedding, or has one that is no vector".to_owned());
+    }
+    Ok(vectors)
+}
+
 /// Base64 of little-endian floats, as OpenAI's Python SDK asks for by default.
 fn encode(vector: &[f32]) -> String {
     use base64::Engine as _;
@@ -149,6 +186,29 @@ mod tests {
             (r#"{"input":"a"}"#, "model"),
         ] {
             assert_eq!(of(text).unwrap_err().param.as_deref(), Some(param), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_and_what_comes() {
+        let texts = ["a".to_owned(), "b \"c\"".to_owned()];
+        assert_eq!(request("m", &texts, None), r#"{"model":"m","input":["a","b \"c\""]}"#);
+        assert_eq!(request("m", &texts[..1], Some(8)), r#"{"model":"m","input":["a"],"dimensions":8}"#);
+        let of = |text: &str| vectors(text.as_bytes(), 2);
+        let one = vec![vec![1.0, 2.0], vec![3.0, 4.5]];
+        assert_eq!(of(r#"{"data":[{"index":1,"embedding":[3,4.5]},{"index":0,"embedding":[1,2]}]}"#), Ok(one.clone()));
+        assert_eq!(of(r#"{"data":[{"embedding":[1,2]},{"embedding":[3,4.5]}],"usage":{}}"#), Ok(one));
+        for wrong in [
+            "",
+            "{}",
+            r#"{"data":[{"embedding":[1]}]}"#,
+            r#"{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}"#,
+            r#"{"data":[{"index":0,"embedding":[1]},{"index":2,"embedding":[1]}]}"#,
+            r#"{"data":[{"embedding":[1]},{"embedding":[]}]}"#,
+            r#"{"data":[{"embedding":[1]},{"embedding":[1e40]}]}"#,
+            r#"{"data":[{"embedding":"AACAPw=="},{"embedding":[1]}]}"#,
+        ] {
+            assert!(of(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -19,7 +19,7 @@ static FILE: &[u8] = include_bytes!("../../model/built-in.bin");
 
 /// The name, with the beginning of the file's BLAKE3 digest. Written down, because to compute it would bring all of the file
 /// into memory at start.
-const ID: &str = "built-in@29fce03f75c3";
+pub(super) const ID: &str = "built-in@29fce03f75c3";
 
 /// Tokens of a text that are looked at.
 const MAX_TOKENS: usize = 256;
@@ -95,16 +95,6 @@ impl Embedder for BuiltIn {
 
     fn dimensions(&self) -> usize {
         self.dimensions
-    }
-
-    fn default_cut(&self) -> f32 {
-        // With the guards, the cut at which the bound on wrong hits is lowest: 1.3 % of 772 hits, 2.4 % at most. Without them
-        // 17 % are wrong there, so it is no cut to serve by alone. See host/model/README.md.
-        0.92
-    }
-
-    fn wrong_at_cut(&self) -> f64 {
-        0.013
     }
 
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, EmbedError>> {

@@ -1,81 +1,94 @@
-//! Models that run in onnxruntime, through fastembed: a folder with `model.onnx` and the tokenizer's files.
+//! Models that onnxruntime computes, through fastembed.
 //!
-//! The runtime is a shared library that is found when the first such model is opened (ORT_DYLIB_PATH, or the system's). It
-//! is asked for its version first: one that is too old can hang while it is set up.
+//! What it does not do: it reads no folder (`folder`) and has no line of its own (`workers`).
 //!
-//! What it does not do: it downloads nothing.
-//!
-//! **Invariant:** a text waits in a bounded queue, and is turned away when that is full.
+//! **Invariant:** a text's vector does not depend on which others are computed with it, but for the last bits of a float.
 
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use fastembed::{InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel};
+use fastembed::{InitOptionsUserDefined, TextEmbedding, UserDefinedEmbeddingModel};
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
 
-use super::{EmbedError, Embedder};
-use crate::vector::{Vector, unit};
-
-type Job = (String, oneshot::Sender<Result<Vector, EmbedError>>);
+use super::folder::Model;
+use super::numbers::Numbers;
+use super::workers::{Compute, Workers};
+use super::{EmbedError, Embedder, Limits, runtime};
+use crate::vector::Vector;
 
 /// A model in onnxruntime.
-pub struct FastEmbed {
+pub(super) struct FastEmbed {
     id: String,
     dimensions: usize,
-    queue: SyncSender<Job>,
+    workers: Workers,
 }
 
 impl FastEmbed {
-    /// Reads the folder and starts the workers.
-    ///
-    /// # Errors
-    /// When a file is missing or cannot be used, or there is no onnxruntime that fits.
-    pub fn open(dir: &Path, workers: usize, queue: usize) -> Result<Self, EmbedError> {
-        let fail = |file: &str, reason: &dyn std::fmt::Display| {
-            EmbedError::Unavailable(format!("{}: {reason}", dir.join(file).display()))
-        };
-        let read = |file: &str| std::fs::read(dir.join(file)).map_err(|error| fail(file, &error));
-        let onnx = read("model.onnx")?;
-        let id = format!("fastembed@{}", &blake3::hash(&onnx).to_hex()[..12]);
-        let files = TokenizerFiles {
-            tokenizer_file: read("tokenizer.json")?,
-            config_file: read("config.json")?,
-            special_tokens_map_file: read("special_tokens_map.json")?,
-            tokenizer_config_file: read("tokenizer_config.json")?,
-        };
-        super::runtime::check()?;
-        let (sender, receiver) = sync_channel::<Job>(queue);
-        let receiver = Arc::new(Mutex::new(receiver));
+    /// Loads a model once for each worker, and computes a first vector.
+    pub(super) fn open(model: Model, limits: Limits, library: Option<&Path>) -> Result<Self, EmbedError> {
+        let fail = |reason: &dyn std::fmt::Display| EmbedError::Unavailable(format!("{}: {reason}", model.dir.display()));
+        runtime::load(library, &model.dir)?;
+        // On the thread that asks: a pool of threads for one text of sixteen tokens costs more than it saves.
+        tokenizers::parallelism::set_parallelism(false);
+        let mut engines: Vec<Box<dyn Compute>> = Vec::new();
         let mut dimensions = 0;
-        for worker in 0..workers.max(1) {
-            let model = UserDefinedEmbeddingModel::new(onnx.clone(), files.clone()).with_pooling(Pooling::Mean);
-            let mut model = TextEmbedding::try_new_from_user_defined(model, InitOptionsUserDefined::new().with_intra_threads(1))
-                .map_err(|error| fail("model.onnx", &error))?;
-            let probe = model.embed(["probe"], None).map_err(|error| fail("model.onnx", &error))?;
-            dimensions = probe.first().map_or(0, Vec::len);
-            let receiver = receiver.clone();
-            std::thread::Builder::new()
-                .name(format!("embed-{worker}"))
-                .spawn(move || {
-                    loop {
-                        let next = receiver.lock().map(|queue| queue.recv());
-                        let Ok(Ok((text, answer))) = next else { return };
-                        if answer.is_closed() {
-                            continue;
-                        }
-                        let vector =
-                            model.embed([text.as_str()], None).map_err(|error| EmbedError::Unavailable(error.to_string()));
-                        let vector =
-                            vector.and_then(|vectors| vectors.into_iter().next().and_then(unit).ok_or(EmbedError::Empty));
-                        drop(answer.send(vector));
-                    }
-                })
-                .map_err(|error| EmbedError::Unavailable(error.to_string()))?;
+        for _ in 0..limits.workers.max(1) {
+            let mut engine = Engine { model: session(&model).map_err(|error| fail(&error))?, alone: model.alone };
+            let first = engine.vectors(&["probe"]).map_err(|error| fail(&error))?;
+            dimensions = first.first().map_or(0, Vec::len);
+            if dimensions == 0 {
+                return Err(fail(&"its vectors have no length"));
+            }
+            engines.push(Box::new(engine));
         }
-        Ok(Self { id, dimensions, queue: sender })
+        Ok(Self { dimensions, workers: Workers::start(engines, limits)?, id: model.id })
     }
+}
+
+fn session(model: &Model) -> Result<TextEmbedding, fastembed::Error> {
+    let mut wanted =
+        UserDefinedEmbeddingModel::new(model.onnx.clone(), model.tokenizer.clone()).with_pooling(model.pooling.clone());
+    wanted.output_key.clone_from(&model.output);
+    for (name, bytes) in &model.beside {
+        wanted = wanted.with_external_initializer(name.clone(), bytes.clone());
+    }
+    let options = InitOptionsUserDefined::new().with_intra_threads(1).with_max_length(model.max_tokens);
+    TextEmbedding::try_new_from_user_defined(wanted, options)
+}
+
+struct Engine {
+    model: TextEmbedding,
+    alone: bool,
+}
+
+impl Compute for Engine {
+    fn vectors(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, String> {
+        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+        let mut vectors = vec![Vec::new(); texts.len()];
+        for places in together(&lengths, self.alone) {
+            let some: Vec<&str> = places.iter().map(|place| texts[*place]).collect();
+            let found = self.model.embed(&some, Some(some.len())).map_err(|error| error.to_string())?;
+            for (place, vector) in places.into_iter().zip(found) {
+                vectors[place] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+}
+
+/// Which texts are computed together: those of about one length, since a batch costs each of them what its longest costs.
+fn together(lengths: &[usize], alone: bool) -> Vec<Vec<usize>> {
+    let mut places: Vec<usize> = (0..lengths.len()).collect();
+    places.sort_by_key(|place| lengths[*place]);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for place in places {
+        match groups.last_mut() {
+            // A third more than the shortest, and a few bytes for those that are short anyway.
+            Some(group) if !alone && lengths[place] <= lengths[group[0]] * 4 / 3 + 24 => group.push(place),
+            _ => groups.push(vec![place]),
+        }
+    }
+    groups
 }
 
 impl Embedder for FastEmbed {
@@ -87,26 +100,29 @@ impl Embedder for FastEmbed {
         self.dimensions
     }
 
-    fn default_cut(&self) -> f32 {
-        // all-MiniLM-L6-v2 with the guards: 1.3 % of 552 hits wrong, 2.6 % at most; 4.8 % without. See host/model/README.md.
-        0.98
-    }
-
-    fn wrong_at_cut(&self) -> f64 {
-        0.013
-    }
-
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, EmbedError>> {
-        Box::pin(async move {
-            if text.trim().is_empty() {
-                return Err(EmbedError::Empty);
-            }
-            let (answer, vector) = oneshot::channel();
-            self.queue.try_send((text.to_owned(), answer)).map_err(|error| match error {
-                TrySendError::Full(_) => EmbedError::Full,
-                TrySendError::Disconnected(_) => EmbedError::Unavailable("its threads have ended".into()),
-            })?;
-            vector.await.unwrap_or_else(|_| Err(EmbedError::Unavailable("its thread has ended".into())))
-        })
+        Box::pin(self.workers.vector(text))
+    }
+
+    fn numbers(&self) -> Option<&Arc<Numbers>> {
+        Some(self.workers.numbers())
+    }
+
+    fn waiting(&self) -> usize {
+        self.workers.waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_about_one_length_go_together() {
+        assert_eq!(together(&[], false), Vec::<Vec<usize>>::new());
+        assert_eq!(together(&[40, 900, 50, 1000], false), [vec![0, 2], vec![1, 3]]);
+        assert_eq!(together(&[40, 41], true), [vec![0], vec![1]]);
+        let mixed = together(&[10, 500, 20, 4000, 30], false);
+        assert_eq!(mixed, [vec![0, 2, 4], vec![1], vec![3]]);
     }
 }

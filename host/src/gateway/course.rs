@@ -129,6 +129,11 @@ impl Course {
         Ok(())
     }
 
+    /// The model that the client asks for. A name as long as a body is no name; the record gets its beginning.
+    pub(super) fn asks_for(&mut self, model: &str) {
+        self.record.asked = model[..model.floor_char_boundary(256)].to_owned();
+    }
+
     /// May the client ask for this model?
     pub(super) fn may_use(&self, model: &str) -> Result<(), Error> {
         if self.exchange.principal.may_use(model) {
@@ -300,9 +305,10 @@ fn fate(record: &Record) -> Option<Fate> {
         // To end answers is what a guard is for.
         (Ending::Stopped, _) => Fate::Well,
         (Ending::Whole, _) if record.status < 400 => Fate::Well,
-        // The upstream's own answer: it refuses a request that is wrong, and a plugin may have made it so.
+        // The upstream refuses a request that is wrong. It is the client's own, who could have any version taken back with it, unless a
+        // plugin has changed it.
         (Ending::Whole, _) if (400..500).contains(&record.status) && !matches!(record.status, 401..=403 | 408 | 429) => {
-            Fate::Failed
+            if record.rewritten { Fate::Failed } else { Fate::Well }
         }
         (Ending::Whole, _) => Fate::FailedUpstream,
         (_, Some(kind)) if kind.is_upstreams() => Fate::FailedUpstream,
@@ -352,8 +358,8 @@ mod tests {
             (Ending::Stopped, 200, None, well),
             (Ending::Left, 200, None, None),
             (Ending::Drained, 200, Some(Kind::Overloaded), None),
-            (Ending::Whole, 400, None, failed),
-            (Ending::Whole, 422, None, failed),
+            (Ending::Whole, 400, None, well),
+            (Ending::Whole, 422, None, well),
             (Ending::Whole, 401, None, upstream),
             (Ending::Whole, 429, None, upstream),
             (Ending::Whole, 503, None, upstream),
@@ -368,5 +374,7 @@ mod tests {
             let record = Record { ending, status, kind, ..Record::default() };
             assert_eq!(fate(&record), expect, "{ending:?} {status} {kind:?}");
         }
+        let record = Record { ending: Ending::Whole, status: 400, rewritten: true, ..Record::default() };
+        assert_eq!(fate(&record), failed, "a plugin may have made it wrong");
     }
 }

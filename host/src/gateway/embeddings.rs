@@ -1,10 +1,11 @@
-//! `/v1/embeddings`: from the built-in model, or from an upstream.
+//! `/v1/embeddings`: from an embedder of ours, or from an upstream.
 //!
 //! What it does not do: it asks no plugin and no cache; vectors are cheap, or the client keeps them itself.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::course::Course;
 use super::degrade::effects;
@@ -21,22 +22,24 @@ use crate::upstream::provider::{Operation, upwards};
 use crate::upstream::{self, Attempt};
 use crate::vector::Vector;
 
-/// Texts after which other exchanges on this core get their turn.
+/// Texts that are embedded together, and after which other exchanges on this core get their turn.
 const AT_ONCE: usize = 16;
 
 pub(super) async fn answer(course: &mut Course, body: RequestBody) -> Result<Reply, Error> {
     course.set_priority()?;
     let bytes = super::collect(course, body).await?;
     let request = EmbeddingRequest::parse(bytes)?;
-    course.record.asked = request.model().to_owned();
+    course.asks_for(request.model());
     course.may_use(request.model())?;
     course.done(Stage::Parse);
     let state = course.exchange.state.clone();
     match state.models.embedding(request.model()) {
         Some(Entry::BuiltIn) => {
-            let Some(embedder) = &state.built_in else { return Err(Error::internal("no built-in embedder")) };
+            let Some(embedder) = state.embedders.offered.get(request.model()) else {
+                return Err(Error::internal("a model without an embedder"));
+            };
             course.record.model = Some(request.model().into());
-            built_in(course, &request, &**embedder).await
+            own(course, &request, &**embedder).await
         }
         Some(Entry::Upstream(model)) => {
             let body = request.to_upstream(&model.upstream_name);
@@ -71,24 +74,26 @@ async fn from_upstream(course: &mut Course, attempt: Attempt, tokens: u32) -> Re
     reply::upstream(course, None, Answered::plain(answer?)).await
 }
 
-async fn built_in(course: &mut Course, request: &EmbeddingRequest, embedder: &dyn Embedder) -> Result<Reply, Error> {
+async fn own(course: &mut Course, request: &EmbeddingRequest, embedder: &dyn Embedder) -> Result<Reply, Error> {
     let texts = request.texts()?;
     let base64 = request.wants_base64(embedder.dimensions())?;
     let mut vectors: Vec<Vector> = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        if index % AT_ONCE == AT_ONCE - 1 {
+    // So many at a time: a model on threads of its own computes them together, and one request does not take all places in its line.
+    for some in texts.chunks(AT_ONCE) {
+        if !vectors.is_empty() {
             tokio::task::yield_now().await;
             if let Some(over) = course.exchange.deadline.over() {
                 return Err(over);
             }
         }
-        let vector = match embedder.embed(text).await {
-            // Nothing in it means anything to the model: no direction.
-            Err(EmbedError::Empty) => Arc::from(vec![0.0; embedder.dimensions()]),
-            Err(error) => return Err(Error::new(Kind::Overloaded, Source::Gateway, format!("{error}. Try again shortly."))),
-            Ok(vector) => vector,
-        };
-        vectors.push(vector);
+        for found in join_all(some.iter().map(|text| embedder.embed(text))).await {
+            vectors.push(match found {
+                // Nothing in it means anything to the model: no direction.
+                Err(EmbedError::Empty) => Arc::from(vec![0.0; embedder.dimensions()]),
+                Err(error) => return Err(Error::new(Kind::Overloaded, Source::Gateway, format!("{error}. Try again shortly."))),
+                Ok(vector) => vector,
+            });
+        }
     }
     let bytes: Bytes = embeddings::answer(request.model(), &vectors, base64, texts.iter().map(String::len).sum());
     course.done(Stage::Run);

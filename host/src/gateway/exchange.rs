@@ -47,7 +47,8 @@ pub struct Exchange {
     /// The models among which the client left the choice, set when the body has been parsed.
     asked: Mutex<String>,
     labels: Mutex<Vec<(String, String)>>,
-    vector: Mutex<Option<(String, Vector)>>,
+    /// A text and its vector, or why there is none.
+    vector: Mutex<Option<(String, Result<Vector, EmbedError>)>>,
     /// What plugins are told and say, where somebody wants to know.
     pub(super) tape: OnceLock<Tape>,
     /// The fleet as plugins see it, from the first time that one has looked.
@@ -133,24 +134,26 @@ impl Exchange {
         self.labels.lock().map(|labels| labels.clone()).unwrap_or_default()
     }
 
-    /// The vector of a text, taken from the last call where the text is the same.
+    /// The vector of a text, taken from the last call where the text is the same. Where there was none then there is none now: an embedder
+    /// that has too much to do is not asked for the same once more.
     ///
     /// # Errors
     /// Where there is no embedder, its queue is full, or it fails.
     pub async fn vector(&self, text: &str) -> Result<Vector, EmbedError> {
-        if let Some(vector) =
-            self.vector.lock().ok().and_then(|kept| kept.as_ref().filter(|(of, _)| of == text).map(|(_, vector)| vector.clone()))
-        {
-            return Ok(vector);
+        let known = |kept: &Option<(String, Result<Vector, EmbedError>)>| {
+            kept.as_ref().filter(|(of, _)| of == text).map(|(_, found)| found.clone())
+        };
+        if let Some(found) = self.vector.lock().ok().and_then(|kept| known(&kept)) {
+            return found;
         }
         let Some(embedder) = &self.state.embedder else {
             return Err(EmbedError::Unavailable("no embedder is configured".into()));
         };
-        let vector = embedder.embed(text).await?;
+        let found = embedder.embed_from(self.worker, text).await;
         if let Ok(mut kept) = self.vector.lock() {
-            *kept = Some((text.to_owned(), vector.clone()));
+            *kept = Some((text.to_owned(), found.clone()));
         }
-        Ok(vector)
+        found
     }
 
     /// Whether an exchange is recorded is decided when plugins first see it. From then on they see the models as they are now.
@@ -273,7 +276,7 @@ impl Surroundings for Exchange {
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {
         Box::pin(async move {
             let Some(embedder) = &self.state.embedder else { return Err(imports::EmbedError::Unavailable) };
-            embedder.embed(text).await.map_err(|error| for_guest(&error))
+            embedder.embed_from(self.worker, text).await.map_err(|error| for_guest(&error))
         })
     }
 
@@ -330,8 +333,8 @@ fn told(status: pool::Status) -> imports::Status {
 
 fn for_guest(error: &EmbedError) -> imports::EmbedError {
     match error {
-        EmbedError::Full => imports::EmbedError::Busy,
+        EmbedError::Full | EmbedError::Late => imports::EmbedError::Busy,
         EmbedError::Empty => imports::EmbedError::Empty,
-        EmbedError::Unavailable(_) => imports::EmbedError::Unavailable,
+        EmbedError::Unavailable(_) | EmbedError::LeftAlone => imports::EmbedError::Unavailable,
     }
 }

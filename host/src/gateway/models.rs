@@ -56,7 +56,7 @@ pub struct Model {
 pub enum Entry {
     /// Served upstream.
     Upstream(Model),
-    /// Served by the built-in embedder.
+    /// Served by an embedder of ours.
     BuiltIn,
     /// A choice among others.
     Choice(Choice),

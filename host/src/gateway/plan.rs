@@ -29,6 +29,9 @@ use crate::upstream::Attempt;
 use crate::upstream::balance::{Affinity, Rule};
 use crate::upstream::provider::upwards;
 
+/// Bytes of a plugin's reason that are kept and shown.
+const REASON: usize = 512;
+
 /// Ordered attempts, the headers that they share, and who says what follows one.
 pub(super) struct Plan {
     pub(super) turns: Vec<Turn>,
@@ -79,13 +82,16 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
             }
             Decision::Pass | Decision::Observe(_) => by_default(course, request).await,
             Decision::Plan(plan) => {
+                course.record.rewritten |= !plan.headers.is_empty();
                 for (name, value) in &plan.headers {
                     // `hooks` has checked both.
                     if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
                         headers.insert(name, value);
                     }
                 }
-                course.record.reason = Some(plan.reason);
+                let mut reason = plan.reason;
+                reason.truncate(reason.floor_char_boundary(REASON));
+                course.record.reason = Some(reason);
                 course.decided(&said.by, plan.labels);
                 let judge = plan.review.map(|review| Judge::Plugin { by: said.by, review });
                 let turns: Vec<_> =

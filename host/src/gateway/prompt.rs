@@ -43,6 +43,7 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
         match fulfil(course, &request, &wish) {
             Ok(edited) => {
                 if let Some(by) = &wish.by {
+                    course.record.rewritten = !Arc::ptr_eq(&edited, &request);
                     course.decided(by, wish.labels);
                 }
                 return Ok(edited);

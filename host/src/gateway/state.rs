@@ -17,6 +17,7 @@ use super::explain::Stories;
 use super::models::{self, Models};
 use super::outbound::Lanes;
 use super::recording::Recording;
+use super::vectors::Embedders;
 use crate::cache::Cache;
 use crate::config::{Config, Finding};
 use crate::embed::Embedder;
@@ -104,10 +105,10 @@ pub struct State {
     pub prompt_problems: Vec<Problem>,
     /// The cache of answers.
     pub cache: Option<Arc<Cache>>,
-    /// The embedding model of the cache and the plugins, where any of them needs one.
+    /// Embedding models.
+    pub embedders: Embedders,
+    /// The one of the cache and the plugins, where any of them needs one.
     pub embedder: Option<Arc<dyn Embedder>>,
-    /// The model inside pointsman, where `[models]` offers it.
-    pub built_in: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
     /// The stories of the last exchanges.
@@ -160,12 +161,12 @@ impl State {
         let keys = parts::keys(&config).map_err(&mut note).ok();
         let pools = models::pools(&config, lasting.workers, previous.map(|previous| &previous.pools)).map_err(&mut note).ok();
         let models = pools.as_ref().and_then(|pools| Models::build(&config, pools).map_err(&mut note).ok());
-        let embedder = parts::embedder(&config, previous).map_err(&mut note).ok();
-        let examples = match &embedder {
-            Some(embedder) => parts::examples(&config, embedder.as_deref()).await.map_err(&mut note).ok(),
+        let before = previous.map(|previous| &previous.embedders);
+        let embedders = models.as_ref().and_then(|models| Embedders::build(&config, models, before).map_err(&mut note).ok());
+        let examples = match &embedders {
+            Some(embedders) => parts::examples(&config, embedders.shared.as_deref()).await.map_err(&mut note).ok(),
             None => None,
         };
-        let built_in = parts::built_in(&config, embedder.iter().flatten().next(), previous).map_err(&mut note).ok();
         let plugins = parts::plugins(lasting, &config, previous).map_err(&mut note).ok();
         let prompts = parts::prompts(&config, previous).map_err(&mut note).ok();
         let unread: Vec<Finding> = prompts.iter().flat_map(|(_, problems)| problems).map(parts::unread).collect();
@@ -173,16 +174,16 @@ impl State {
             Some(keys),
             Some(pools),
             Some(models),
-            Some(embedder),
+            Some(embedders),
             Some(examples),
-            Some(built_in),
             Some((plugins, problems)),
             Some((prompts, prompt_problems)),
-        ) = (keys, pools, models, embedder, examples, built_in, plugins, prompts)
+        ) = (keys, pools, models, embedders, examples, plugins, prompts)
         else {
             found.extend(unread);
             return Err(BuildError(found));
         };
+        let embedder = embedders.shared.clone();
         let cache = match parts::cache(&config, lasting.workers, embedder.as_deref(), previous) {
             Ok(cache) => cache,
             Err(findings) => return Err(BuildError(findings)),
@@ -203,8 +204,8 @@ impl State {
             prompts,
             prompt_problems,
             cache,
+            embedders,
             embedder,
-            built_in,
             examples: Arc::new(examples),
             stories,
             recording,

@@ -120,6 +120,38 @@ pub enum BuildError {
 /// # Errors
 /// See [`BuildError`]; each says what to do.
 pub fn build(dir: &Path, options: &Options) -> Result<Built, BuildError> {
+    make(dir, options)?.put()
+}
+
+/// A component that is made and nowhere yet: a host that runs takes whatever comes to its place.
+#[derive(Debug)]
+pub struct Made {
+    /// Where it belongs.
+    pub file: PathBuf,
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// What the compiler warned of.
+    pub warnings: String,
+}
+
+impl Made {
+    /// Puts it where it belongs.
+    ///
+    /// # Errors
+    /// It cannot be written there.
+    pub fn put(self) -> Result<Built, BuildError> {
+        let Self { file, bytes, warnings } = self;
+        let changed = component::write(&file, &bytes).map_err(|error| BuildError::Write { file: file.clone(), error })?;
+        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Built { component: file, size: bytes.len() as u64, digest, changed, warnings })
+    }
+}
+
+/// Makes the component of the plugin in a folder, and puts it nowhere.
+///
+/// # Errors
+/// See [`BuildError`]; each says what to do.
+pub fn make(dir: &Path, options: &Options) -> Result<Made, BuildError> {
     let folder = Folder::open(dir)?;
     let unfit = |reason| BuildError::Component { dir: dir.to_owned(), reason };
     let (bytes, warnings) = match folder.language {
@@ -132,9 +164,7 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built, BuildError> {
         }
     };
     let file = options.component.clone().unwrap_or_else(|| dir.join(format!("{}.wasm", folder.name)));
-    let changed = component::write(&file, &bytes).map_err(|error| BuildError::Write { file: file.clone(), error })?;
-    let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Built { component: file, size: bytes.len() as u64, digest, changed, warnings })
+    Ok(Made { file, bytes, warnings })
 }
 
 /// What a folder's plugin is written in; none where it is no plugin.

@@ -12,6 +12,7 @@
 
 mod observe;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -34,6 +35,7 @@ use super::tape::{Function, Said as Noted, Shown, Tape};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::Error;
+use crate::printable::printable;
 
 const MAX_TARGETS: usize = 8;
 const MAX_HEADERS: usize = 16;
@@ -595,7 +597,17 @@ impl Session {
         }
     }
 
-    fn failed(&mut self, index: usize, plugin: &Arc<Plugin>, hook: Hook, began: Instant, failed: Failed) -> Result<(), Error> {
+    fn failed(
+        &mut self,
+        index: usize,
+        plugin: &Arc<Plugin>,
+        hook: Hook,
+        began: Instant,
+        mut failed: Failed,
+    ) -> Result<(), Error> {
+        if let Cow::Owned(line) = printable(&failed.reason) {
+            failed.reason = line;
+        }
         plugin.numbers.calls[hook as usize].observe(began.elapsed());
         plugin.numbers.failures[failed.cause as usize].add(1);
         let quarantined = plugin.quarantine.failed(hook, &self.head.tenant);

@@ -8,6 +8,8 @@
 //!
 //! **Invariant:** looked for only after a trap, and only at the beginning of a memory.
 
+use std::fmt::{Display, Write};
+
 use memchr::memmem;
 use wasmtime::{Error, Store, WasmCoreDump};
 
@@ -18,12 +20,14 @@ const MARK: &[u8] = b"\0pointsman panic";
 const LOOKED_AT: usize = 1 << 20;
 /// Bytes of a message.
 const LONGEST: usize = 480;
+/// Bytes of one cause of an error.
+const MOST: usize = 4 << 10;
 
 /// A panic's message, as an error's outermost context.
 #[derive(Debug)]
 struct Panicked(String);
 
-impl std::fmt::Display for Panicked {
+impl Display for Panicked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
@@ -57,7 +61,22 @@ pub(super) fn told(error: &Error) -> String {
     }
     // What wasmtime keeps of a trap prints as a list of everything that was in the store.
     let is_dump = |text: &String| text.starts_with("wasm coredump ");
-    error.chain().map(ToString::to_string).filter(|text| !is_dump(text)).collect::<Vec<_>>().join(": ")
+    error.chain().map(|cause| beginning(&cause)).filter(|text| !is_dump(text)).collect::<Vec<_>>().join(": ")
+}
+
+/// The beginning of what prints. The rest is not made: a guest can make it long.
+fn beginning(printed: &impl Display) -> String {
+    struct Short(String);
+    impl Write for Short {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            let room = MOST.saturating_sub(self.0.len());
+            self.0.push_str(&text[..text.floor_char_boundary(room)]);
+            if text.len() > room { Err(std::fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut short = Short(String::new());
+    let _ = write!(short, "{printed}");
+    short.0
 }
 
 #[cfg(test)]

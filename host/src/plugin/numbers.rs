@@ -104,8 +104,11 @@ impl Guest {
     }
 
     fn update(&self, name: &str, mut labels: Labels, start: Value, change: impl FnOnce(&mut Value) -> bool) {
-        labels.sort();
+        // Looked at before anything is done with them: there may be as many as a guest can name.
         let valid = is_instrument(name) && are_labels(&labels);
+        if valid {
+            labels.sort();
+        }
         let Ok(mut all) = self.series.lock() else { return self.dropped.add(1) };
         let room = all.contains_key(name) || all.len() < MAX_INSTRUMENTS;
         let count: usize = all.values().map(BTreeMap::len).sum();

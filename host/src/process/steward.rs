@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** one order at a time; a reload is over before a drain begins.
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,15 +98,29 @@ impl Steward {
         signals: &mut Signals,
         changed: &Notify,
     ) -> Option<i32> {
+        let mut wanted = VecDeque::new();
         loop {
-            let order = tokio::select! {
-                order = inbox.recv() => order.unwrap_or(Order::Drain),
-                order = signals.next() => order,
+            let order = match wanted.pop_front() {
+                Some(order) => order,
+                None => next(inbox, signals).await,
             };
             match order {
                 Order::Reload => {
                     supervisor::reloading();
-                    self.reload().await;
+                    {
+                        let mut reload = std::pin::pin!(self.reload());
+                        // An end waits for no registry and no compiler.
+                        loop {
+                            tokio::select! {
+                                () = &mut reload => break,
+                                order = next(inbox, signals) => match order {
+                                    Order::Reload => wanted = VecDeque::from([Order::Reload]),
+                                    Order::Drain => return None,
+                                    Order::HandOver(process) => return Some(process),
+                                },
+                            }
+                        }
+                    }
                     supervisor::ready(false);
                     changed.notify_one();
                     // What is to be watched may have changed with the configuration.
@@ -189,5 +204,13 @@ impl Steward {
                 Err(error) => return self.gateway.reload_failed(format!("building it failed: {error}")),
             }
         }
+    }
+}
+
+/// The next order, of whoever gives one first.
+async fn next(inbox: &mut mpsc::UnboundedReceiver<Order>, signals: &mut Signals) -> Order {
+    tokio::select! {
+        order = inbox.recv() => order.unwrap_or(Order::Drain),
+        order = signals.next() => order,
     }
 }

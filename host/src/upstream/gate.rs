@@ -83,9 +83,9 @@ struct Standing {
 /// and yet no place is empty for long.
 const FEW: usize = 4;
 
-/// Once in so long the next of a batch may wait without being sure of its call. Answers of a minute make nobody sure, and a batch that
-/// comes seldom would never be called; one that comes often has nearly all that it is refused said to it at once.
-const AGAIN: Duration = Duration::from_secs(30);
+/// For so long after somebody of a batch has waited in vain nobody else of it waits: he is let in when he comes, or sent away. A batch that
+/// comes often still fills every place within moments, and nearly all that it is refused is said to it at once.
+const IN_DOUBT: Duration = Duration::from_secs(10);
 
 /// Those of one tenant who wait in one lane.
 struct Tenant {
@@ -245,7 +245,9 @@ impl State {
         let before = self.before(lane, tenant) as f32;
         let calls = |places: f32| wait.as_secs_f32() * places / held;
         match lane {
-            Priority::Batch if before == 0.0 && self.in_vain.is_none_or(|last| last.elapsed() >= AGAIN) => false,
+            Priority::Batch if self.in_vain.is_some_and(|last| last.elapsed() < IN_DOUBT) => true,
+            // The next to be called keeps nobody waiting, however long answers are.
+            Priority::Batch if before == 0.0 => false,
             // What is left of the places changes with whoever is more urgent, so that it must be sure: by four standard deviations.
             Priority::Batch => calls(self.left_to_batch() as f32) < before + 1.0 + 4.0 * (before + 1.0).sqrt(),
             Priority::Realtime | Priority::Interactive => calls(self.limit.now) < before,

@@ -61,7 +61,7 @@ fn what_serve_refuses() {
             "4:10: plugins.x.config: asker.wasm refuses its configuration: no limit; change its `config` table",
         ),
         ("[log]\nlevel = \"info,[=debug\"", "2:9: log.level: "),
-        ("[cache.semantic]\nembedder = \"fastembed:model\"", "2:12: cache.semantic.embedder: "),
+        ("[cache.semantic]\nembedder = \"./model\"", "2:12: cache.semantic.embedder: "),
         (
             "[listen]\ntls = { certificate = \"tls.pem\", key = \"key.pem\" }",
             "2:23: listen.tls.certificate: tls.pem: holds no certificate",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{files, read, root};
 
-const LEAVES: &[&str] = &["config", "dialect", "error", "numbers", "vector"];
+const LEAVES: &[&str] = &["config", "dialect", "error", "numbers", "printable", "vector"];
 const SIBLINGS: &[&str] = &["cache", "embed", "identity", "limit", "plugin", "prompt", "record", "route", "upstream"];
 
 /// What a module of the host may use besides itself.

@@ -81,7 +81,7 @@ fn no_answer_has_an_upstreams_address() {
 fn all_models_of_a_plan_that_failed_are_named() {
     let fake = FakeUpstream::start();
     fake.always(Act::raw(""));
-    let host = Host::new().upstream(&fake).provider("retries = 0").plugin(Plugin::puppet()).spawn();
+    let host = Host::new().upstream(&fake).provider("retries = 0").plugin(Plugin::puppet().set("deadline = \"500ms\"")).spawn();
     let orders =
         json!({ "plan": { "targets": ["large", "small"], "reason": "", "headers": [], "labels": [["a\"b", "c"], ["a", "b"]] } });
     let answer = host.ask("hi").model("auto").puppet("route", orders).send();
@@ -98,7 +98,7 @@ fn all_models_of_a_plan_that_failed_are_named() {
 #[test]
 fn what_a_plugin_refuses_is_booked_as_its_own() {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).plugin(Plugin::puppet()).spawn();
+    let host = Host::new().upstream(&fake).plugin(Plugin::puppet().set("deadline = \"500ms\"")).spawn();
     let reject = json!({ "reject": { "status": 429, "code": "too_many_drafts", "message": "One a minute." } });
     for hook in ["route", "select"] {
         let answer = host.ask("hi").puppet(hook, reject.clone()).send();

@@ -1,7 +1,7 @@
 //! Refusals: each in OpenAI's shape, with the status and code that make its SDKs raise the right exception.
 
 use serde_json::{Value, json};
-use tests::{Answer, Connection, FakeUpstream, Host, Running};
+use tests::{Answer, Connection, FakeUpstream, Host, Running, eventually};
 
 /// The shape of every refusal.
 fn check(answer: &Answer, status: u16, code: &str, param: Option<&str>) {
@@ -67,6 +67,38 @@ fn web_pages_of_other_machines() {
     assert_eq!(open.ask("hi").header("origin", "https://app.example").send().status, 200);
     let with_key = Host::new().key("app", "app").upstream(&fake).start();
     assert_eq!(with_key.ask("hi").key("app").header("origin", "https://app.example").send().status, 200);
+}
+
+/// A page whose name points here may send whatever header it likes: without a key, `authorization` shows nothing.
+#[test]
+fn web_pages_are_not_the_administrator() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    let asks = |name: &str, more: &str| {
+        let head = format!("GET /api/models HTTP/1.1\r\nhost: {name}\r\n{more}\r\n");
+        Connection::open(host.admin).exchange(head.as_bytes()).unwrap().status
+    };
+    assert_eq!(asks(&host.admin.to_string(), ""), 200);
+    assert_eq!(asks("rebound.example:9090", ""), 403);
+    assert_eq!(asks("rebound.example:9090", "authorization: Bearer x\r\n"), 403);
+    assert_eq!(asks(&host.admin.to_string(), "origin: https://evil.example\r\n"), 403);
+}
+
+/// The name of a model was kept whole in log and record, however long a client made it.
+#[test]
+fn a_models_name_is_kept_in_short() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).admin("explain = \"2MiB\"").start();
+    let body = json!({ "model": "m".repeat(1 << 20), "input": "hi" }).to_string();
+    for path in ["/v1/embeddings", "/v1/chat/completions"] {
+        let answer = host.post(path, body.as_bytes(), &[]);
+        assert!((400..=404).contains(&answer.status), "{}", answer.text());
+    }
+    let kept = eventually("their stories are there", || {
+        let said = host.api("/api/exchanges");
+        (said["exchanges"].as_array().unwrap().len() == 2).then_some(said)
+    });
+    assert!(kept.to_string().len() < 8 << 10, "{}", kept.to_string().len());
 }
 
 /// A tower of brackets is the provider's to refuse, and must not be what brings a reader down that goes into it.

@@ -163,7 +163,7 @@ fn log() {
     assert_eq!(said.len(), 16, "no more than the contract allows");
     assert_eq!(
         (said[0]["message"].as_str(), said[0]["level"].as_str(), said[0]["exchange"].as_str()),
-        (Some("tricky\n{\"level\":\"FORGED\"}"), Some("WARN"), Some(id))
+        (Some("tricky\\n{\"level\":\"FORGED\"}"), Some("WARN"), Some(id))
     );
     assert!(said[0]["plugin"].as_str().unwrap().starts_with("asker@") && said[0]["fields"] == json!({ "k": "v\"\n" }));
     assert!(!host.log().iter().any(|line| line.contains("too quiet")));

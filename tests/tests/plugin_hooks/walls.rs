@@ -99,6 +99,10 @@ fn a_header_that_carries_credentials() {
         "x-goog-api-key",
         "x-auth-token",
         "x-amz-security-token",
+        "cf-access-client-secret",
+        "ocp-apim-subscription-key",
+        "x-forwarded-access-token",
+        "set-cookie",
     ];
     let ask = |sight: Value| {
         let ask = host.ask("hi").header("x-plain", "seen").puppet("route", json!({ "tell": sight }));

@@ -101,7 +101,7 @@ async fn contract(tier: Arc<dyn Tier>, purges: Arc<Purges>) {
     // Until it has its place among all nodes' purges, what is asked for may be older than it.
     until("others are told", async || tier.name() != Name::Redis || purges.is_told(&rule)).await;
     until("a is taken out", async || get("a").await.is_none()).await;
-    assert!(purges.spare(&*get("b").await.unwrap()));
+    assert!(purges.spare(&get("b").await.unwrap()));
     put(Entry { stamp: purges.known(), ..entry("a", 1, LONG) }).await;
     assert_eq!(get("a").await.unwrap().answer.len(), 1, "whoever asks after the purge is served");
     purges.make(Selector::default(), now());

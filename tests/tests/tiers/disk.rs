@@ -109,7 +109,7 @@ fn the_disk_is_bounded_and_what_is_over_goes() {
     let section = "[cache]\nttl = \"10s\"\nmax_entry = \"64KiB\"\n[cache.disk]\npath = \"kept\"\nsize = \"1MiB\"";
     let host = Host::new().upstream(&fake).section(section).start();
     up(&host, "disk");
-    let noise = || -> String { std::iter::repeat_with(|| fastrand::alphanumeric()).take(20_000).collect() };
+    let noise = || -> String { std::iter::repeat_with(fastrand::alphanumeric).take(20_000).collect() };
     for index in 0..100 {
         fake.next(tests::Act::say(noise()));
         host.chat(&format!("question {index}"));

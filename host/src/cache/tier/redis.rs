@@ -84,6 +84,8 @@ struct Shared {
     numbers: Numbers,
     /// Where it is, as the log's lines have it.
     shown: String,
+    /// Who this is among those that write to the log of purges. Each tier is somebody, also where one process has two.
+    node: String,
 }
 
 impl Redis {
@@ -94,8 +96,8 @@ impl Redis {
     pub fn new(settings: Settings, purges: Arc<Purges>) -> Result<Self, RedisError> {
         let client = client(&settings)?;
         let shown = format!("{}:{}", settings.address.0, settings.address.1);
-        let numbers = Numbers::default();
-        let shared = Arc::new(Shared { client, prefix: settings.prefix.clone(), purges, numbers, shown });
+        let (numbers, node) = (Numbers::default(), format!("{:032x}", fastrand::u128(..)));
+        let shared = Arc::new(Shared { client, prefix: settings.prefix.clone(), purges, numbers, shown, node });
         let lanes = (0..settings.cores.max(1)).map(|_| Lane::new(settings.deadline)).collect();
         let (backlog, waiting) = backlog();
         Ok(Self { settings, shared, lanes, backlog, waiting: Mutex::new(Some(waiting)) })

@@ -161,7 +161,7 @@ impl Account {
             "serving": self.cut.is_some(),
             "cut": self.cut,
             "upper_bound": self.bound.upper,
-            "evidence": { "of": self.bound.of, "wrong": self.bound.wrong, "at_any_time": self.bound.at_any_time },
+            "evidence": { "of": self.bound.of, "wrong": self.bound.wrong },
             "hits": self.hits,
             "misses": self.misses,
             "audits": self.audits,

@@ -13,13 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use super::bound::wilson;
 use super::levels::{Level, Tally};
-use crate::cache::verify::VERIFIER;
+use crate::cache::verify::{SAME_WORDS, VERIFIER};
 
 /// The layout of the file.
 const FORMAT: u32 = 1;
 
 /// What is shipped: a file for each model that pointsman brings or installs.
 const SHIPPED: &[&str] = &[include_str!("shipped/built-in.json"), include_str!("shipped/minilm.json")];
+
+/// What is shipped for all other models: no more is known of them than what texts of the same words are worth.
+const OTHERS: &str = include_str!("shipped/any.json");
+
+/// What stands for a model file there.
+const ANY: &str = "any";
 
 /// What became of labelled near hits.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +94,16 @@ impl Calibration {
         Ok(Self { embedder: file.embedder, requests: file.requests, tally })
     }
 
+    /// What of it holds for any model: texts of the same words, however near their vectors are.
+    #[must_use]
+    pub fn of_any_model(self) -> Self {
+        let level = Level::of(SAME_WORDS);
+        let (wrong, of) = self.tally.from_level(level);
+        let mut tally = Tally::default();
+        tally.add_many(level, of - wrong, wrong);
+        Self { embedder: ANY.to_owned(), tally, ..self }
+    }
+
     /// The lowest level from which on at most this share is wrong, as far as the sample can say: Wilson's bound on what is from there on.
     pub fn cut(&self, wrong_hits: f64) -> Option<Level> {
         cut(&self.tally, wrong_hits)
@@ -101,7 +117,8 @@ pub(super) fn cut(tally: &Tally, wrong_hits: f64) -> Option<Level> {
 
 /// The calibration that is shipped for a model file.
 pub fn shipped(embedder: &str) -> Option<Calibration> {
-    SHIPPED.iter().find_map(|text| Calibration::read(text, embedder).ok())
+    let of_any = || Some(Calibration { embedder: embedder.to_owned(), ..Calibration::read(OTHERS, ANY).ok()? });
+    SHIPPED.iter().find_map(|text| Calibration::read(text, embedder).ok()).or_else(of_any)
 }
 
 impl fmt::Display for Calibration {
@@ -157,6 +174,19 @@ mod tests {
             let said = Calibration::read(&text, embedder).unwrap_err().to_string();
             assert!(said.contains(expect), "{said}");
         }
+    }
+
+    /// What is shipped can be read, or nobody would be served before audits allow it.
+    #[test]
+    fn what_is_shipped_is_of_this_verifier() {
+        for text in SHIPPED {
+            let embedder = serde_json::from_str::<File>(text).unwrap().embedder;
+            let known = Calibration::read(text, &embedder).unwrap();
+            assert!(known.requests > 10_000 && known.cut(0.05).is_some(), "{embedder}");
+        }
+        let other = shipped("another@000000000000").unwrap();
+        let cut = other.cut(0.05).unwrap();
+        assert!(cut >= Level::of(SAME_WORDS), "of a model that nobody has measured only the same words are served");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The ledger of one tenant, or of one partition that has lost its credit: what audits have said, and the cut that follows.
 //!
-//! With a calibration it starts warm: the calibration's counts stand in it as if they had been audited here, and the cut is the lowest at
-//! which Wilson's bound on all of them holds. Audits then move it. If hits that were audited here are wrong so often that the calibration
-//! cannot be of this traffic, it is dropped.
+//! With a calibration it starts warm: the cut is the lowest at which Wilson's bound on the calibration holds, a sample whose size was
+//! settled before anybody looked. Audits are looked at after each of them, so all that follows from them rests on bounds that hold at any
+//! time: they may open a lower cut, together with the calibration, and where hits that were audited here are wrong so often that
+//! the calibration cannot be of this traffic, it is dropped.
 //!
 //! Without one, or after that, it starts cold: nothing is served until audits of near misses, which cost no call since the fresh answer comes
-//! anyway, have shown a cut at which the bound that holds at any time holds. Each cut that may be chosen is a bet of its own, so the chance of
-//! being ruined is shared among them.
+//! anyway, have shown a cut that holds. Each cut that may be chosen is a bet of its own, so the chance of being ruined is shared among
+//! them. A ledger that stands on its own audits alone goes on to audit more than the owner asks for, until it knows enough.
 //!
 //! What it does not do: it takes no sample; which near hits are audited is decided in [`super`].
 //!
@@ -14,15 +15,19 @@
 //! **Invariant:** a cut is there only while its bound holds.
 
 use super::bound::{at_any_time, distrust, wealth, wilson};
-use super::calibration::{Calibration, cut};
+use super::calibration::Calibration;
 use super::levels::{LEVELS, Level, Tally};
 
 /// How often a bound may be wrong: its confidence is 95 %.
 pub const ALPHA: f64 = 0.05;
-/// Cuts that a cold ledger chooses among are so many levels apart.
+/// Cuts that are chosen among by audits are so many levels apart.
 const APART: u8 = 4;
 /// No cold cut before so many audits, however good they look.
 const LEAST: f64 = 50.0;
+/// So many audits are as many as a ledger without a calibration wants before it leaves it at the owner's share.
+const ENOUGH: f64 = 1_000.0;
+/// The largest share of hits that it audits until then: each costs a call, so half of what it serves is saved all the same.
+const MOST: f64 = 0.5;
 
 /// What audits have said, and what follows.
 #[derive(Debug, Default)]
@@ -45,8 +50,6 @@ pub struct Bound {
     pub of: f64,
     /// Those of them that were wrong.
     pub wrong: f64,
-    /// It holds whenever it is looked at.
-    pub at_any_time: bool,
 }
 
 impl Ledger {
@@ -60,6 +63,16 @@ impl Ledger {
     /// The cut; none: nothing is served.
     pub fn cut(&self) -> Option<Level> {
         self.cut
+    }
+
+    /// The share of near hits that is to be audited, where the owner asks for this one. Where nothing is served every fresh answer
+    /// comes anyway, and each says something.
+    pub fn chance(&self, calibration: Option<&Calibration>, asked: f64) -> f64 {
+        match self.cut {
+            None => 1.0,
+            Some(_) if self.is_warm(calibration) || asked <= 0.0 => asked,
+            Some(_) => (ENOUGH / self.audits().0).min(MOST).max(asked),
+        }
     }
 
     /// Audits so far, and how many of them found something wrong.
@@ -88,44 +101,45 @@ impl Ledger {
 
     /// Looks for the cut anew: evidence or the wish has changed.
     pub fn recut(&mut self, calibration: Option<&Calibration>, wrong_hits: f64) {
-        self.cut = match calibration.filter(|_| !self.disowned) {
-            Some(calibration) => {
-                let mut all = calibration.tally.clone();
-                all.merge(&self.audits);
-                cut(&all, wrong_hits)
-            }
-            None => self.cold_cut(wrong_hits),
-        };
+        let warm = calibration.filter(|_| !self.disowned);
+        let known = warm.and_then(|calibration| calibration.cut(wrong_hits));
+        let found = self.found(warm, wrong_hits);
+        self.cut = known.into_iter().chain(found).min();
     }
 
-    fn cold_cut(&self, wrong_hits: f64) -> Option<Level> {
-        let ruin = -(ALPHA / cold_cuts()).ln();
+    /// The lowest cut that audits, and a calibration before them, have shown to hold at any time.
+    fn found(&self, warm: Option<&Calibration>, wrong_hits: f64) -> Option<Level> {
+        let all = self.evidence(warm);
+        let ruin = -(ALPHA / cuts(warm)).ln();
         let holds = |level: &Level| {
-            let (wrong, of) = self.audits.from_level(*level);
+            let (wrong, of) = all.from_level(*level);
             of >= LEAST && wealth(wrong, of, wrong_hits) >= ruin
         };
         (0..LEVELS as u8).step_by(APART.into()).map(Level::at).find(holds)
     }
 
-    /// The bound at the cut; where there is none, at the cut where it is lowest.
-    pub fn bound(&self, calibration: Option<&Calibration>) -> Bound {
-        let warm = calibration.filter(|_| !self.disowned);
+    fn evidence(&self, warm: Option<&Calibration>) -> Tally {
         let mut all = warm.map(|calibration| calibration.tally.clone()).unwrap_or_default();
         all.merge(&self.audits);
-        let bound = |wrong, of| match warm {
-            Some(_) => Bound { upper: wilson(wrong, of), of, wrong, at_any_time: false },
-            None => Bound { upper: at_any_time(wrong, of, ALPHA / cold_cuts()), of, wrong, at_any_time: true },
+        all
+    }
+
+    /// The bound at the cut; where there is none, at the cut where it is lowest. It holds whenever it is looked at: Wilson's is that of
+    /// a sample that grows no more, and each of the two has half of the chance to be wrong.
+    pub fn bound(&self, calibration: Option<&Calibration>) -> Bound {
+        let warm = calibration.filter(|_| !self.disowned);
+        let all = self.evidence(warm);
+        let bound = |level: Level| {
+            let (wrong, of) = all.from_level(level);
+            let growing = at_any_time(wrong, of, ALPHA / cuts(warm));
+            let settled = warm.map_or(1.0, |calibration| {
+                let (wrong, of) = calibration.tally.from_level(level);
+                wilson(wrong, of)
+            });
+            Bound { upper: growing.min(settled), of, wrong }
         };
-        match self.cut {
-            Some(cut) => {
-                let (wrong, of) = all.from_level(cut);
-                bound(wrong, of)
-            }
-            None => {
-                let bounds = all.from_the_top().map(|(_, wrong, of)| bound(wrong, of));
-                bounds.min_by(|a, b| a.upper.total_cmp(&b.upper)).unwrap_or_else(|| bound(0.0, 0.0))
-            }
-        }
+        let lowest = || all.rows().map(|(level, ..)| bound(level)).min_by(|a, b| a.upper.total_cmp(&b.upper));
+        self.cut.map(bound).or_else(lowest).unwrap_or(Bound { upper: 1.0, of: 0.0, wrong: 0.0 })
     }
 
     /// Was the calibration found not to be of this traffic?
@@ -134,8 +148,9 @@ impl Ledger {
     }
 }
 
-fn cold_cuts() -> f64 {
-    (LEVELS / usize::from(APART)) as f64
+/// How many bets there are: one for each cut that audits choose among. Beside a calibration they have half of the chance to be wrong.
+fn cuts(warm: Option<&Calibration>) -> f64 {
+    (LEVELS / usize::from(APART)) as f64 * if warm.is_some() { 2.0 } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -176,7 +191,7 @@ mod tests {
         let cut = cold.cut().expect("it knows now").score();
         assert!((0.4..3.0).contains(&cut), "{cut}");
         let bound = cold.bound(None);
-        assert!(bound.upper <= 0.05 && bound.at_any_time, "{bound:?}");
+        assert!(bound.upper <= 0.05, "{bound:?}");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(in crate::cli) struct Arguments {
     /// What turns text into vectors, as under `[cache.semantic]`
     #[arg(long, value_name = "EMBEDDER", default_value = "built-in", value_parser = super::questions::embedder)]
     embedder: config::Embedder,
+    /// Count only texts of the same words, for models of which nothing else is known
+    #[arg(long)]
+    same_words: bool,
     /// Show the cut for this share of wrong hits alone
     #[arg(long, value_name = "SHARE", value_parser = super::questions::share)]
     wrong_hits: Option<f64>,
@@ -56,6 +59,9 @@ pub(super) fn calibrate(arguments: &Arguments) -> Result<String, Failed> {
         let of_file = of(&questions, &*embedder, arguments.seed);
         made.requests += of_file.requests;
         made.tally.merge(&of_file.tally);
+    }
+    if arguments.same_words {
+        made = made.of_any_model();
     }
     summary(&mut page, &made, arguments.wrong_hits);
     if let Some(out) = &arguments.out {

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -16,13 +17,15 @@ use super::Failed;
 use super::pairs::{self, Groups};
 use crate::cache::trial::{self, Item};
 use crate::config;
-use crate::embed::{self, EmbedError, Embedder};
+use crate::embed::{self, EmbedError, Embedder, Limits};
 use crate::vector::Vector;
 
 /// A neighbour of this cosine is close.
 const CLOSE: f32 = 0.92;
 /// Texts that are embedded at a time, for models that take several at once.
 const AT_ONCE: usize = 32;
+/// How long one of them may take: nobody waits for it but whoever has called the command.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The questions of a file.
 pub(super) struct Questions {
@@ -33,10 +36,8 @@ pub(super) struct Questions {
 
 /// Opens the model that is asked for.
 pub(super) fn open(embedder: &config::Embedder) -> Result<Arc<dyn Embedder>, Failed> {
-    let settings = match embedder {
-        config::Embedder::BuiltIn => embed::Settings::BuiltIn,
-        config::Embedder::FastEmbed(dir) => embed::Settings::FastEmbed { dir: dir.clone(), workers: 1, queue: AT_ONCE },
-    };
+    let limits = Limits { queue: 2 * AT_ONCE, batch: AT_ONCE, timeout: PATIENCE, ..Limits::default() };
+    let settings = embed::Settings::of(embedder, limits, None);
     embed::open(&settings).map_err(|error| Failed::input(error.to_string()))
 }
 

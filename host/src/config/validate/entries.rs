@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Check, suggest};
 use crate::config::allow::Allowed;
-use crate::config::{ByteSize, CacheConfig, Duration, Embedder, Grant, Plugin, is_digest};
+use crate::config::{ByteSize, CacheConfig, Duration, Grant, Plugin, is_digest};
 
 /// Below this a deadline cannot be told from the tick that enforces it.
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
@@ -31,7 +31,8 @@ impl Check<'_> {
             }
             // Not an error: a build may be replacing it, and while pointsman runs the version before goes on serving.
             if plugin.oci().is_none() && !plugin.component.is_file() {
-                let reason = format!("the file {} does not exist", plugin.component.display());
+                let what = if plugin.component.exists() { "is no file" } else { "does not exist" };
+                let reason = format!("the file {} {what}", plugin.component.display());
                 self.warning(&path("component"), reason, "build it with `pointsman plugin build DIR` before pointsman starts");
             }
             if plugin.hooks.is_empty() && !self.document.has(&["plugins", name, "hooks", "[0]"]) {
@@ -275,15 +276,7 @@ impl Check<'_> {
             );
         }
         self.not_zero(&["cache", "semantic", "max_entries"], semantic.max_entries == 0, "20000");
-        if let Embedder::FastEmbed(path) = &semantic.embedder
-            && !path.is_dir()
-        {
-            self.error(
-                &["cache", "semantic", "embedder"],
-                format!("the folder {} does not exist", path.display()),
-                "put the ONNX model there, or write \"built-in\"",
-            );
-        }
+        self.embedder(&["cache", "semantic", "embedder"], &semantic.embedder);
     }
 
     fn tiers(&mut self, cache: &CacheConfig) {

@@ -275,6 +275,7 @@ impl Check<'_> {
                     "write `kind = \"embedding\"`, or name a provider",
                 );
             }
+            self.embeds_here(&["models", name, "name"], &model.name);
         } else {
             self.exists("providers", &model.provider, &["models", name, "provider"]);
         }

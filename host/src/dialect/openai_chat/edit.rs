@@ -3,6 +3,7 @@
 //! **Invariant:** messages that are not named by an edit keep their bytes, fields that nobody knows among them.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -41,32 +42,47 @@ pub enum Edit {
 /// Fields that a parameter edit may not touch: they are other edits', or the host's.
 const RESERVED: [&str; 5] = ["model", "messages", "prompt", "stream", "stream_options"];
 
+/// The most edits of one request: each is looked at on the core that serves, and no deadline ends that.
+const MAX_EDITS: usize = 1_024;
+
 /// New messages (none if they stay as they are) and parameters to set.
 type Applied = (Option<String>, Vec<(String, String)>);
 
+/// A message while edits are applied.
+struct Message<'a> {
+    json: Cow<'a, str>,
+    /// The text that it is to have. Only the last one counts, and is written at the end.
+    text: Option<&'a str>,
+    /// Is it a system or developer message? Read once.
+    is_system: Option<bool>,
+}
+
 /// Applies edits in order; indexes count the messages as they are at that moment.
 pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> {
+    if edits.len() > MAX_EDITS {
+        return Err(Invalid::field("messages", format!("There are {} edits, and {MAX_EDITS} may be.", edits.len())));
+    }
     let raw: Vec<&RawValue> = match messages {
         "null" => Vec::new(),
         messages => {
             serde_json::from_str(messages).map_err(|_| Invalid::field("messages", "`messages` must be an array of messages."))?
         }
     };
-    let mut all: Vec<Cow<'_, str>> = raw.iter().map(|message| message.get().into()).collect();
+    let mut all: VecDeque<Message<'_>> = raw.iter().map(|message| Message::of(message.get())).collect();
     let mut parameters = Vec::new();
     let mut changed = false;
     for edit in edits {
         changed |= !matches!(edit, Edit::SetParameter(..));
         match edit {
-            Edit::Prepend { role, text } => all.insert(0, message(role, text).into()),
-            Edit::Append { role, text } => all.push(message(role, text).into()),
-            Edit::ReplaceSystem(text) => match all.iter().position(|message| is_system(message)) {
-                Some(index) => all[index] = with_text(&all[index], text)?.into(),
-                None => all.insert(0, message("system", text).into()),
+            Edit::Prepend { role, text } => all.push_front(Message::of(message(role, text))),
+            Edit::Append { role, text } => all.push_back(Message::of(message(role, text))),
+            Edit::ReplaceSystem(text) => match all.iter_mut().find_map(|message| message.is_system().then_some(message)) {
+                Some(message) => message.text = Some(text),
+                None => all.push_front(Message::of(message("system", text))),
             },
             Edit::ReplaceText(index, text) => {
                 let at = place(*index, all.len())?;
-                all[at] = with_text(&all[at], text)?.into();
+                all[at].text = Some(text);
             }
             Edit::Remove(index) => drop(all.remove(place(*index, all.len())?)),
             Edit::SetParameter(name, value) => {
@@ -80,7 +96,28 @@ pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> 
             }
         }
     }
-    Ok((changed.then(|| format!("[{}]", all.join(","))), parameters))
+    if !changed {
+        return Ok((None, parameters));
+    }
+    let written: Vec<Cow<'_, str>> = all.into_iter().map(Message::written).collect::<Result<_, _>>()?;
+    Ok((Some(format!("[{}]", written.join(","))), parameters))
+}
+
+impl<'a> Message<'a> {
+    fn of(json: impl Into<Cow<'a, str>>) -> Self {
+        Self { json: json.into(), text: None, is_system: None }
+    }
+
+    fn is_system(&mut self) -> bool {
+        *self.is_system.get_or_insert_with(|| is_system(&self.json))
+    }
+
+    fn written(self) -> Result<Cow<'a, str>, Invalid> {
+        match self.text {
+            Some(text) => with_text(&self.json, text).map(Cow::Owned),
+            None => Ok(self.json),
+        }
+    }
 }
 
 fn message(role: &str, text: &str) -> String {
@@ -131,6 +168,23 @@ mod tests {
         for (edits, expect) in cases {
             assert_eq!(apply(before, &edits).unwrap().0.unwrap(), expect);
         }
+    }
+
+    /// A plugin that trims a long history took a core for seconds: each edit moved all messages, or read all of them.
+    #[test]
+    fn many_edits_of_many_messages_are_bounded() {
+        let before = format!("[{}]", vec![r#"{"role":"user","content":"hi"}"#; 2_000].join(","));
+        let mut edits = vec![Edit::Remove(1); 1_000];
+        edits.extend(["a", "b"].map(|text| Edit::ReplaceSystem(text.into())));
+        edits.extend(["c", "d"].map(|text| Edit::ReplaceText(1, text.into())));
+        let after = apply(&before, &edits).unwrap().0.unwrap();
+        let all: Vec<serde_json::Value> = serde_json::from_str(&after).unwrap();
+        assert_eq!(
+            (all.len(), &all[0]["content"], &all[1]["content"], &all[2]["content"]),
+            (1_001, &json!("b"), &json!("d"), &json!("hi"))
+        );
+        let refused = apply(&before, &vec![Edit::Remove(0); MAX_EDITS + 1]).unwrap_err();
+        assert!(refused.message.contains("1025 edits"), "{}", refused.message);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::{Lasting, State};
 use crate::cache::trust::calibration::{self, Calibration};
 use crate::cache::{self, Cache, NearSettings};
 use crate::config::{self, Config, Finding};
+use crate::embed::Embedder;
 use crate::embed::examples::ExampleSets;
-use crate::embed::{self, Embedder};
 use crate::gateway::explain::{self, Stories};
 use crate::gateway::models::Models;
 use crate::gateway::recording::Recording;
@@ -273,49 +273,4 @@ fn near(semantic: &config::Semantic, embedder: &str) -> Result<NearSettings, Fin
     }
     let trust = cache::trust::Settings { wrong_hits: allowed, audit: semantic.audit };
     Ok(NearSettings { embedder: embedder.to_owned(), trust, calibration })
-}
-
-/// The model of `provider = "built-in"`: the cache's own one where that is the built-in one too.
-pub(super) fn built_in(
-    config: &Config,
-    embedder: Option<&Arc<dyn Embedder>>,
-    previous: Option<&State>,
-) -> Result<Option<Arc<dyn Embedder>>, Findings> {
-    if !config.models.values().any(|model| matches!(model, config::Model::Concrete(model) if model.is_built_in())) {
-        return Ok(None);
-    }
-    if let Some(same) = embedder.filter(|embedder| embedder.id().starts_with("built-in@")) {
-        return Ok(Some(same.clone()));
-    }
-    if let Some(kept) = previous.and_then(|previous| previous.built_in.clone()) {
-        return Ok(Some(kept));
-    }
-    embed::open(&embed::Settings::BuiltIn).map(Some).map_err(|error| one(&["models"], error, "report it as a defect"))
-}
-
-/// One embedder serves the cache, the example sets and the plugins.
-pub(super) fn embedder(config: &Config, previous: Option<&State>) -> Result<Option<Arc<dyn Embedder>>, Findings> {
-    let semantic = config.cache.as_ref().and_then(|cache| cache.semantic.as_ref());
-    let granted = config.plugins.values().any(|plugin| plugin.grant.contains(&config::Grant::Embeddings));
-    if semantic.is_none() && !granted && config.examples.is_empty() {
-        return Ok(None);
-    }
-    let wanted = semantic.map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone());
-    let before = |state: &State| {
-        state
-            .config
-            .cache
-            .as_ref()
-            .and_then(|cache| cache.semantic.as_ref())
-            .map_or(config::Embedder::BuiltIn, |semantic| semantic.embedder.clone())
-    };
-    if let Some(kept) = previous.filter(|previous| before(previous) == wanted).and_then(|previous| previous.embedder.clone()) {
-        return Ok(Some(kept));
-    }
-    let settings = match &wanted {
-        config::Embedder::BuiltIn => embed::Settings::BuiltIn,
-        config::Embedder::FastEmbed(dir) => embed::Settings::FastEmbed { dir: dir.clone(), workers: 1, queue: 64 },
-    };
-    let remedy = "put model and tokenizer there, or write \"built-in\"";
-    embed::open(&settings).map(Some).map_err(|error| one(&["cache", "semantic", "embedder"], error, remedy))
 }

@@ -3,7 +3,7 @@
 //! **Invariant:** only what is asked for crosses into the guest.
 
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
+use http::header::HeaderName;
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
@@ -18,12 +18,17 @@ const MAX_NAME: usize = 64;
 /// Bytes of its value.
 const MAX_LABEL: usize = 256;
 
-/// Headers that carry credentials, under whatever SDK's name.
+/// Words in names of headers that carry credentials, whoever has thought of them: `proxy-authorization`, `x-amz-security-token`,
+/// `cf-access-client-secret`, `set-cookie`.
+const CREDENTIALS: [&str; 10] =
+    ["authorization", "cookie", "token", "secret", "password", "passwd", "credential", "credentials", "signature", "apikey"];
+/// Ends of such names whose last word alone says nothing: a key may be a cache's, too.
+const KEYS: [&str; 8] =
+    ["api-key", "access-key", "secret-key", "private-key", "account-key", "auth-key", "subscription-key", "functions-key"];
+
+/// Does a header carry credentials, by its name? One too many hides a header; one too few shows a secret.
 fn is_sensitive(name: &str) -> bool {
-    name == AUTHORIZATION.as_str()
-        || name == PROXY_AUTHORIZATION.as_str()
-        || name == COOKIE.as_str()
-        || matches!(name, "x-api-key" | "api-key" | "x-goog-api-key" | "x-auth-token" | "x-amz-security-token")
+    name.split(['-', '_']).any(|word| CREDENTIALS.contains(&word)) || KEYS.iter().any(|key| name.ends_with(key))
 }
 
 /// The headers that guests can see, in their order, and of each its first value: a guest sees no other.

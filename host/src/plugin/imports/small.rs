@@ -9,6 +9,7 @@ use wasmtime::Result;
 use super::{State, cut};
 use crate::plugin::bindings::types::Labels;
 use crate::plugin::bindings::{clock, config, log, metrics, random};
+use crate::printable::printable;
 
 /// Lines that one exchange of one plugin may log; the contract names this number.
 const MAX_LOG_LINES: u8 = 16;
@@ -52,11 +53,16 @@ impl log::Host for State {
         self.log_lines += 1;
         let exchange = self.around.as_ref().map_or("", |around| around.id());
         let plugin = self.plugin.label();
-        let message = cut(&message, MAX_LOG_BYTES);
-        // Field names are the guest's, so they travel as one value.
-        let fields = serde_json::Value::Object(
-            fields.into_iter().take(16).map(|(name, value)| (cut(&name, 64).to_owned(), cut(&value, 1024).into())).collect(),
-        );
+        let message = printable(cut(&message, MAX_LOG_BYTES));
+        // Field names are the guest's, so they travel as one value. All of a line together is no longer than a message may be.
+        let mut room = (MAX_LOG_BYTES as usize).saturating_sub(message.len());
+        let mut within = |text: &str, most: u32| {
+            let text = cut(text, most.min(room as u32)).to_owned();
+            room -= text.len();
+            text
+        };
+        let fields = fields.iter().take(16).map(|(name, value)| (within(name, 64), within(value, 1024).into()));
+        let fields = serde_json::Value::Object(fields.filter(|(name, _)| !name.is_empty()).collect());
         macro_rules! line {
             ($level:ident) => {
                 tracing::event!(target: "pointsman::plugin::guest", tracing::Level::$level, exchange, plugin, %fields, "{message}")

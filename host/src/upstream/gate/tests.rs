@@ -250,7 +250,7 @@ async fn a_batch_waits_in_vain_only_now_and_then() {
         waited += u32::from(asked.elapsed() > Duration::ZERO);
         tokio::time::advance(Duration::from_millis(100)).await;
     }
-    assert_eq!(waited, 4, "one in half a minute, and its wait");
+    assert_eq!(waited, 8, "one in ten seconds, and its wait");
 }
 
 /// Places that were left free for people who come no more stayed empty until somebody's answer ended.

@@ -9,17 +9,15 @@ use serde_json::{Value, json};
 use super::state::State;
 use crate::{Message, PromptRef, Role};
 
-/// Never visible: credentials, under whatever SDK's name.
-const HIDDEN: [&str; 8] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "x-auth-token",
-    "x-amz-security-token",
-];
+/// Never visible: credentials, by the words in a header's name, as the host knows them.
+const HIDDEN: [&str; 10] =
+    ["authorization", "cookie", "token", "secret", "password", "passwd", "credential", "credentials", "signature", "apikey"];
+const HIDDEN_KEYS: [&str; 8] =
+    ["api-key", "access-key", "secret-key", "private-key", "account-key", "auth-key", "subscription-key", "functions-key"];
+
+fn is_hidden(name: &str) -> bool {
+    name.split(['-', '_']).any(|word| HIDDEN.contains(&word)) || HIDDEN_KEYS.iter().any(|key| name.ends_with(key))
+}
 
 impl State {
     /// Sets a field of the body, and what of the head follows from it.
@@ -83,14 +81,14 @@ impl State {
 
     pub(super) fn header(&self, name: &str) -> Option<String> {
         let name = name.to_ascii_lowercase();
-        let found = self.headers.iter().find(|(own, _)| *own == name && !HIDDEN.contains(&own.as_str()));
+        let found = self.headers.iter().find(|(own, _)| *own == name && !is_hidden(own));
         found.map(|(_, value)| value.clone())
     }
 
     pub(super) fn header_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for (name, _) in &self.headers {
-            if !HIDDEN.contains(&name.as_str()) && !names.contains(name) {
+            if !is_hidden(name) && !names.contains(name) {
                 names.push(name.clone());
             }
         }

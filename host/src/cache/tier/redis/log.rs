@@ -8,7 +8,6 @@
 //! **Invariant:** what cannot be read, of a later version say, purges everything: better a miss than a wrong hit.
 //! **Invariant:** a log that was cut because it is full purges what is older than its beginning.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -28,9 +27,6 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// The field of an entry that has the rule.
 const FIELD: &str = "rule";
 
-/// This process, among those that write to the log.
-static ME: LazyLock<String> = LazyLock::new(|| format!("{:032x}", fastrand::u128(..)));
-
 /// A rule as the log has it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +44,7 @@ type Item = (String, Vec<Vec<u8>>);
 /// Writes a rule. False: Redis is away.
 pub(super) async fn add(shared: &Shared, lane: &Lane, rule: &Rule) -> bool {
     let bound = (rule.told == Told::Lost).then_some(rule.bound);
-    let line = Line { selector: rule.selector.clone(), bound, by: ME.clone() };
+    let line = Line { selector: rule.selector.clone(), bound, by: shared.node.clone() };
     let Ok(line) = serde_json::to_string(&line) else { return true };
     // Later than all that is known, whatever Redis's clock says.
     let after = Stamp(shared.purges.known().0 + 1);
@@ -93,6 +89,8 @@ async fn session(shared: &Shared) -> Result<(), RedisError> {
         }),
     }
     shared.purges.has_read(Read::Once);
+    // Known before the first exchange asks.
+    shared.turns(true, &"");
     let mut last = items.last().map_or_else(|| "0-0".to_owned(), |(id, _)| id.clone());
     loop {
         for item in news(shared, &mut connection, &last).await? {
@@ -130,7 +128,7 @@ fn learn(shared: &Shared, (id, fields): &Item) -> Option<Rule> {
         }
     };
     let rule = Rule { selector, bound, told: Told::Logged };
-    shared.purges.learn(rule.clone(), by != *ME);
+    shared.purges.learn(rule.clone(), by != shared.node);
     Some(rule)
 }
 
