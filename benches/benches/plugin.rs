@@ -77,7 +77,7 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let around = Arc::new(runtime.block_on(Around::new()));
         let engine = Engine::new().expect("an engine");
-        let policy = component("benches/guest");
+        let policy = component("benches/guests/policy");
         let set = |settings: &[Settings]| {
             // Compiled once: an interpreter takes its time.
             let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");

@@ -45,9 +45,9 @@ pub struct Compare {
     /// The folder of worked plugins, built
     #[arg(long)]
     plugins: PathBuf,
-    /// The component with three hooks
+    /// The folder of the benches' own plugins, built
     #[arg(long)]
-    guest: PathBuf,
+    guests: PathBuf,
     /// The gateway's core
     #[arg(long, default_value_t = 0)]
     gateway_core: usize,
@@ -77,8 +77,10 @@ impl Compare {
     /// # Errors
     /// When something cannot be started, or an answer is not what its case expects.
     pub fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> Result<()> {
-        let bench =
-            Bench::set_up(self.find()?, Components { plugins: self.plugins.canonicalize()?, guest: self.guest.canonicalize()? })?;
+        let bench = Bench::set_up(
+            self.find()?,
+            Components { plugins: self.plugins.canonicalize()?, guests: self.guests.canonicalize()? },
+        )?;
         let effort = match self.quick {
             true => Effort { rate: self.rate, stream_rate: 200.0, open: 0.8, closed: 0.5 },
             false => Effort { rate: self.rate, stream_rate: 200.0, open: 2.5, closed: 1.5 },

@@ -19,6 +19,7 @@ mod purge;
 mod release;
 mod replay;
 pub mod serve;
+mod warm;
 
 use std::ffi::OsString;
 use std::io::Write;

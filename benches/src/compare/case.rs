@@ -24,7 +24,9 @@ pub(super) enum Plugin {
     Prompt,
     /// `plugins/tenant-cache`: caching.
     Cache,
-    /// `benches/guest`: all three hooks in one component, on one instance.
+    /// `benches/guests/pass`: routing, with no opinion.
+    Pass,
+    /// `benches/guests/policy`: all three hooks in one component, on one instance.
     Policy,
 }
 
@@ -66,11 +68,12 @@ const fn other(name: &'static str, gateway: Gateway) -> Case {
 }
 
 /// Asked for plain answers, in this order, round after round.
-pub(super) const PLAIN: [Case; 11] = [
+pub(super) const PLAIN: [Case; 12] = [
     other(DIRECT, Gateway::Direct),
     other(NGINX, Gateway::Nginx),
     pointsman("no plugin", &[], false),
     pointsman("no plugin, cache: miss", &[], true),
+    pointsman("a hook that passes", &[Plugin::Pass], false),
     pointsman("one hook", &[Plugin::Route], false),
     pointsman("three plugins: miss", THREE, true),
     Case { prompt: true, ..pointsman("three plugins and a prompt: miss", THREE, true) },
@@ -81,13 +84,13 @@ pub(super) const PLAIN: [Case; 11] = [
 ];
 
 /// Asked for streams.
-pub(super) const STREAMS: [Case; 5] = [PLAIN[0], PLAIN[1], PLAIN[2], PLAIN[5], PLAIN[7]];
+pub(super) const STREAMS: [Case; 5] = [PLAIN[0], PLAIN[1], PLAIN[2], PLAIN[6], PLAIN[8]];
 
 /// Whose memory is read.
-pub(super) const MEMORY: [Case; 3] = [PLAIN[1], PLAIN[2], PLAIN[5]];
+pub(super) const MEMORY: [Case; 3] = [PLAIN[1], PLAIN[2], PLAIN[6]];
 
 /// Whose start is timed.
-pub(super) const START: Case = PLAIN[5];
+pub(super) const START: Case = PLAIN[6];
 
 impl Case {
     /// The plugins that are configured.
@@ -101,10 +104,10 @@ impl Case {
     /// Calls of plugins that one request makes at least. On a hit nobody asks for a route.
     pub(super) fn calls(&self) -> u64 {
         let of = |plugin: &Plugin| match (plugin, self.repeat) {
-            (Plugin::Route, true) => 0,
+            (Plugin::Pass | Plugin::Route, true) => 0,
             (Plugin::Policy, true) => 2,
             (Plugin::Policy, false) => 3,
-            (Plugin::Route | Plugin::Prompt | Plugin::Cache, _) => 1,
+            (Plugin::Pass | Plugin::Route | Plugin::Prompt | Plugin::Cache, _) => 1,
         };
         self.plugins().iter().map(of).sum()
     }
@@ -121,7 +124,7 @@ mod tests {
         let names: BTreeSet<_> = PLAIN.iter().map(|case| case.name).collect();
         assert_eq!(names.len(), PLAIN.len());
         let calls: Vec<u64> = PLAIN.iter().map(Case::calls).collect();
-        assert_eq!(calls, [0, 0, 0, 0, 1, 3, 3, 3, 0, 2, 2]);
+        assert_eq!(calls, [0, 0, 0, 0, 1, 1, 3, 3, 3, 0, 2, 2]);
         assert_eq!(
             STREAMS.map(|case| case.name),
             ["direct", "nginx", "no plugin", "three plugins: miss", "one component, three hooks: miss"]

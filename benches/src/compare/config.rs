@@ -16,8 +16,8 @@ use super::case::Plugin;
 pub(super) struct Components {
     /// The folder `plugins/`, with a component in each plugin's own folder.
     pub(super) plugins: PathBuf,
-    /// The component of `benches/guest`.
-    pub(super) guest: PathBuf,
+    /// The folder `benches/guests/`, likewise.
+    pub(super) guests: PathBuf,
 }
 
 /// nginx in one process, which is the one that is measured and ended.
@@ -121,8 +121,10 @@ type Entry = (&'static str, PathBuf, &'static [&'static str], &'static [&'static
 impl Plugin {
     /// Name, component, hooks, grants and its own table.
     fn entry(self, components: &Components) -> Entry {
-        let worked = |name: &str| components.plugins.join(name).join(format!("{name}.wasm"));
+        let of = |folder: &Path, name: &str| folder.join(name).join(format!("{name}.wasm"));
+        let worked = |name| of(&components.plugins, name);
         match self {
+            Self::Pass => ("pass", of(&components.guests, "pass"), &["routing"], &[], "{}"),
             Self::Route => (
                 "route-by-complexity",
                 worked("route-by-complexity"),
@@ -140,7 +142,7 @@ impl Plugin {
             Self::Cache => ("tenant-cache", worked("tenant-cache"), &["caching"], &["config", "metrics", "log"], "{}"),
             Self::Policy => (
                 "policy",
-                components.guest.clone(),
+                of(&components.guests, "policy"),
                 &["routing", "prompting", "caching"],
                 &["config", "random", "upstreams"],
                 r#"{ small = "small", large = "large", limit = 400 }"#,

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{failed, purge};
+use super::{failed, purge, warm};
 
 #[derive(Subcommand)]
 pub(super) enum CacheCommand {
@@ -40,6 +40,10 @@ pub(super) enum CacheCommand {
     /// Where several things are said, entries are meant of which all are true. From then on nobody is served them: on this node at once, in
     /// whichever tier they are, on others within a second, and on those that are away when they are back.
     Purge(purge::Arguments),
+    /// Ask a node what applications will ask it, so that the answers are there when they do
+    ///
+    /// Asks as a batch, a few requests at a time, and waits where the node has no room. What the cache has is not asked of a model again.
+    Warm(warm::Arguments),
 }
 
 pub(super) fn run(command: CacheCommand, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
@@ -49,6 +53,7 @@ pub(super) fn run(command: CacheCommand, out: &mut dyn Write, err: &mut dyn Writ
         CacheCommand::Report(arguments) => report::report(&arguments),
         CacheCommand::Wrong(arguments) => report::wrong(&arguments),
         CacheCommand::Purge(arguments) => return purge::purge(&arguments, out, err),
+        CacheCommand::Warm(arguments) => return warm::warm(&arguments, out, err),
     };
     match said {
         Ok(said) => match out.write_all(said.as_bytes()) {

@@ -91,9 +91,12 @@ pub struct Connector {
 /// From a name and a port to addresses.
 type Resolve = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-/// When a connection is given up.
+/// When a connection was made, and when it is given up.
 #[derive(Clone, Copy)]
-struct Until(Instant);
+struct Life {
+    made: Instant,
+    until: Instant,
+}
 
 impl Client {
     /// Sends a request. If its connection has become too old, it is the last one there; those in use are looked at often enough
@@ -110,12 +113,25 @@ impl Client {
         self.next_look.store(since + LOOK.as_millis() as u64, Ordering::Relaxed);
         let captured = capture_connection(&mut request);
         let answer = self.pool.request(request).await?;
-        let is_old = answer.extensions().get().is_some_and(|Until(until)| now >= *until);
+        let is_old = answer.extensions().get().is_some_and(|life: &Life| now >= life.until);
         if is_old && let Some(connected) = &*captured.connection_metadata() {
             connected.poison();
         }
         Ok(answer)
     }
+}
+
+/// Was a request of that time sent on a connection that had been kept from before it, and ended without a word of an answer? Then the server
+/// was closing it just as the request came, as far as anybody can know.
+pub fn met_an_end(error: &legacy::Error, sent: Instant) -> bool {
+    let mut extras = http::Extensions::new();
+    error.connect_info().into_iter().for_each(|connection| connection.get_extras(&mut extras));
+    let is_end = |error: &hyper::Error| {
+        let reason = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+        error.is_incomplete_message() || matches!(reason, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
+    };
+    extras.get().is_some_and(|life: &Life| life.made < sent)
+        && std::error::Error::source(error).and_then(|source| source.downcast_ref()).is_some_and(is_end)
 }
 
 impl Connector {
@@ -176,9 +192,10 @@ impl Connector {
         tcp.set_nodelay(true).map_err(ConnectError::Connect)?;
         // Where it cannot be had, such a connection ends with the request's own bounds.
         let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNHEARD));
-        let until = Until(Instant::now() + self.age.mul_f32(1.0 - 0.2 * fastrand::f32()));
+        let made = Instant::now();
+        let life = Life { made, until: made + self.age.mul_f32(1.0 - 0.2 * fastrand::f32()) };
         if !secure {
-            return Ok(Stream { wire: Wire::Plain(TokioIo::new(tcp)), until });
+            return Ok(Stream { wire: Wire::Plain(TokioIo::new(tcp)), life });
         }
         let name = ServerName::try_from(host).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
         let handshake = TlsConnector::from(tls()).connect(name, tcp);
@@ -186,7 +203,7 @@ impl Connector {
             .await
             .map_err(|_| ConnectError::TlsTimeout(self.tls))?
             .map_err(ConnectError::Tls)?;
-        Ok(Stream { wire: Wire::Tls(Box::new(TokioIo::new(stream))), until })
+        Ok(Stream { wire: Wire::Tls(Box::new(TokioIo::new(stream))), life })
     }
 }
 
@@ -273,7 +290,7 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> hyper::rt::Executor<F> 
 /// A connection.
 pub struct Stream {
     wire: Wire,
-    until: Until,
+    life: Life,
 }
 
 enum Wire {
@@ -285,7 +302,7 @@ enum Wire {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.until);
+        let connected = Connected::new().extra(self.life);
         match &self.wire {
             Wire::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
             _ => connected,

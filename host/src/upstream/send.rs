@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::begin::{self, Beginning};
 use super::body::Bounds;
-use super::connect::ConnectError;
+use super::connect::{self, ConnectError};
 use super::deadline::Deadline;
 use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
@@ -34,6 +34,12 @@ const MAX_HELD: usize = 16 << 20;
 
 /// No answer will come from there, and the same endpoint may well give one: to a connection that was just being closed, say.
 const AT_ONCE: Retry = Retry::Same(Duration::ZERO);
+
+/// Kept connections that may end in a request's face before that is a failure: servers close idle ones when they like, several at a time,
+/// and are not ill for that.
+const OTHER_CONNECTIONS: u32 = 3;
+/// Within which such an end comes. What ends later may have been at work on the request.
+const AT_AN_END: Duration = Duration::from_secs(1);
 
 pub(super) type Answer = (StatusCode, HeaderMap, Body);
 
@@ -73,26 +79,31 @@ pub(super) async fn send(
         first_byte: attempt.first_byte.map_or(begins, |first| begins.min(began + first)),
         ends_by: deadline.ends_as_said_in().filter(|_| deadline.ends() < total),
     };
-    let mut request = Request::new(Full::new(attempt.body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = endpoint.uri(context.operation).clone();
     let (keys, ticket) = (&attempt.pool.keys, permit.ticket);
-    *request.headers_mut() = headers(attempt, keys.key(ticket), context);
-    deadline.tell(request.headers_mut(), clock.ends);
 
     endpoint.tally.requests.add(1);
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
-    let answer = clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(late) => {
-            if late.blames {
-                permit.pass.iter_mut().for_each(Pass::overloaded);
+    // Who wants nothing sent twice has no retries, and not these either.
+    let mut others = if settings.retries > 0 { OTHER_CONNECTIONS } else { 0 };
+    let response = loop {
+        let mut request = Request::new(Full::new(attempt.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.uri(context.operation).clone();
+        *request.headers_mut() = headers(attempt, keys.key(ticket), context);
+        deadline.tell(request.headers_mut(), clock.ends);
+        let sent = Instant::now();
+        match clock.bounded("the answer's head", settings.timeouts.headers, client.request(request)).await {
+            Ok(Ok(response)) => break response,
+            Ok(Err(error)) if others > 0 && sent.elapsed() < AT_AN_END && connect::met_an_end(&error, sent) => others -= 1,
+            Ok(Err(error)) => return Err(unsent(endpoint, &error)),
+            Err(late) => {
+                if late.blames {
+                    permit.pass.iter_mut().for_each(Pass::overloaded);
+                }
+                return Err(late);
             }
-            return Err(late);
         }
     };
-    let response = answer.map_err(|error| unsent(endpoint, &error))?;
     let (head, body) = response.into_parts();
     let secret = keys.key(ticket).map(|key| Secret::of(&key.header.1));
     keys.told(ticket, &head.headers, Instant::now());

@@ -7,3 +7,4 @@ mod memory;
 mod semantic;
 mod tenants;
 mod trust;
+mod warm;

@@ -46,12 +46,12 @@ fn served<'a>(model: &BuiltIn, wrong_hits: f64, pairs: &[(&'a str, &'a str)]) ->
     pairs.iter().copied().filter(|(a, b)| is_served(a, b) || is_served(b, a)).collect()
 }
 
-/// The default: the model inside pointsman, and 2 % that may be wrong.
+/// The default: the model inside pointsman, and 3 % that may be wrong.
 #[test]
 fn no_hard_pair_is_served_by_default() {
     let (model, hard, same) = (BuiltIn::new().unwrap(), pairs(HARD), pairs(PARAPHRASES));
     assert!(hard.len() >= 200 && same.len() >= 200, "{} {}", hard.len(), same.len());
-    let wrong = served(&model, 0.02, &hard);
+    let wrong = served(&model, 0.03, &hard);
     assert!(wrong.is_empty(), "{wrong:#?}");
     let right = served(&model, 0.05, &same).len();
     assert!(right * 4 >= same.len(), "only {right} of {} paraphrases are served", same.len());

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tests::{Connection, Door, FakeUpstream, Host, Redis};
+use tests::{Connection, Door, FakeUpstream, Host, Redis, eventually};
 
 use crate::redis::reads;
 
@@ -93,7 +93,11 @@ fn redis_in_trouble_costs_misses_and_no_errors() {
     check("full", &under_load(&host, &next, sleep), &well);
     let failed = host.metrics().sum("pointsman_cache_writes_total", &["tier=\"redis\"", "outcome=\"failed\""]);
     assert!(failed > 0.0, "it took entries all the same");
-    assert_eq!(host.metrics().sum("pointsman_cache_tier_up", &["tier=\"redis\""]), 1.0, "it answers");
+    // Whoever it kept waiting three times in a row took it for away; the next one that asks finds it.
+    eventually("it answers", || {
+        host.chat(&format!("does it answer, {}?", fastrand::u64(..)));
+        (host.metrics().sum("pointsman_cache_tier_up", &["tier=\"redis\""]) == 1.0).then_some(())
+    });
 
     let log = host.log();
     let lines = |part: &str| log.iter().filter(|line| line.contains(part)).count();

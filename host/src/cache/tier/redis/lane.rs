@@ -122,7 +122,11 @@ impl Lane {
                 return Ok(answer);
             }
             // It is well, but has no room, or is a copy of another.
-            Ok(Err(error)) if matches!(error.code(), Some("OOM" | "READONLY")) => return Err(No::Away),
+            Ok(Err(error)) if matches!(error.code(), Some("OOM" | "READONLY")) => {
+                self.lock().breaker.succeeded();
+                shared.turns(true, &"");
+                return Err(No::Away);
+            }
             Ok(Err(error)) => {
                 if matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig) {
                     // The manager takes this for its last word; a password may be set right meanwhile.
