@@ -127,9 +127,11 @@ fn cache() -> Cache {
         memory: 256 << 20,
         ttl: Duration::from_secs(3_600),
         stale_for: Duration::ZERO,
+        revalidates_for: Duration::ZERO,
         max_entry: 1 << 20,
         max_near: 20_000,
         near: Some(NearSettings { embedder: EMBEDDER.to_owned(), trust, calibration: shipped(EMBEDDER) }),
+        flights: true,
         redis: None,
         disk: None,
     };

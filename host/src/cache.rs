@@ -10,6 +10,7 @@
 //! **Invariant:** a hit in memory allocates nothing and asks no other tier.
 
 pub mod entry;
+pub mod flight;
 pub mod index;
 pub mod key;
 pub mod near;
@@ -26,6 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 pub use entry::Entry;
 pub use key::{ExactKey, Partition};
@@ -54,12 +56,16 @@ pub struct Settings {
     pub ttl: Duration,
     /// How long it is kept after that, for those who have no other answer.
     pub stale_for: Duration,
+    /// How long after that it is served while it is asked for anew.
+    pub revalidates_for: Duration,
     /// Bytes of the largest answer that is kept.
     pub max_entry: usize,
     /// Entries of one partition that near hits are looked for in; 0: none.
     pub max_near: usize,
     /// What is known of near hits; none: none are looked for.
     pub near: Option<NearSettings>,
+    /// Equal requests that are under way share one upstream call.
+    pub flights: bool,
     /// The tier that nodes share.
     pub redis: Option<redis::Settings>,
     /// The tier that outlives the process.
@@ -183,13 +189,28 @@ impl Cache {
     }
 
     /// How long an entry is kept after its time.
+    pub fn kept_for(&self) -> Duration {
+        self.settings.stale_for.max(self.settings.revalidates_for)
+    }
+
+    /// How long after its time an entry may take the place of an error.
     pub fn stale_for(&self) -> Duration {
         self.settings.stale_for
+    }
+
+    /// How long after its time an entry is served while it is asked for anew.
+    pub fn revalidates_for(&self) -> Duration {
+        self.settings.revalidates_for
     }
 
     /// Bytes of the largest answer that is kept.
     pub fn max_entry(&self) -> usize {
         self.settings.max_entry
+    }
+
+    /// Do equal requests that are under way share one upstream call?
+    pub fn has_flights(&self) -> bool {
+        self.settings.flights
     }
 
     /// Are near hits looked for at all?
@@ -207,6 +228,16 @@ impl Cache {
         self.purges.known()
     }
 
+    /// Was nothing purged since that may mean this entry, which is still to come? Its model, which is not known yet, may be any.
+    pub fn spares_coming(&self, entry: &Entry) -> bool {
+        self.purges.spare_coming(entry)
+    }
+
+    /// Was nothing purged since that means this entry?
+    pub fn spares(&self, entry: &Entry) -> bool {
+        self.purges.spare(entry)
+    }
+
     /// The answer to the very same request, where it is in memory.
     pub fn exact(&self, key: &ExactKey) -> Option<Arc<Entry>> {
         let entry = self.held.memory.find(key).filter(|entry| entry.is_fresh() && self.purges.spare(entry))?;
@@ -219,29 +250,55 @@ impl Cache {
     pub async fn fetch(&self, key: &ExactKey, core: usize) -> Option<(Arc<Entry>, Name)> {
         // What a disk has may have been purged elsewhere while this node was away. It is served once that was asked for, if in vain.
         let is_asked = |name| name != Name::Disk || self.redis.is_none() || self.purges.read() > Read::NotYet;
-        let mut without: Vec<Arc<dyn Tier>> = Vec::new();
+        let mut before: Vec<Arc<dyn Tier>> = Vec::new();
+        let mut old: Option<(Arc<Entry>, usize)> = None;
         for tier in self.further() {
             if is_asked(tier.name())
                 && let Some(entry) = tier.get(key, core).await.filter(|entry| self.purges.spare(entry))
             {
-                self.held.memory.put(&entry);
-                without.iter().for_each(|before| before.put(&entry));
-                if !entry.is_fresh() {
-                    return None;
+                if entry.is_fresh() {
+                    self.refill(&entry, &before);
+                    entry.served();
+                    return Some((entry, tier.name()));
                 }
-                entry.served();
-                return Some((entry, tier.name()));
+                // A tier behind may have a newer one: this one was away perhaps when that was stored.
+                if old.as_ref().is_none_or(|(known, _)| known.created_at < entry.created_at) {
+                    old = Some((entry, before.len()));
+                }
             }
-            without.push(tier);
+            before.push(tier);
+        }
+        if let Some((old, place)) = old {
+            self.refill(&old, &before[..place]);
         }
         None
     }
 
+    /// Into the tiers before the one that has it. In memory there may be a newer one, if somebody has stored it meanwhile.
+    fn refill(&self, entry: &Arc<Entry>, before: &[Arc<dyn Tier>]) {
+        let is_newer = |there: Arc<Entry>| there.created_at > entry.created_at && there.is_fresh() && self.purges.spare(&there);
+        if !self.held.memory.find(&entry.key).is_some_and(is_newer) {
+            self.held.memory.put(entry);
+        }
+        before.iter().for_each(|tier| tier.put(entry));
+    }
+
     /// The answer to the very same request whose time is over, for whoever has no other.
     pub fn stale(&self, key: &ExactKey) -> Option<Arc<Entry>> {
+        self.aged(key, self.settings.stale_for)
+    }
+
+    /// The same, if its time has been over for less than so long.
+    pub fn aged(&self, key: &ExactKey, most: Duration) -> Option<Arc<Entry>> {
         // A reload may have shortened what an entry was stored with.
-        let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(self.settings.stale_for);
+        let most = most.min(self.kept_for());
+        let may_be = |entry: &Arc<Entry>| entry.stored.elapsed() < entry.ttl + entry.stale.min(most);
         self.held.memory.find(key).filter(|entry| may_be(entry) && self.purges.spare(entry))
+    }
+
+    /// Was an answer to this key stored since?
+    pub fn was_stored_since(&self, key: &ExactKey, since: Instant) -> bool {
+        self.held.memory.find(key).is_some_and(|entry| entry.stored >= since)
     }
 
     /// The best answer to a question that means about the same, and whether it may be served. Whoever serves it says so with

@@ -24,6 +24,7 @@ mod policy;
 mod probe;
 mod provider;
 mod recording;
+mod refresh;
 mod release;
 pub mod reload;
 pub mod report;
@@ -54,6 +55,7 @@ pub use policy::{Prefer, Preference, Specialists};
 pub use probe::Probe;
 pub use provider::{Affinity, Breaker, Concurrency, Continuation, Hedge, HedgeAfter, Provider, ProviderKind, Timeouts};
 pub use recording::{Recording, Redact};
+pub use refresh::RefreshAhead;
 pub use release::{OnChange, Release, Sticky};
 pub use report::{Problem, Report};
 pub use schema::schema;
@@ -452,8 +454,19 @@ pub struct CacheConfig {
     pub memory: ByteSize,
     /// How long an entry is served. Default 1h.
     pub ttl: Duration,
+    /// How long after its `ttl` an answer is still served at once, while it is asked for anew with the priority `batch`. It takes its room
+    /// in `memory` until then. What a plugin has given a time of its own is not served after it. Default 0s (never).
+    pub stale_while_revalidate: Duration,
+    /// How long after its `ttl` an answer takes the place of an error, where no upstream has answered. The longer one of this and
+    /// `degrade.stale_for` counts. Default 0s (never, without `[degrade]`).
+    pub stale_if_error: Duration,
+    /// Answers that are used often are asked for anew before their time is over. Absent: none.
+    pub refresh_ahead: Option<RefreshAhead>,
     /// The largest answer that is kept. Default 1MiB.
     pub max_entry: ByteSize,
+    /// Equal requests that are under way at the same time share one upstream call: those that come later get the answer of the first
+    /// as it comes. Default true.
+    pub flights: bool,
     /// Hits on requests of equal meaning. Absent: only identical requests hit.
     pub semantic: Option<Semantic>,
     /// A tier behind memory, which nodes share. Absent: none.
@@ -464,8 +477,18 @@ pub struct CacheConfig {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        let (memory, ttl, max_entry) = (ByteSize::mib(256), Duration::from_secs(3600), ByteSize::mib(1));
-        Self { memory, ttl, max_entry, semantic: None, redis: None, disk: None }
+        Self {
+            memory: ByteSize::mib(256),
+            ttl: Duration::from_secs(3600),
+            stale_while_revalidate: Duration::from_secs(0),
+            stale_if_error: Duration::from_secs(0),
+            refresh_ahead: None,
+            max_entry: ByteSize::mib(1),
+            flights: true,
+            semantic: None,
+            redis: None,
+            disk: None,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use http::StatusCode;
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The body or a header cannot be read or has a field of the wrong type.
+    /// The body or a header cannot be read or has a field of the wrong type, or variables that do not fit the prompt.
     InvalidRequest,
     /// The body is larger than `listen.max_body`.
     BodyTooLarge,
@@ -35,8 +35,6 @@ pub enum Kind {
     ModelNotFound,
     /// No prompt of that name, or no such version.
     PromptNotFound,
-    /// A prompt could not be rendered with these variables.
-    PromptFailed,
     /// A plugin refused the request; it chose status and code.
     Rejected,
     /// A plugin failed whose owner wrote `on_failure = "fail"`.
@@ -53,6 +51,8 @@ pub enum Kind {
     Overloaded,
     /// Several endpoints were tried, and none answered.
     NoUpstream,
+    /// Nobody may be asked, and the cache has nothing.
+    NotCached,
     /// A defect of the gateway itself.
     Internal,
 }
@@ -70,7 +70,6 @@ impl Kind {
         Self::MethodNotAllowed,
         Self::ModelNotFound,
         Self::PromptNotFound,
-        Self::PromptFailed,
         Self::Rejected,
         Self::PluginFailed,
         Self::UpstreamUnreachable,
@@ -79,6 +78,7 @@ impl Kind {
         Self::UpstreamBroken,
         Self::Overloaded,
         Self::NoUpstream,
+        Self::NotCached,
         Self::Internal,
     ];
 
@@ -98,7 +98,11 @@ impl Kind {
     /// Status, code, and when it happens.
     pub fn describe(self) -> (u16, &'static str, &'static str) {
         match self {
-            Self::InvalidRequest => (400, "invalid_request", "The body or a header cannot be read; `param` names the field."),
+            Self::InvalidRequest => (
+                400,
+                "invalid_request",
+                "The body or a header cannot be read, or the prompt cannot be made with `prompt.variables`; `param` names the field.",
+            ),
             Self::BodyTooLarge => (413, "body_too_large", "The body is larger than `listen.max_body`."),
             Self::BodyTimeout => {
                 (408, "body_timeout", "The body came more slowly than `listen.body_idle` and `listen.body_total` allow.")
@@ -116,7 +120,6 @@ impl Kind {
                 (404, "model_not_found", "`[models]` has no model of that name for this operation, or it is switched off.")
             }
             Self::PromptNotFound => (404, "prompt_not_found", "There is no prompt of that name, or no such version of it."),
-            Self::PromptFailed => (400, "prompt_failed", "The prompt could not be rendered; a variable is missing, say."),
             Self::Rejected => (
                 400,
                 "rejected",
@@ -147,6 +150,11 @@ impl Kind {
             Self::NoUpstream => {
                 (503, "no_upstream", "Several endpoints were tried, and none answered; the message has the reason of each.")
             }
+            Self::NotCached => (
+                504,
+                "not_cached",
+                "The request says `cache-control: only-if-cached`, and the cache has no answer that it may be given.",
+            ),
             Self::Internal => (500, "internal_error", "A defect of the gateway. The log has more under the request's id."),
         }
     }

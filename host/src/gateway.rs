@@ -1,7 +1,7 @@
 //! The straight line: every exchange goes through these stages, in this order. Read this file first.
 //!
 //! ```text
-//! admit → parse → prompt → key → lookup → plan → run → reply → fill, record
+//! admit → parse → prompt → key → lookup → flight → plan → run → reply → fill, record
 //! ```
 //!
 //! It composes; it has no policy of its own. Who may call is `identity`'s, what is said is `dialect`'s, what is decided is the
@@ -20,6 +20,7 @@ mod embeddings;
 mod exchange;
 pub mod explain;
 mod fill;
+pub mod flight;
 mod key;
 pub mod models;
 mod outbound;
@@ -27,6 +28,7 @@ mod plan;
 pub mod pressure;
 mod prompt;
 mod recording;
+pub mod refresh;
 pub mod releases;
 mod reply;
 mod run;
@@ -54,13 +56,16 @@ use crate::identity::{AuthError, Principal};
 use crate::listen::drain::Drain;
 use crate::listen::{BodyError, Counters, Handler, Peer, RequestBody};
 use crate::record::{CacheOutcome, Numbers, Stage};
-pub use body::ReplyBody;
 use course::Course;
 use degrade::{Degrade, effects};
 pub use exchange::Exchange;
+use flight::board::{self, Boarded};
+use flight::{Board, Line, Seat};
 use key::Keys;
 use pressure::Memory;
+use refresh::Refreshes;
 use reply::Reply;
+pub use reply::ReplyBody;
 use run::Answered;
 use state::{Lasting, State};
 pub use switches::NoModel;
@@ -79,6 +84,10 @@ pub struct Gateway {
     pub lasting: OnceLock<Arc<Lasting>>,
     /// The levels of degradation.
     pub degrade: Degrade,
+    /// Equal requests that are under way.
+    pub flights: Board,
+    /// What is asked for anew behind what is served.
+    pub refreshes: Refreshes,
     /// Whether there is memory for one more request.
     pub memory: Memory,
     /// What the listener counts, for /metrics; set once it is bound.
@@ -98,6 +107,12 @@ pub struct Reloads {
     pub failed: u64,
     /// Why the last one could not; none if it could.
     pub last_failure: Option<String>,
+}
+
+/// How far an exchange has come where it is known whether anything is asked upstream.
+enum Met {
+    Answered(Reply),
+    Asks(Arc<ChatRequest>, Option<Keys>, Option<Seat>),
 }
 
 /// What a path and method ask for.
@@ -121,6 +136,8 @@ impl Gateway {
             taken_back: Default::default(),
             lasting: OnceLock::new(),
             degrade: Degrade::default(),
+            flights: Board::default(),
+            refreshes: Refreshes::default(),
             memory: Memory::default(),
             counters: OnceLock::new(),
             drain: OnceLock::new(),
@@ -210,26 +227,69 @@ impl Gateway {
         &self.numbers
     }
 
-    /// The line.
-    async fn chat(&self, course: &mut Course, body: RequestBody) -> Result<Reply, Error> {
+    /// The line. An exchange that others wait for goes down its second half whether its client is there or not.
+    async fn chat(self: &Arc<Self>, mut course: Course, body: RequestBody) -> (Course, Result<Reply, Error>) {
+        let met = guarded(self.meet(&mut course, body)).await;
+        let (request, keys, seat) = match met {
+            Ok(Met::Asks(request, keys, seat)) => (request, keys, seat),
+            Ok(Met::Answered(reply)) => return (course, Ok(reply)),
+            Err(error) => return (course, Err(error)),
+        };
+        match seat {
+            Some(seat) => seat.leads(|seat| self.clone().line(course, request, keys, Some(seat))).await,
+            None => self.clone().line(course, request, keys, None).await,
+        }
+    }
+
+    /// The second half. It is by far the larger one, so it is not carried by exchanges that the cache answers.
+    fn line(self: Arc<Self>, mut course: Course, request: Arc<ChatRequest>, keys: Option<Keys>, seat: Option<Seat>) -> Line {
+        Box::pin(async move {
+            let answer = guarded(self.ask(&mut course, &request, keys, seat)).await;
+            (course, answer)
+        })
+    }
+
+    /// Until it is known whether anything is asked upstream.
+    async fn meet(&self, course: &mut Course, body: RequestBody) -> Result<Met, Error> {
         let request = self.parse(course, body).await?;
         let request = self.prompt(course, request).await?;
         let keys = self.key(course, &request).await?;
         if let Some(hit) = self.lookup(course, &request, &keys).await {
-            return Ok(hit);
+            return Ok(Met::Answered(hit));
         }
-        let mut plan = self.plan(course, &request).await?;
-        if let Some(stale) = effects::before(course, &request, &mut plan)? {
+        key::may_ask(course)?;
+        Ok(match board::stage(course, &request, keys.as_ref()).await? {
+            Boarded::Answered(reply) => Met::Answered(reply),
+            Boarded::Leads(seat) => Met::Asks(request, keys, Some(seat)),
+            Boarded::Alone => Met::Asks(request, keys, None),
+        })
+    }
+
+    /// Asks upstream. Where it comes to nothing that can be shared, `seat` is dropped, and somebody else asks for those who wait.
+    async fn ask(
+        &self,
+        course: &mut Course,
+        request: &Arc<ChatRequest>,
+        keys: Option<Keys>,
+        mut seat: Option<Seat>,
+    ) -> Result<Reply, Error> {
+        let mut plan = self.plan(course, request).await?;
+        let stale = effects::before(course, request, &mut plan)?;
+        // What a level spares, or plugins look at, is no other's answer, nor would another leader's be.
+        if stale.is_some() || !plan.observers.is_empty() {
+            seat.take().into_iter().for_each(Seat::dissolve);
+        }
+        if let Some(stale) = stale {
             return Ok(stale);
         }
-        let answer = self.run(course, &request, plan).await;
-        if let Some(stale) = effects::after(course, &request, answer.as_ref().map(|answer| answer.reply.means())) {
+        let answer = self.run(course, request, plan).await;
+        if let Some(stale) = effects::after(course, request, answer.as_ref().map(|answer| answer.reply.means())) {
             return Ok(stale);
         }
         let answer = answer?;
         // What takes the place of an answer is not kept as one.
         let keys = keys.filter(|_| answer.storable && course.degraded.is_none());
-        self.reply(course, &request, keys, answer).await
+        self.reply(course, request, keys, answer, seat).await
     }
 
     /// Who is asking?
@@ -298,6 +358,9 @@ impl Gateway {
         course.record.saved = Some(entry.worth);
         course.record.cache = outcome;
         course.record.model = Some(entry.model.clone());
+        if outcome != CacheOutcome::Semantic {
+            refresh::behind(course, request, keys, &cache, &entry);
+        }
         Some(reply)
     }
 
@@ -322,12 +385,13 @@ impl Gateway {
         request: &Arc<ChatRequest>,
         keys: Option<Keys>,
         answer: Answered,
+        seat: Option<Seat>,
     ) -> Result<Reply, Error> {
         let reply = &answer.reply;
         let fill = keys
             .filter(|keys| keys.store && reply.status == StatusCode::OK && !reply.headers.contains_key(CONTENT_ENCODING))
             .and_then(|keys| fill::Fill::new(course, request, keys, reply.model.clone()));
-        reply::upstream(course, fill, answer).await
+        reply::upstream(course, fill, answer, seat).await
     }
 }
 
@@ -335,6 +399,11 @@ impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::bad_request(invalid.param, invalid.message)
     }
+}
+
+/// Whatever is half done where a stage panics is its exchange's own.
+fn guarded<T>(stages: impl Future<Output = Result<T, Error>>) -> impl Future<Output = Result<T, Error>> {
+    AssertUnwindSafe(stages).catch_unwind().map(|done| done.unwrap_or_else(|_| Err(Error::internal("it panicked"))))
 }
 
 /// A request's body, whole, if there is memory for it.
@@ -398,17 +467,17 @@ impl Handler for Gateway {
             (_, Err((error, allow))) => (Err(error), allow),
             (_, Ok(operation)) => {
                 course.done(Stage::Admit);
-                let answer = async {
-                    match operation {
-                        Operation::Chat => self.chat(&mut course, body).await,
-                        Operation::Embeddings => embeddings::answer(&mut course, body).await,
-                        Operation::Models => Ok(models::list(&course)),
-                        Operation::Model(name) => models::one(&course, &name),
+                let answer = match operation {
+                    Operation::Chat => {
+                        let (led, answer) = self.chat(course, body).await;
+                        course = led;
+                        answer
                     }
+                    Operation::Embeddings => guarded(embeddings::answer(&mut course, body)).await,
+                    Operation::Models => guarded(async { Ok(models::list(&course)) }).await,
+                    Operation::Model(name) => guarded(async { models::one(&course, &name) }).await,
                 };
-                // Whatever is half done is this exchange's own.
-                let answer = AssertUnwindSafe(answer).catch_unwind().await;
-                (answer.unwrap_or_else(|_| Err(Error::internal("it panicked"))), None)
+                (answer, None)
             }
         };
         let answer = answer.unwrap_or_else(|error| reply::refused(&mut course, &error, allow));

@@ -66,13 +66,18 @@ pub enum CacheOutcome {
     Exact,
     /// A request of the same meaning had been answered.
     Semantic,
-    /// The same request had been answered, too long ago, and there was nothing better.
+    /// The same request had been answered, too long ago, and there was nothing better, or it may be served while it is asked for anew.
     Stale,
+    /// The same request was being answered, and this one got that answer as it came.
+    Flight,
+    /// Nobody was answered: what was served of the cache was asked for anew.
+    Refresh,
 }
 
 impl CacheOutcome {
     /// All, in the order of the counters.
-    pub const ALL: [Self; 6] = [Self::Off, Self::Bypass, Self::Miss, Self::Exact, Self::Semantic, Self::Stale];
+    pub const ALL: [Self; 8] =
+        [Self::Off, Self::Bypass, Self::Miss, Self::Exact, Self::Semantic, Self::Stale, Self::Flight, Self::Refresh];
 
     /// The value of `x-pointsman-cache`, and the label.
     pub fn name(self) -> &'static str {
@@ -83,6 +88,8 @@ impl CacheOutcome {
             Self::Exact => "exact",
             Self::Semantic => "semantic",
             Self::Stale => "stale",
+            Self::Flight => "flight",
+            Self::Refresh => "refresh",
         }
     }
 }
@@ -224,18 +231,9 @@ pub struct Numbers {
 impl Numbers {
     /// Books an exchange that has ended, and writes its line.
     pub fn book(&self, record: &Record) {
-        self.endings[record.ending as usize].add(1);
-        if let Some(kind) = record.kind {
-            self.errors[kind as usize].add(1);
-        }
         self.caches[record.cache as usize].add(1);
-        self.statuses[usize::from(record.status / 100).clamp(1, 5) - 1].add(1);
-        for (stage, took) in record.stages.iter() {
-            self.stages[stage as usize].observe(took);
-        }
-        self.total.observe(std::time::Duration::from_micros(record.total_us));
-        if let Some(us) = record.first_byte_us {
-            self.first_byte.observe(std::time::Duration::from_micros(us));
+        if record.cache != CacheOutcome::Refresh {
+            self.answered(record);
         }
         self.retries.add(u64::from(record.tries.saturating_sub(1 + u32::from(record.hedged))));
         self.hedges.add(u64::from(record.hedged));
@@ -267,6 +265,22 @@ impl Numbers {
     /// What hits have saved: micro-US-dollars, and microseconds of waiting.
     pub fn saved(&self) -> (u64, u64) {
         (self.saved_micros.get(), self.saved_us.get())
+    }
+
+    /// How a client has fared.
+    fn answered(&self, record: &Record) {
+        self.endings[record.ending as usize].add(1);
+        if let Some(kind) = record.kind {
+            self.errors[kind as usize].add(1);
+        }
+        self.statuses[usize::from(record.status / 100).clamp(1, 5) - 1].add(1);
+        for (stage, took) in record.stages.iter() {
+            self.stages[stage as usize].observe(took);
+        }
+        self.total.observe(std::time::Duration::from_micros(record.total_us));
+        if let Some(us) = record.first_byte_us {
+            self.first_byte.observe(std::time::Duration::from_micros(us));
+        }
     }
 
     /// Writes the numbers for /metrics.

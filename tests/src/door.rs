@@ -180,6 +180,13 @@ impl Ask {
         connection.head().unwrap_or_else(|error| panic!("{}: {error}", self.body))
     }
 
+    /// Sends it over a connection of its own, from which the answer can be read.
+    pub fn begin(&self) -> Connection {
+        let mut connection = Connection::open(self.address);
+        connection.write(&self.bytes()).expect("the host reads");
+        connection
+    }
+
     /// As it goes over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));

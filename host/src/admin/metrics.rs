@@ -33,6 +33,10 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let mut text = Exposition::default();
     admin.gateway.numbers().expose(&mut text);
     listener(&admin, &mut text);
+    if state.cache.is_some() {
+        admin.gateway.flights.expose(&mut text);
+        admin.gateway.refreshes.expose(&mut text);
+    }
     let versions: Vec<_> = state.plugins.versions().cloned().collect();
     plugins(&versions, &mut text);
     kept(state.plugins.all(), &mut text);

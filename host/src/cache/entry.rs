@@ -103,6 +103,21 @@ impl Entry {
         self.stale.is_zero() || self.stored.elapsed() < self.ttl
     }
 
+    /// Is it over?
+    pub fn is_over(&self) -> bool {
+        !self.is_fresh()
+    }
+
+    /// How long it is fresh still.
+    pub fn fresh_for(&self) -> Duration {
+        self.ttl.saturating_sub(self.stored.elapsed())
+    }
+
+    /// For how long its time has been over.
+    pub fn stale_by(&self) -> Duration {
+        self.stored.elapsed().saturating_sub(self.ttl)
+    }
+
     /// How long a tier still keeps it.
     pub fn left(&self) -> Duration {
         (self.ttl + self.stale).saturating_sub(self.stored.elapsed())

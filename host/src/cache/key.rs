@@ -17,6 +17,13 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct ExactKey([u8; 32]);
 
+impl ExactKey {
+    /// A number that is spread evenly, as the hash's bytes are.
+    pub(super) fn spread(&self) -> u8 {
+        self.0[0]
+    }
+}
+
 /// What near hits never leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

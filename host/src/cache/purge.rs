@@ -76,7 +76,12 @@ impl Selector {
 
     /// Does it mean this one?
     pub fn means(&self, entry: &Entry) -> bool {
-        let Self { key, tag, partition, tenant, model, prompt } = self;
+        self.model.as_ref().is_none_or(|model| **model == *entry.model) && self.may_mean(entry)
+    }
+
+    /// The same of an entry of which all is known but the model: whichever it will be.
+    pub fn may_mean(&self, entry: &Entry) -> bool {
+        let Self { key, tag, partition, tenant, model: _, prompt } = self;
         let has_prompt = |wanted: &str| {
             entry.prompt.as_ref().is_some_and(|(name, version)| match wanted.rsplit_once('@') {
                 Some((own, exact)) => own == name && exact == version,
@@ -87,7 +92,6 @@ impl Selector {
             && tag.as_ref().is_none_or(|tag| entry.tags.iter().any(|own| **own == **tag))
             && partition.is_none_or(|partition| entry.partition == Some(partition))
             && tenant.as_ref().is_none_or(|tenant| **tenant == *entry.tenant)
-            && model.as_ref().is_none_or(|model| **model == *entry.model)
             && prompt.as_deref().is_none_or(has_prompt)
     }
 }
@@ -195,6 +199,13 @@ impl Purges {
             entry.held_against.store(changes, Ordering::Relaxed);
         }
         spared
+    }
+
+    /// May what is being asked for be served once it is there? Of it all is known but the model.
+    pub fn spare_coming(&self, entry: &Entry) -> bool {
+        let rules = self.rules.load();
+        let later = rules.partition_point(|rule| rule.bound <= entry.stamp);
+        !rules[later..].iter().any(|rule| rule.selector.may_mean(entry))
     }
 
     /// A new rule of this node's, in force at once. `now`: milliseconds since the Unix epoch.

@@ -18,7 +18,18 @@ fn settings() -> Settings {
     let calibration = Some(Calibration { embedder: "m@1".to_owned(), requests: 1, tally });
     let trust = trust::Settings { wrong_hits: 0.5, audit: 0.0 };
     let near = Some(NearSettings { embedder: "m@1".to_owned(), trust, calibration });
-    Settings { memory: 1 << 20, ttl: MINUTE, stale_for: MINUTE, max_entry: 1 << 10, max_near: 10, near, redis: None, disk: None }
+    Settings {
+        memory: 1 << 20,
+        ttl: MINUTE,
+        stale_for: MINUTE,
+        revalidates_for: Duration::ZERO,
+        max_entry: 1 << 10,
+        max_near: 10,
+        near,
+        flights: true,
+        redis: None,
+        disk: None,
+    }
 }
 
 fn cache(settings: Settings) -> Cache {

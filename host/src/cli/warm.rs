@@ -265,7 +265,8 @@ impl Node {
             return Err(Not { again: Some(None), reason: error });
         }
         Ok(match head.headers.get("x-pointsman-cache").and_then(|value| value.to_str().ok()) {
-            Some("exact" | "semantic" | "stale") => Outcome::There,
+            // Of a flight the leader's answer is kept.
+            Some("exact" | "semantic" | "stale" | "flight") => Outcome::There,
             Some("miss") => Outcome::Asked,
             _ => Outcome::NotKept,
         })

@@ -125,6 +125,12 @@ impl Answer {
         self.document.pointer(pointer)
     }
 
+    /// Is it an answer, however it ended, and no error?
+    pub fn is_one(&self) -> bool {
+        self.document.get("error").is_none_or(|error| error == "null")
+            && self.choices().is_some_and(|choices| !choices.is_empty())
+    }
+
     /// May this answer be given again? Only if it has as many choices as were asked for, and every one ended of its own accord,
     /// without tool calls (they act on the world as it was) and without an error.
     pub fn is_storable(&self, asked: usize) -> bool {
@@ -132,8 +138,7 @@ impl Answer {
             let calls = choice.message.as_ref().and_then(|message| message.tool_calls).map_or("null", RawValue::get);
             choice.finish_reason.as_deref() == Some("stop") && choice.message.is_some() && matches!(calls, "null" | "[]")
         };
-        self.document.get("error").is_none_or(|error| error == "null")
-            && self.choices().is_some_and(|choices| !choices.is_empty() && choices.len() == asked && choices.iter().all(is_whole))
+        self.is_one() && self.choices().is_some_and(|choices| choices.len() == asked && choices.iter().all(is_whole))
     }
 
     fn choices(&self) -> Option<Vec<Choice<'_>>> {
@@ -181,6 +186,7 @@ mod tests {
             let answer = Answer::read(Bytes::from(text)).unwrap();
             assert_eq!(answer.is_storable(text.matches("finish_reason").count()), expect, "{text}");
             assert!(!answer.is_storable(3), "a choice is missing: {text}");
+            assert_eq!(answer.is_one(), text.contains("finish_reason") && !text.contains("error"), "{text}");
         }
     }
 

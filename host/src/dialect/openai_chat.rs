@@ -112,6 +112,18 @@ impl ChatRequest {
         self.include_usage
     }
 
+    /// Does it say of the stream more than whether usage is to follow? Whoever does not say the same does not want the same bytes.
+    pub fn has_other_stream_options(&self) -> bool {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Known {
+            #[serde(default, rename = "include_usage")]
+            _include_usage: Option<bool>,
+        }
+        let known = |text: &str| serde_json::from_str::<Option<Known>>(text).is_ok();
+        self.document.get("stream_options").is_some_and(|text| !known(text))
+    }
+
     /// The bound on the answer's length, in tokens.
     pub fn max_tokens(&self) -> Option<u32> {
         self.max_tokens
@@ -329,6 +341,21 @@ mod tests {
         for (text, param) in cases {
             let error = ChatRequest::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_the_stream() {
+        for (options, other) in [
+            ("", false),
+            (r#","stream_options":null"#, false),
+            (r#","stream_options":{}"#, false),
+            (r#","stream_options":{"include_usage":true}"#, false),
+            (r#","stream_options":{"include_usage":null}"#, false),
+            (r#","stream_options":{"include_usage":true,"include_obfuscation":false}"#, true),
+        ] {
+            let text = format!(r#"{{"model":"m","messages":[],"stream":true{options}}}"#);
+            assert_eq!(request(&text).has_other_stream_options(), other, "{text}");
         }
     }
 

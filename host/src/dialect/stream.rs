@@ -164,6 +164,11 @@ impl Tap {
         self.seen.usage
     }
 
+    /// The stream's bytes so far, if they are kept.
+    pub fn copy(&self) -> Option<Vec<u8>> {
+        self.copy.as_ref().map(|pieces| pieces.concat())
+    }
+
     /// The stream's bytes, if they were kept.
     pub fn take_copy(&mut self) -> Option<Vec<u8>> {
         self.copy.take().map(|pieces| pieces.concat())

@@ -1,13 +1,14 @@
-//! The body of an answer as it goes to the client, and what is noted while it passes.
+//! A stream as it goes to the client, and what is noted while it passes.
 //!
 //! A stream's bytes go on as they come, event by event: the beginning of an event waits for its rest, which no client could
 //! use before it is whole. So where an upstream breaks off in the middle of an event, what the client sees is whole events and
 //! then one that says what happened.
 //!
-//! What it does not do: it changes no byte, and it holds at most one event ([`MAX_EVENT`] bytes of it).
+//! What it does not do: it changes no byte, and it holds at most one event ([`MAX_EVENT`] bytes of it). Where several clients read
+//! it, `flight` says who polls it.
 //!
 //! **Invariant:** after the commit point a failure is an explicit error event, never a silent end and never `[DONE]`.
-//! **Invariant:** dropped by a client that left, it cancels the upstream.
+//! **Invariant:** dropped, since nobody is there any more who reads it, it cancels the upstream.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::continuation::{Asked, Continuation, GoesOn};
@@ -37,19 +37,7 @@ use crate::upstream::UpstreamBody;
 /// What an exchange's record has where an upstream's own event says that it failed.
 pub(super) const ERROR_EVENT: &str = "upstream_error_event";
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// An answer's body.
-pub struct ReplyBody {
-    content: Content,
-    course: Course,
-}
-
-enum Content {
-    /// All of it; none when it has gone.
-    Whole(Option<Bytes>),
-    Stream(Box<Stream>),
-}
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How a stream broke off.
 struct Broke {
@@ -75,6 +63,8 @@ pub(super) struct Stream {
     ready: VecDeque<Bytes>,
     fill: Option<Fill>,
     filling: Option<BoxFuture<'static, ()>>,
+    /// What is being stored, for those who come before it is.
+    kept: Option<Bytes>,
     continuation: Option<Box<Continuation>>,
     /// It broke off, and another endpoint is asked to go on.
     asked: Option<(Asked, Broke)>,
@@ -106,6 +96,7 @@ impl Stream {
             ready: VecDeque::new(),
             fill,
             filling: None,
+            kept: None,
             continuation,
             asked: None,
             cut: None,
@@ -115,7 +106,7 @@ impl Stream {
     }
 
     /// The next piece; in place of what a panic or the end of the process takes away, the event that says so.
-    fn poll_piece(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+    pub(super) fn poll_piece(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         if course.gateway.is_cut() {
             self.last_word(course);
         }
@@ -170,11 +161,36 @@ impl Stream {
         self
     }
 
+    /// Can others read it too? What plugins look at is for whom they have let it pass, and what is not kept is for nobody else.
+    pub(super) fn is_shareable(&self) -> bool {
+        self.tap.is_some() && self.fill.is_some() && self.watch.is_none()
+    }
+
+    /// What has passed, and what is on its way, for somebody who begins with it now. None: it is too long, or has failed.
+    pub(super) fn so_far(&self) -> Option<(Bytes, VecDeque<Bytes>)> {
+        let tap = self.tap.as_ref().filter(|_| self.asked.is_none())?;
+        if tap.end() == End::Error || (self.over && tap.end() == End::Cut) {
+            return None;
+        }
+        let all = self.kept.clone().or_else(|| tap.copy().map(Bytes::from))?;
+        let coming = self.held_bytes + self.ready.iter().map(Bytes::len).sum::<usize>();
+        let past = all.slice(..all.len().checked_sub(coming)?);
+        Some((past, self.ready.clone()))
+    }
+
+    /// From now on others read it too, and somebody else polls it: what is on its way he has already.
+    pub(super) fn serves_several(&mut self) {
+        self.ready.clear();
+        // It wakes whoever has polled it.
+        self.cut = None;
+        self.upstream.serves_several();
+    }
+
     fn poll_data(&mut self, course: &mut Course, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         loop {
             if let Some(filling) = &mut self.filling {
                 ready!(filling.as_mut().poll(context));
-                self.filling = None;
+                (self.filling, self.kept) = (None, None);
             }
             if let Some(bytes) = self.ready.pop_front() {
                 course.first_byte();
@@ -292,6 +308,8 @@ impl Stream {
             self.fill = None;
         }
         if let (Some(fill), Some(copy)) = (self.fill.take(), self.tap.as_mut().and_then(Tap::take_copy)) {
+            let copy = Bytes::from(copy);
+            self.kept = Some(copy.clone());
             self.filling = Some(Box::pin(fill.stream(copy)));
         }
     }
@@ -399,52 +417,8 @@ impl Stream {
     }
 }
 
-fn note(course: &mut Course, error: &Error) {
+pub(super) fn note(course: &mut Course, error: &Error) {
     course.record.ending = Ending::Broken;
     course.failed(error);
     tracing::warn!(exchange = course.exchange.id, "after the commit point: {error}");
-}
-
-impl ReplyBody {
-    pub(super) fn whole(bytes: Bytes, course: Course) -> Self {
-        Self { content: Content::Whole(Some(bytes)), course }
-    }
-
-    pub(super) fn stream(stream: Box<Stream>, course: Course) -> Self {
-        Self { content: Content::Stream(stream), course }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { content, course } = self.get_mut();
-        let data = match content {
-            Content::Whole(bytes) => {
-                let bytes = bytes.take();
-                if bytes.is_some() {
-                    course.first_byte();
-                    if course.record.ending == Ending::Left {
-                        course.record.ending = Ending::Whole;
-                    }
-                }
-                bytes.map(Ok)
-            }
-            Content::Stream(stream) => ready!(stream.poll_piece(course, context)),
-        };
-        Poll::Ready(data.map(|data| data.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Whole(None))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Content::Stream(_) => SizeHint::default(),
-        }
-    }
 }

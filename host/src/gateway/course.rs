@@ -199,6 +199,12 @@ impl Course {
         self.exchange.add_labels(labels);
     }
 
+    /// Name and version of the prompt.
+    pub(super) fn prompt(&self) -> Option<(String, String)> {
+        let (name, version) = self.record.prompt.as_deref()?.rsplit_once('@')?;
+        Some((name.to_owned(), version.to_owned()))
+    }
+
     /// An upstream has begun to answer, or none has.
     pub(super) fn answered(&mut self, answer: Result<&upstream::Reply, &Error>) {
         let (model, endpoint, tries) = match answer {
@@ -311,6 +317,8 @@ fn fate(record: &Record) -> Option<Fate> {
             if record.rewritten { Fate::Failed } else { Fate::Well }
         }
         (Ending::Whole, _) => Fate::FailedUpstream,
+        // So does whoever wants nobody asked.
+        (Ending::Refused, Some(Kind::NotCached)) => Fate::Well,
         (_, Some(kind)) if kind.is_upstreams() => Fate::FailedUpstream,
         // The upstream has said in its stream that it failed.
         (Ending::Broken, None) => Fate::FailedUpstream,
@@ -367,6 +375,7 @@ mod tests {
             (Ending::Refused, 500, Some(Kind::PluginFailed), failed),
             (Ending::Refused, 502, Some(Kind::UpstreamBroken), upstream),
             (Ending::Refused, 503, Some(Kind::NoUpstream), upstream),
+            (Ending::Refused, 504, Some(Kind::NotCached), well),
             (Ending::Broken, 200, Some(Kind::UpstreamTimeout), upstream),
             (Ending::Broken, 200, Some(Kind::Rejected), failed),
             (Ending::Broken, 200, None, upstream),

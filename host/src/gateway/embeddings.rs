@@ -71,7 +71,7 @@ async fn from_upstream(course: &mut Course, attempt: Attempt, tokens: u32) -> Re
         course.overtaken(&attempt.model, tokens.into());
     }
     course.done(Stage::Run);
-    reply::upstream(course, None, Answered::plain(answer?)).await
+    reply::upstream(course, None, Answered::plain(answer?), None).await
 }
 
 async fn own(course: &mut Course, request: &EmbeddingRequest, embedder: &dyn Embedder) -> Result<Reply, Error> {

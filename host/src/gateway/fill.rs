@@ -40,38 +40,41 @@ pub(super) struct Fill {
     prompt: Option<(String, String)>,
 }
 
+/// Bytes of the longest stream that may make an answer that is kept.
+pub(super) fn most(cache: &Cache) -> usize {
+    // A stream says every word in an envelope of its own: about ten times the answer that it makes.
+    cache.max_entry().saturating_mul(10)
+}
+
+/// The answer that a stream's bytes make; none where they make none, or so many are put together just now that one more is not worth
+/// its memory.
+pub(super) async fn put_together(copy: Bytes) -> Option<Vec<u8>> {
+    if copy.len() <= INLINE {
+        return assemble(&copy);
+    }
+    let Ok(_place) = ASIDE.try_acquire() else { return None };
+    tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten()
+}
+
 impl Fill {
     /// None where there is no cache.
     pub(super) fn new(course: &mut Course, request: &Arc<ChatRequest>, keys: Keys, model: Arc<str>) -> Option<Self> {
         let cache = course.exchange.state.cache.clone()?;
         let session = if keys.admit { course.session.take() } else { None };
         let asks = session.map(|session| (session, request.clone()));
-        let prompt = course
-            .record
-            .prompt
-            .as_deref()
-            .and_then(|prompt| prompt.rsplit_once('@'))
-            .map(|(name, version)| (name.to_owned(), version.to_owned()));
+        let (exchange, prompt) = (course.exchange.clone(), course.prompt());
         let near_miss = course.near_miss.take();
-        Some(Self { cache, keys, asks, near_miss, exchange: course.exchange.clone(), choices: request.choices(), model, prompt })
+        Some(Self { cache, keys, asks, near_miss, exchange, choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
     pub(super) fn limit(&self) -> usize {
-        // A stream says every word in an envelope of its own: about ten times the answer that it makes.
-        self.cache.max_entry().saturating_mul(10)
+        most(&self.cache)
     }
 
     /// Stores the answer that a stream's bytes make.
-    pub(super) async fn stream(self, copy: Vec<u8>) {
-        let whole = if copy.len() <= INLINE {
-            assemble(&copy)
-        } else {
-            // Where so many wait already, one more is not worth its memory.
-            let Ok(_place) = ASIDE.try_acquire() else { return };
-            tokio::task::spawn_blocking(move || assemble(&copy)).await.ok().flatten()
-        };
-        if let Some(answer) = whole.and_then(|whole| Answer::read(Bytes::from(whole))) {
+    pub(super) async fn stream(self, copy: Bytes) {
+        if let Some(answer) = put_together(copy).await.and_then(|whole| Answer::read(Bytes::from(whole))) {
             self.answer(Arc::new(answer)).await;
         }
     }

@@ -8,14 +8,17 @@
 //! **Invariant:** nothing is looked up or stored for a request that says `no-store`, or whose plugin says `bypass`.
 //! **Invariant:** a hit in memory asks no other tier.
 
+mod wanted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CACHE_CONTROL;
 
 use super::audit::{self, Audit};
 use super::course::Course;
+use super::reply::{self, Reply};
 use crate::cache::entry::{MAX_TAG, MAX_TAGS};
 use crate::cache::key::{ExactKey, KeyBuilder, Partition};
 use crate::cache::purge::Stamp;
@@ -23,11 +26,12 @@ use crate::cache::semantic::{Asked, Candidate};
 use crate::cache::tier::Name;
 use crate::cache::{Cache, Entry};
 use crate::dialect::openai_chat::ChatRequest;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::plugin::Plugin;
 use crate::plugin::bindings::caching::{self, Directive, Scope, Verdict};
 use crate::plugin::load::Hook;
 use crate::record::CacheOutcome;
+use wanted::Wanted;
 
 /// Bytes of a cached answer's text that a plugin sees when it is asked to confirm.
 const PREVIEW: usize = 1_024;
@@ -40,6 +44,7 @@ const NEAR_TEXT: usize = 1 << 10;
 const TAGS: &str = "x-pointsman-cache-tags";
 
 /// What an exchange may share, and how.
+#[derive(Clone)]
 pub(super) struct Keys {
     pub(super) exact: ExactKey,
     pub(super) near: Option<Near>,
@@ -56,14 +61,14 @@ pub(super) struct Keys {
     pub(super) admit: bool,
     /// The plugin that made the key.
     pub(super) by: Option<Arc<Plugin>>,
-    /// Entries older than this many seconds are not served.
-    max_age: Option<u64>,
-    /// They are: its pool is better spared than asked for something newer.
+    /// What the client wants.
+    pub(super) wanted: Wanted,
+    /// He gets what there is, however old: its pool is better spared than asked for something newer.
     spares: bool,
-    no_cache: bool,
 }
 
 /// Where near hits are looked for. The text is embedded when the exact tier has nothing.
+#[derive(Clone)]
 pub(super) struct Near {
     pub(super) partition: Partition,
     pub(super) text: String,
@@ -72,12 +77,18 @@ pub(super) struct Near {
     confirm: bool,
 }
 
-/// What the client's `cache-control` says.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Wanted {
-    no_cache: bool,
-    no_store: bool,
-    max_age: Option<u64>,
+impl Keys {
+    /// What its answer can be purged by, before there is one: all but the model.
+    pub(super) fn coming(&self, course: &Course) -> Entry {
+        Entry {
+            partition: self.near.as_ref().map(|near| near.partition),
+            tenant: course.exchange.principal.tenant.clone(),
+            prompt: course.prompt(),
+            tags: self.tags.clone(),
+            stamp: self.stamp,
+            ..Entry::new(self.exact, Bytes::new(), course.exchange.received_at)
+        }
+    }
 }
 
 pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Result<Option<Keys>, Error> {
@@ -117,16 +128,15 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         near,
         ttl: own_time.unwrap_or(cache.ttl()),
         // What a plugin has given its time is not kept beyond it.
-        stale: if own_time.is_none() { cache.stale_for() } else { Duration::ZERO },
+        stale: if own_time.is_none() { cache.kept_for() } else { Duration::ZERO },
         look_up: look_up && (spares || !wanted.no_cache),
         store,
         stamp,
         tags,
         admit: key.as_ref().is_some_and(|key| key.admit),
         by,
-        max_age: wanted.max_age,
+        wanted,
         spares,
-        no_cache: wanted.no_cache,
     }))
 }
 
@@ -220,10 +230,11 @@ pub(super) async fn look_up(
     cache: &Cache,
 ) -> Option<(CacheOutcome, Arc<Entry>, Option<f32>)> {
     let now = course.exchange.received_at;
-    let is_wanted = |entry: &Entry| !keys.no_cache && keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    let is_wanted = |entry: &Entry| keys.wanted.takes(entry, now);
     let is_fresh = |entry: &Entry| keys.spares || is_wanted(entry);
     let mut exact = cache.exact(&keys.exact).map(|entry| (entry, Name::Memory));
-    if exact.is_none() && cache.is_tiered() {
+    // Whoever leads has asked the other tiers.
+    if exact.is_none() && cache.is_tiered() && !course.gateway.flights.takes(course, request, keys, cache) {
         // Boxed: whoever hits in memory does not carry it.
         exact = Box::pin(cache.fetch(&keys.exact, course.exchange.worker)).await;
     }
@@ -232,7 +243,22 @@ pub(super) async fn look_up(
         course.record.cache_tier = Some(tier.as_str());
         return Some((CacheOutcome::Exact, entry, None));
     }
+    // The very same request's answer comes before a near one's, where it may be served so old.
+    let stale_for = keys.wanted.stale_for(cache.revalidates_for());
+    if !stale_for.is_zero()
+        && let Some(entry) = cache.aged(&keys.exact, stale_for).filter(|entry| keys.wanted.is_young_enough(entry, now))
+    {
+        if entry.is_over() {
+            return Some((CacheOutcome::Stale, entry, None));
+        }
+        course.record.cache_tier = Some(Name::Memory.as_str());
+        return Some((CacheOutcome::Exact, entry, None));
+    }
     let near = keys.near.as_ref()?;
+    // Somebody asks for the answer to this very request, since he has found nothing near either.
+    if course.gateway.flights.takes(course, request, keys, cache) {
+        return None;
+    }
     // No vector, no near hit; the embedder says why where it was set up.
     let vector = course.exchange.vector(&near.text).await.ok()?;
     let tenant = course.exchange.principal.tenant.clone();
@@ -255,10 +281,34 @@ pub(super) async fn look_up(
     Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.cosine)))
 }
 
+/// May anybody be asked, where the cache has nothing?
+///
+/// # Errors
+/// The client does not want that.
+pub(super) fn may_ask(course: &Course) -> Result<(), Error> {
+    if !Wanted::read(&course.exchange.headers).only_if_cached {
+        return Ok(());
+    }
+    let message = "The cache has no answer to this request that it may be given, and it says `cache-control: only-if-cached`. Ask without it.";
+    Err(Error::downstream(Kind::NotCached, message).about("cache-control"))
+}
+
+/// An answer to this very request that has come since it was looked for; whoever stores one has it in memory.
+pub(super) fn again(course: &mut Course, request: &ChatRequest, keys: &Keys, cache: &Cache) -> Option<Reply> {
+    let now = course.exchange.received_at;
+    let entry = cache.exact(&keys.exact).filter(|entry| keys.spares || keys.wanted.takes(entry, now))?;
+    let reply = reply::cached(course, request, &entry, None)?;
+    course.record.cache = CacheOutcome::Exact;
+    course.record.cache_tier = Some(Name::Memory.as_str());
+    course.record.model = Some(entry.model.clone());
+    Some(reply)
+}
+
 /// The answer to this very request whose time is over: better than an error, or than one request more where there are too many.
 pub(super) fn stale(course: &Course, keys: &Keys, cache: &Cache) -> Option<Arc<Entry>> {
     let (look_up, now) = (keys.look_up && !cache.stale_for().is_zero(), course.exchange.received_at);
-    let is_wanted = |entry: &Arc<Entry>| keys.spares || keys.max_age.is_none_or(|seconds| entry.age(now) <= seconds);
+    let is_wanted =
+        |entry: &Arc<Entry>| keys.spares || (keys.wanted.is_young_enough(entry, now) && keys.wanted.takes_for_an_error(entry));
     look_up.then(|| cache.stale(&keys.exact)).flatten().filter(is_wanted)
 }
 
@@ -293,26 +343,6 @@ async fn confirmed(
     serve
 }
 
-impl Wanted {
-    fn read(headers: &HeaderMap) -> Self {
-        let mut wanted = Self::default();
-        let values: Vec<_> = headers
-            .get_all(CACHE_CONTROL)
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase())
-            .collect();
-        for directive in values.iter().flat_map(|value| value.split(',')).map(str::trim) {
-            match directive.split_once('=') {
-                None if directive == "no-cache" => wanted.no_cache = true,
-                None if directive == "no-store" => wanted.no_store = true,
-                Some(("max-age", seconds)) => wanted.max_age = seconds.trim_matches('"').parse().ok(),
-                _ => {}
-            }
-        }
-        wanted
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,24 +361,5 @@ mod tests {
         assert_eq!(read(&[["x"; MAX_TAGS].join(",").as_bytes()]).unwrap().len(), 2 * MAX_TAGS - 1);
         assert!(read(&[["x"; MAX_TAGS + 1].join(",").as_bytes()]).is_err());
         assert!(read(&[&[b'x'; MAX_TAG + 1]]).is_err() && read(&["é".as_bytes()]).is_err());
-    }
-
-    #[test]
-    fn cache_control() {
-        let cases = [
-            (vec![], Wanted::default()),
-            (vec!["no-cache"], Wanted { no_cache: true, ..Wanted::default() }),
-            (vec!["No-Store, max-age=\"60\""], Wanted { no_store: true, max_age: Some(60), ..Wanted::default() }),
-            (vec!["max-age=0", "no-cache"], Wanted { no_cache: true, max_age: Some(0), ..Wanted::default() }),
-            (vec!["max-age=x, private"], Wanted::default()),
-            (vec!["no-store, x=\"é\""], Wanted { no_store: true, ..Wanted::default() }),
-        ];
-        for (values, expect) in &cases {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(CACHE_CONTROL, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
-            }
-            assert_eq!(Wanted::read(&headers), *expect, "{values:?}");
-        }
     }
 }

@@ -16,6 +16,9 @@ use crate::plugin::bindings::types::{PromptRef, Rejection, Role};
 use crate::plugin::load::Hook;
 use crate::prompt::PromptError;
 
+/// The field whose values a prompt is made with.
+const VARIABLES: &str = "prompt.variables";
+
 /// What is to become of the request.
 struct Wish {
     prompt: Option<PromptRef>,
@@ -64,7 +67,7 @@ pub(super) async fn stage(course: &mut Course, request: Arc<ChatRequest>) -> Res
 fn is_the_clients(reason: &Error, wish: &Wish, asked: Option<&PromptRef>) -> bool {
     let names = |prompt: &PromptRef| (prompt.name.clone(), prompt.version.clone());
     let is_asked = wish.prompt.is_some() && wish.prompt.as_ref().map(names) == asked.map(names);
-    is_asked && matches!(reason.kind(), Kind::PromptFailed | Kind::PromptNotFound)
+    is_asked && (reason.kind() == Kind::PromptNotFound || reason.param() == Some(VARIABLES))
 }
 
 /// A plugin's outcome as a wish.
@@ -124,7 +127,7 @@ fn render(course: &mut Course, request: &ChatRequest, prompt: &PromptRef, may_be
         PromptError::Unknown(reason) => {
             Error::downstream(Kind::PromptNotFound, reason).about(if is_known { "prompt.version" } else { "prompt.id" })
         }
-        PromptError::Failed(reason) => Error::downstream(Kind::PromptFailed, format!("{reason}.")).about("prompt.variables"),
+        PromptError::Failed(reason) => Error::bad_request(Some(VARIABLES.to_owned()), format!("{reason}.")),
     })?;
     note(course, &rendered.name, &rendered.version);
     // Each is put before all others, so the last goes first.

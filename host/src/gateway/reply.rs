@@ -11,9 +11,12 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::body::{ERROR_EVENT, ReplyBody, Stream};
+mod body;
+
+use super::body::{ERROR_EVENT, Stream};
 use super::course::Course;
 use super::fill::Fill;
+use super::flight::{Follows, Head, Listener, Seat};
 use super::run::Answered;
 use crate::cache::Entry;
 use crate::dialect;
@@ -25,6 +28,7 @@ use crate::dialect::stream::replay;
 use crate::error::{Error, Kind, Source};
 use crate::record::{CacheOutcome, Ending, Stage};
 use crate::upstream::{self, Body};
+pub use body::ReplyBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -37,35 +41,62 @@ pub(super) struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Content,
+    /// Where others wait for it, and it may be shared.
+    seat: Option<Seat>,
 }
 
 enum Content {
     Whole(Bytes),
     Stream(Box<Stream>),
+    /// A stream that another exchange has asked for.
+    Shared(Listener),
+}
+
+impl From<Content> for Reply {
+    fn from(body: Content) -> Self {
+        Self { status: StatusCode::OK, headers: HeaderMap::with_capacity(12), body, seat: None }
+    }
 }
 
 /// An answer of our own, in JSON.
 pub(super) fn json(body: Bytes) -> Reply {
-    Reply { status: StatusCode::OK, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]), body: Content::Whole(body) }
+    Reply::from(Content::Whole(body)).of(JSON)
 }
 
-/// An upstream's answer.
-pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: Answered) -> Result<Reply, Error> {
+/// The answer of an equal request, as it comes.
+pub(super) fn shared(head: &Head, listener: Listener) -> Reply {
+    Reply::from(Content::Shared(listener)).of(head.content_type.clone())
+}
+
+/// The same where all of it has come.
+pub(super) fn whole(head: &Head, bytes: Bytes) -> Reply {
+    Reply::from(Content::Whole(bytes)).of(head.content_type.clone())
+}
+
+/// An upstream's answer. Those who wait for it get it too, if it may be kept.
+pub(super) async fn upstream(
+    course: &mut Course,
+    fill: Option<Fill>,
+    answer: Answered,
+    seat: Option<Seat>,
+) -> Result<Reply, Error> {
     let Answered { reply, strip, continuation, watch, .. } = answer;
     let upstream::Reply { status, headers, endpoint, body, .. } = reply;
     let is_events = sse::is_readable(&headers);
+    let mut is_shareable = fill.is_some() && headers.contains_key(header::CONTENT_TYPE) && watch.is_none();
     let body = match body {
         // A stream that began with an error, for which no other model could make up: it is all there.
         Body::Whole(bytes) if is_events && status.is_success() => {
             course.record.ending = Ending::Broken;
             course.record.error = Some(ERROR_EVENT.to_owned());
+            is_shareable = false;
             Content::Whole(bytes)
         }
         Body::Whole(bytes) => {
             let bytes = if strip { logprobs::strip(&bytes) } else { bytes };
-            if status.is_success()
-                && let Some(answer) = Answer::read(bytes.clone())
-            {
+            let answer = Answer::read(bytes.clone()).filter(|_| status.is_success());
+            is_shareable &= answer.as_ref().is_some_and(Answer::is_one);
+            if let Some(answer) = answer {
                 if let Some(usage) = answer.usage() {
                     course.used(usage);
                 }
@@ -77,27 +108,29 @@ pub(super) async fn upstream(course: &mut Course, fill: Option<Fill>, answer: An
             Content::Whole(bytes)
         }
         Body::Stream(body) => {
-            Content::Stream(Box::new(Stream::new(body, is_events, fill, endpoint, strip, continuation).watched(watch)))
+            let stream = Stream::new(body, is_events, fill, endpoint, strip, continuation).watched(watch);
+            is_shareable &= stream.is_shareable();
+            Content::Stream(Box::new(stream))
         }
     };
-    Ok(Reply { status, headers, body })
+    Ok(Reply { status, headers, body, seat: seat.filter(|_| is_shareable) })
 }
 
 /// A stored answer, in the form that was asked for. None if it cannot be read any more.
 pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, score: Option<f32>) -> Option<Reply> {
     let (kind, bytes) =
         if request.stream() { (EVENTS, replay(&entry.answer, request.include_usage())?) } else { (JSON, entry.answer.clone()) };
-    let mut headers = HeaderMap::with_capacity(12);
-    headers.insert(header::CONTENT_TYPE, kind);
+    let mut reply = Reply::from(Content::Whole(bytes)).of(kind);
+    let headers = &mut reply.headers;
     headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
-    set(&mut headers, "x-pointsman-cache-entry", &entry.key.to_string());
+    set(headers, "x-pointsman-cache-entry", &entry.key.to_string());
     if let Some(score) = score {
-        set(&mut headers, "x-pointsman-cache-score", &format!("{score:.3}"));
+        set(headers, "x-pointsman-cache-score", &format!("{score:.3}"));
     }
     if let Some((name, version)) = &entry.prompt {
-        set(&mut headers, "x-pointsman-prompt", &format!("{name}@{version}"));
+        set(headers, "x-pointsman-prompt", &format!("{name}@{version}"));
     }
-    Some(Reply { status: StatusCode::OK, headers, body: Content::Whole(bytes) })
+    Some(reply)
 }
 
 /// An error, in the shape from which OpenAI's SDKs make a typed exception.
@@ -121,8 +154,10 @@ pub(super) fn refused(course: &mut Course, error: &Error, allow: Option<&'static
         ),
         _ => tracing::debug!(exchange = course.exchange.id, code = error.code(), source = ?error.source(), "{}", error.detail()),
     }
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::CONTENT_TYPE, JSON);
+    let status = error.status();
+    let body = dialect::error::body(status.as_u16(), error.message(), error.param(), Some(error.code()));
+    let mut reply = Reply { status, ..Reply::from(Content::Whole(body)).of(JSON) };
+    let headers = &mut reply.headers;
     if let Some(after) = error.comes_back_after() {
         headers.insert(
             header::RETRY_AFTER,
@@ -135,21 +170,33 @@ pub(super) fn refused(course: &mut Course, error: &Error, allow: Option<&'static
     if let Some(allow) = allow {
         headers.insert(header::ALLOW, HeaderValue::from_static(allow));
     }
-    let status = error.status();
-    let body = dialect::error::body(status.as_u16(), error.message(), error.param(), Some(error.code()));
-    Reply { status, headers, body: Content::Whole(body) }
+    reply
 }
 
 impl Reply {
+    /// Of this kind.
+    fn of(mut self, content_type: HeaderValue) -> Self {
+        self.headers.insert(header::CONTENT_TYPE, content_type);
+        self
+    }
+
     /// The response. Its body takes the course along, and books it at its end.
     pub(super) fn into_response(self, mut course: Course) -> Response<ReplyBody> {
-        let Self { status, mut headers, body } = self;
+        let Self { status, mut headers, body, seat } = self;
         course.record.status = status.as_u16();
         describe(&course, &mut headers);
         course.done(Stage::Reply);
-        let body = match body {
-            Content::Whole(bytes) => ReplyBody::whole(bytes, course),
-            Content::Stream(stream) => ReplyBody::stream(stream, course),
+        let seat = seat.zip(Head::of(&course, &headers, matches!(body, Content::Stream(_))));
+        let body = match (body, seat) {
+            (Content::Whole(bytes), seat) => {
+                if let Some((seat, head)) = seat {
+                    seat.lands(head, bytes.clone());
+                }
+                ReplyBody::whole(bytes, course)
+            }
+            (Content::Stream(stream), Some((seat, head))) => ReplyBody::leads(seat.flies(head, stream, course)),
+            (Content::Stream(stream), None) => ReplyBody::stream(stream, course),
+            (Content::Shared(listener), _) => ReplyBody::follows(Box::new(Follows::new(listener, &course)), course),
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -58,6 +59,17 @@ impl Drain {
         });
         #[allow(clippy::disallowed_methods, reason = "the one place that the others are sent to")]
         drop(tokio::spawn(tracked));
+    }
+
+    /// The same on another core: what is bound to that one's connections is polled there.
+    pub fn spawn_on(&self, core: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        drop(core.spawn(self.tasks.track_future(async move {
+            tokio::select! {
+                () = task => {}
+                () = ended.cancelled() => {}
+            }
+        })));
     }
 
     /// Spawns a task that ends with the process and that nobody waits for: the admin listener, which answers to the last.

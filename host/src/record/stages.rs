@@ -19,6 +19,8 @@ pub enum Stage {
     Key,
     /// Exact, then semantic.
     Lookup,
+    /// The answer to an equal request that is under way.
+    Flight,
     /// Ordered attempts.
     Plan,
     /// Endpoint, attempt, commit point.
@@ -31,8 +33,18 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 9] =
-        [Self::Admit, Self::Parse, Self::Prompt, Self::Key, Self::Lookup, Self::Plan, Self::Run, Self::Reply, Self::Fill];
+    pub const ALL: [Self; 10] = [
+        Self::Admit,
+        Self::Parse,
+        Self::Prompt,
+        Self::Key,
+        Self::Lookup,
+        Self::Flight,
+        Self::Plan,
+        Self::Run,
+        Self::Reply,
+        Self::Fill,
+    ];
 
     /// The name in logs, metrics and documentation.
     pub fn name(self) -> &'static str {
@@ -42,6 +54,7 @@ impl Stage {
             Self::Prompt => "prompt",
             Self::Key => "key",
             Self::Lookup => "lookup",
+            Self::Flight => "flight",
             Self::Plan => "plan",
             Self::Run => "run",
             Self::Reply => "reply",

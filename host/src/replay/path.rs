@@ -62,7 +62,7 @@ impl Path {
     pub(super) fn recorded(exchange: &Recorded) -> Self {
         let outcome = &exchange.outcome;
         let end = match (&outcome.model, outcome.cache.as_str()) {
-            (_, "exact" | "semantic" | "stale") => End::Cached,
+            (_, "exact" | "semantic" | "stale" | "flight") => End::Cached,
             _ if outcome.ending == "refused" => End::Refused,
             (Some(model), _) => End::Model(model.clone()),
             (None, _) => End::Unknown,

@@ -34,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) ends: Instant,
     /// The client's header that says so.
     pub(super) ends_by: Option<&'static str>,
+    /// When it must be whole by what its owner has written, whatever the client says.
+    pub(super) own: Instant,
     /// It is the endpoint's own bound, and neither the request's nor what earlier tries have left.
     pub(super) is_own: bool,
 }
@@ -98,6 +100,13 @@ impl UpstreamBody {
     pub fn leave(&mut self) {
         self.first.clear();
         self.end();
+    }
+
+    /// Others wait for it beside the client that has asked: how long that one waits is no bound for it any more.
+    pub fn serves_several(&mut self) {
+        if !self.said_all && self.bounds.own > self.bounds.ends {
+            (self.bounds.ends, self.bounds.ends_by, self.bounds.is_own) = (self.bounds.own, None, true);
+        }
     }
 
     /// It has waited for another answer, and goes to the client after all: there is time to pass on what is there.

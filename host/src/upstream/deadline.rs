@@ -98,6 +98,18 @@ impl Deadline {
         self.ends.by
     }
 
+    /// When it must be whole, where the client has said so.
+    pub fn ends_as_said(&self) -> Option<Instant> {
+        self.ends.by.map(|_| self.ends.at)
+    }
+
+    /// The error that the client gets when its time is over in the middle of an answer.
+    pub fn late(&self) -> Error {
+        let header = self.ends.by.unwrap_or(WHOLE);
+        let message = format!("The time that the client gives is over (`{header}`), and the answer is not finished.");
+        Error::new(Kind::UpstreamTimeout, Source::Downstream, message).about(header)
+    }
+
     /// What is left of the client's time until an answer must have begun; none where the client has said nothing.
     pub(super) fn left(&self) -> Option<Duration> {
         self.begins.by.map(|_| self.begins.at.saturating_duration_since(Instant::now()))

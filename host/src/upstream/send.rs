@@ -50,6 +50,8 @@ struct Clock<'a> {
     timeouts: &'a Timeouts,
     streamed: bool,
     began: Instant,
+    /// When it must be over by what its owner has written, or the plan.
+    total: Instant,
     /// When the try as a whole must be over.
     ends: Instant,
     /// When its answer must have begun, as the plan or the client says.
@@ -75,6 +77,7 @@ pub(super) async fn send(
         timeouts: &settings.timeouts,
         streamed: context.streamed,
         began,
+        total,
         ends: total.min(deadline.ends()),
         first_byte: attempt.first_byte.map_or(begins, |first| begins.min(began + first)),
         ends_by: deadline.ends_as_said_in().filter(|_| deadline.ends() < total),
@@ -200,8 +203,8 @@ impl Clock<'_> {
 
     /// What holds for the rest of an answer that has begun.
     fn bounds(&self) -> Bounds {
-        let Self { timeouts, ends, ends_by, .. } = *self;
-        Bounds { between: timeouts.between_tokens, ends, ends_by, is_own: ends == self.began + timeouts.total }
+        let Self { timeouts, total, ends, ends_by, .. } = *self;
+        Bounds { between: timeouts.between_tokens, ends, ends_by, own: total, is_own: ends == self.began + timeouts.total }
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {

@@ -3,6 +3,8 @@
 //! Keys, guards and the index have their own tests beside their code; here it is the line that is tested.
 
 mod exact;
+mod flights;
+mod freshness;
 mod memory;
 mod semantic;
 mod tenants;

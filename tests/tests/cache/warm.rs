@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::{Act, FakeUpstream, Host, binary};
+use tests::{Act, FakeUpstream, Fault, Gate, Host, Place, SOON, binary, within};
 
 const TWO: &str = concat!(
     r#"{"model":"small","messages":[{"role":"user","content":"first"}],"temperature":0}"#,
@@ -36,6 +36,27 @@ fn what_a_file_asks_is_there() {
     assert_eq!((code, &sum["asked"], &sum["there"]), (0, &0.into(), &3.into()));
     assert_eq!(fake.count(), 3);
     assert_eq!(host.chat("third").cache(), "exact");
+}
+
+/// An equal line, or an application's own request, is under way: its answer is there in a moment.
+#[test]
+fn what_is_under_way_is_not_asked_again() {
+    let (fake, gate) = (FakeUpstream::start(), Gate::new());
+    fake.next(Act::answer().at(Place::Head(0), Fault::Hold(gate.clone())));
+    let host = Host::new().upstream(&fake).cache().start();
+    let url = format!("http://{}", host.address);
+    let (followed, (code, sum, _)) = std::thread::scope(|scope| {
+        let followed = scope.spawn(|| {
+            let follows = || (host.metrics().sum("pointsman_flight_followers", &[]) == 1.0).then_some(());
+            let followed = within(SOON, follows);
+            gate.open();
+            followed
+        });
+        let said = warm(&url, "\"hi\"\n\"hi\"\n", &["--model", "small", "--concurrency", "2"]);
+        (followed.join().unwrap(), said)
+    });
+    assert!(followed.is_some());
+    assert_eq!((code, &sum["asked"], &sum["there"], fake.count()), (0, &1.into(), &1.into(), 1), "{sum}");
 }
 
 /// What a node gets: a batch's request, with the key, again where it has no room; and what is no answer is told by its line.

@@ -67,9 +67,9 @@ fn prompts_that_cannot_be_had() {
         (json!({ "id": "none" }), 404, "prompt_not_found", "prompt.id"),
         (json!({ "id": "greet", "version": "v9" }), 404, "prompt_not_found", "prompt.version"),
         (json!({ "id": "../greet", "version": "v1" }), 404, "prompt_not_found", "prompt.id"),
-        (json!({ "id": "greet" }), 400, "prompt_failed", "prompt.variables"),
-        (json!({ "id": "greet", "variables": { "nom": "Ada" } }), 400, "prompt_failed", "prompt.variables"),
-        (json!({ "id": "greet", "variables": { "name": "x".repeat(2 << 20) } }), 400, "prompt_failed", "prompt.variables"),
+        (json!({ "id": "greet" }), 400, "invalid_request", "prompt.variables"),
+        (json!({ "id": "greet", "variables": { "nom": "Ada" } }), 400, "invalid_request", "prompt.variables"),
+        (json!({ "id": "greet", "variables": { "name": "x".repeat(2 << 20) } }), 400, "invalid_request", "prompt.variables"),
         (json!({ "version": "v1" }), 400, "invalid_request", "prompt"),
         (json!("greet"), 400, "invalid_request", "prompt"),
     ];

@@ -128,7 +128,7 @@ async fn contract(tier: Arc<dyn Tier>, purges: Arc<Purges>) {
     assert!(get("999").await.is_some() || tier.name() != Name::Redis);
 }
 
-fn run(check: impl Future<Output = ()>) {
+pub(crate) fn run(check: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(check);
 }
 

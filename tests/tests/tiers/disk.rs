@@ -64,13 +64,15 @@ fn fifty_kills_under_load_lose_nothing_that_was_acknowledged() {
     up(&host, "disk");
     let found = entries(&host);
     assert!(found >= acknowledged, "{found} entries, and {acknowledged} were acknowledged");
-    // What is found is what was answered.
+    // What is found is what was answered. An entry may be there whose client was left without its answer by a kill.
     let before = fake.count();
     let answers = answers.into_inner().unwrap();
-    let hits = answers.iter().filter(|(question, answer)| {
-        let again = host.chat(question);
-        assert!(again.cache() != "exact" || again.content() == **answer, "{question}");
-        again.cache() == "exact"
+    let hits = (0..asked).filter(|number| {
+        let question = format!("question {number}");
+        let again = host.chat(&question);
+        let is_hit = again.cache() == "exact";
+        assert!(!is_hit || answers.get(&question).is_none_or(|answer| again.content() == *answer), "{question}");
+        is_hit
     });
     let (hits, misses) = (hits.count(), fake.count() - before);
     assert!(hits as f64 >= acknowledged, "{hits} hits of {} answers, and {acknowledged} were acknowledged", answers.len());

@@ -1,11 +1,13 @@
 //! The tiers of the cache behind memory: what each of them must do, what becomes of exchanges when one of them fails, what outlives a process,
-//! and what is purged everywhere.
+//! what is purged everywhere, how stale an answer may be, and flights.
 //!
 //! Redis is Debian's redis-server, started and stopped by the tests; the disk is a temporary folder.
 
 mod contract;
 mod damage;
 mod disk;
+mod flights;
+mod freshness;
 mod load;
 mod purge;
 mod redis;

@@ -56,6 +56,25 @@ fn what_a_selector_means() {
     assert!(serde_json::from_str::<Selector>("{\"key\":\"12\"}").is_err());
 }
 
+/// Nobody knows yet which model will answer, so what is said of a model may be said of it.
+#[test]
+fn what_a_selector_may_mean() {
+    let coming = Entry { model: Arc::default(), ..entry(Stamp(0)) };
+    for (text, means, may_mean) in [
+        ("{}", true, true),
+        ("{\"model\":\"large\"}", false, true),
+        ("{\"model\":\"large\",\"tag\":\"blue\"}", false, true),
+        ("{\"model\":\"large\",\"tag\":\"red\"}", false, false),
+        ("{\"tenant\":\"other\"}", false, false),
+    ] {
+        assert_eq!((selector(text).means(&coming), selector(text).may_mean(&coming)), (means, may_mean), "{text}");
+        let purges = Purges::default();
+        let bound = purges.make(selector(text), 1_000).bound;
+        assert_eq!(purges.spare_coming(&coming), !may_mean, "{text}");
+        assert!(purges.spare_coming(&Entry { stamp: bound, ..entry(bound) }), "{text}: it was known");
+    }
+}
+
 #[test]
 fn what_was_on_its_way_is_gone_and_what_comes_later_stays() {
     let purges = Purges::default();

@@ -260,6 +260,16 @@ impl Check<'_> {
             self.error(&["cache", "max_entry"], "one entry may be larger than the whole cache", "write less than `memory`");
         }
         self.tiers(cache);
+        if let Some(ahead) = &cache.refresh_ahead {
+            let path = |name| ["cache", "refresh_ahead", name];
+            if !(ahead.share > 0.0 && ahead.share < 1.0) {
+                self.error(&path("share"), format!("{} is not above 0 and below 1", ahead.share), "write a share, such as 0.1");
+            }
+            if !(ahead.per_second > 0.0 && ahead.per_second <= 1000.0) {
+                let reason = format!("{} is not above 0 and at most 1000", ahead.per_second);
+                self.error(&path("per_second"), reason, "write a rate, such as 1.0, or remove [cache.refresh_ahead]");
+            }
+        }
         let Some(semantic) = &cache.semantic else { return };
         if !(semantic.wrong_hits > 0.0 && semantic.wrong_hits <= 0.5) {
             self.error(

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -207,13 +208,19 @@ pub(super) fn cache(
     let settings = cache::Settings {
         memory: wanted.memory.bytes(),
         ttl: wanted.ttl.get(),
-        stale_for: config.degrade.as_ref().map_or(std::time::Duration::ZERO, |degrade| degrade.stale_for.get()),
+        stale_for: config
+            .degrade
+            .as_ref()
+            .map_or(Duration::ZERO, |degrade| degrade.stale_for.get())
+            .max(wanted.stale_if_error.get()),
+        revalidates_for: wanted.stale_while_revalidate.get(),
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
         near: match wanted.semantic.as_ref().zip(embedder) {
             Some((semantic, embedder)) => Some(near(semantic, embedder.id())?),
             None => None,
         },
+        flights: wanted.flights,
         redis: wanted.redis.as_ref().map(|redis| self::redis(redis, cores)).transpose()?,
         disk: wanted.disk.as_ref().map(|disk| cache::tier::disk::Settings {
             path: disk.path.clone(),
