@@ -72,9 +72,9 @@ def pointsman(options, *arguments):
 def ship(options):
     for embedder in options.embedders:
         pairs = [part for path in options.pairs for part in ("--pairs", str(path))]
-        print(pointsman(options, "calibrate", *pairs, "--embedder", embedder, "--out", str(SHIPPED / f"{embedder}.json")))
-    if "built-in" in options.embedders:
-        print(pointsman(options, "calibrate", *pairs, "--same-words", "--out", str(SHIPPED / "any.json")))
+        # What texts of the same words are worth is taken from the model that everybody has.
+        of_any = ["--out-any", str(SHIPPED / "any.json")] if embedder == "built-in" else []
+        print(pointsman(options, "calibrate", *pairs, "--embedder", embedder, "--out", str(SHIPPED / f"{embedder}.json"), *of_any))
 
 
 def table(options):

@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn settings() -> Settings {
     // A calibration of somebody who has never seen a wrong one.
     let mut tally = trust::levels::Tally::default();
-    tally.add_many(trust::levels::Level::of(0.0), 1e6, 0.0);
+    tally.add_many(Level::of(0.0), 1e6, 0.0);
     let calibration = Some(Calibration { embedder: "m@1".to_owned(), requests: 1, tally });
     let trust = trust::Settings { wrong_hits: 0.5, audit: 0.0 };
     let near = Some(NearSettings { embedder: "m@1".to_owned(), trust, calibration });

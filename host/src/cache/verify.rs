@@ -125,6 +125,11 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// The words that matter, as they are compared: texts that have the same words have these in common.
+    pub fn words(&self) -> String {
+        self.text.content().join(" ")
+    }
+
     /// Does one text say another number, a negation or an opposite of what the other says?
     pub fn contradicts(&self, other: &str) -> bool {
         let other = Text::read(other);

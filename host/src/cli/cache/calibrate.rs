@@ -29,9 +29,9 @@ pub(in crate::cli) struct Arguments {
     /// What turns text into vectors, as under `[cache.semantic]`
     #[arg(long, value_name = "EMBEDDER", default_value = "built-in", value_parser = super::questions::embedder)]
     embedder: config::Embedder,
-    /// Count only texts of the same words, for models of which nothing else is known
-    #[arg(long)]
-    same_words: bool,
+    /// Where to write what of it holds for any model: texts of the same words, however near their vectors are
+    #[arg(long, value_name = "FILE")]
+    out_any: Option<PathBuf>,
     /// Show the cut for this share of wrong hits alone
     #[arg(long, value_name = "SHARE", value_parser = super::questions::share)]
     wrong_hits: Option<f64>,
@@ -60,11 +60,9 @@ pub(super) fn calibrate(arguments: &Arguments) -> Result<String, Failed> {
         made.requests += of_file.requests;
         made.tally.merge(&of_file.tally);
     }
-    if arguments.same_words {
-        made = made.of_any_model();
-    }
     summary(&mut page, &made, arguments.wrong_hits);
-    if let Some(out) = &arguments.out {
+    let of_any = arguments.out_any.as_ref().map(|out| (out, made.clone().of_any_model()));
+    for (out, made) in arguments.out.iter().map(|out| (out, made.clone())).chain(of_any) {
         std::fs::write(out, made.to_string()).map_err(|error| Failed::system(format!("{}: {error}", out.display())))?;
         let _ = writeln!(page, "written to {}", out.display());
     }

@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** the same file, model and seed give the same questions in the same order.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::Failed;
 use super::pairs::{self, Groups};
 use crate::cache::trial::{self, Item};
+use crate::cache::verify::Question;
 use crate::config;
 use crate::embed::{self, EmbedError, Embedder, Limits};
 use crate::vector::Vector;
@@ -50,7 +52,7 @@ pub(super) fn read(file: &Path, embedder: &dyn Embedder) -> Result<Questions, Fa
     let vectors = runtime.block_on(embed_all(embedder, &pairs.questions)).map_err(|error| Failed::system(error.to_string()))?;
     let known: Vec<(usize, &Vector)> =
         vectors.iter().enumerate().filter_map(|(place, vector)| Some((place, vector.as_ref()?))).collect();
-    let doubtful = doubtful(&known, &groups);
+    let doubtful = doubtful(&known, &pairs.questions, &groups);
     let items: Vec<Item> = known
         .iter()
         .zip(&doubtful)
@@ -79,15 +81,23 @@ async fn embed_all(embedder: &dyn Embedder, texts: &[String]) -> Result<Vec<Opti
     stream::iter(texts.iter().map(one)).buffered(AT_ONCE).try_collect().await
 }
 
-/// Those with a close neighbour of which nobody has said whether one answer serves both.
-fn doubtful(known: &[(usize, &Vector)], groups: &Groups) -> Vec<bool> {
+/// Those with a close neighbour, or one of the same words, of which nobody has said whether one answer serves both.
+fn doubtful(known: &[(usize, &Vector)], questions: &[String], groups: &Groups) -> Vec<bool> {
     let mut doubtful = vec![false; known.len()];
     let vectors: Vec<&Vector> = known.iter().map(|(_, vector)| *vector).collect();
-    trial::close(&vectors, CLOSE, &mut |a, b| {
+    let mut doubt = |a: usize, b: usize| {
         if !groups.knows(known[a].0, known[b].0) {
             (doubtful[a], doubtful[b]) = (true, true);
         }
-    });
+    };
+    trial::close(&vectors, CLOSE, &mut doubt);
+    let mut alike: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, (place, _)) in known.iter().enumerate() {
+        let question = Question::new(&questions[*place]);
+        let others = alike.entry(question.words()).or_default();
+        others.iter().filter(|other| question.veto(&questions[known[**other].0]).is_none()).for_each(|other| doubt(*other, at));
+        others.push(at);
+    }
     doubtful
 }
 
