@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use pointsman::embed::{Files, Limits, Settings, open};
-use tests::pairs::{hard, paraphrases, served};
 use tests::{Binary, FakeUpstream, Host, eventually, models};
 
 use super::{cache, cosine, vectors};
@@ -109,19 +107,4 @@ fn nobody_waits_for_a_vector_longer_than_the_owner_has_said() {
     assert!(began.elapsed() < Duration::from_secs(5));
     let late = || host.metrics().sum("pointsman_embedder_texts_total", &["outcome=\"late\""]);
     eventually("it is counted", || (late() > 0.0).then_some(()));
-}
-
-/// What pointsman brings for it: what only looks alike is served at no bound, and free paraphrases are.
-#[test]
-fn no_hard_pair_is_served_and_paraphrases_are() {
-    let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
-    let files = Files::Folder(models().join("pointsman/models/minilm"));
-    let model = open(&Settings::Local { files, limits, runtime: None }).unwrap();
-    for wrong_hits in [0.03, 0.05] {
-        let wrong = served(&*model, wrong_hits, &hard());
-        assert!(wrong.is_empty(), "{wrong_hits}: {wrong:#?}");
-    }
-    let same = paraphrases();
-    let right = served(&*model, 0.05, &same).len();
-    assert!(right * 10 >= same.len() * 6, "only {right} of {} paraphrases are served", same.len());
 }

@@ -111,11 +111,16 @@ impl Ledger {
     fn found(&self, warm: Option<&Calibration>, wrong_hits: f64) -> Option<Level> {
         let all = self.evidence(warm);
         let ruin = -(ALPHA / cuts(warm)).ln();
-        let holds = |level: &Level| {
-            let (wrong, of) = all.from_level(*level);
-            of >= LEAST && wealth(wrong, of, wrong_hits) >= ruin
-        };
-        (0..LEVELS as u8).step_by(APART.into()).map(Level::at).find(holds)
+        let (mut wrong, mut of, mut lowest) = (0.0, 0.0, None);
+        for level in (0..LEVELS as u8).rev().map(Level::at) {
+            let here = all.at(level);
+            (wrong, of) = (wrong + here.0, of + here.1);
+            let is_bet = level.number().is_multiple_of(APART) && of >= LEAST && wrong <= wrong_hits * of;
+            if is_bet && wealth(wrong, of, wrong_hits) >= ruin {
+                lowest = Some(level);
+            }
+        }
+        lowest
     }
 
     fn evidence(&self, warm: Option<&Calibration>) -> Tally {
@@ -192,6 +197,20 @@ mod tests {
         assert!((0.4..3.0).contains(&cut), "{cut}");
         let bound = cold.bound(None);
         assert!(bound.upper <= 0.05, "{bound:?}");
+    }
+
+    /// A cut that is found early would stay where it is for very long, were the owner's share all that is audited from then on.
+    #[test]
+    fn without_a_calibration_more_is_audited_at_first() {
+        let warm = calibration();
+        assert_eq!(Ledger::new(Some(&warm), 0.05).chance(Some(&warm), 0.05), 0.05);
+        let mut cold = Ledger::new(None, 0.05);
+        assert_eq!((cold.chance(None, 0.05), cold.chance(None, 0.0)), (1.0, 1.0), "a near miss costs no call");
+        feed(&mut cold, None, 0.05, 1_000, |_| 0.001, 5);
+        assert!(cold.cut().is_some());
+        assert_eq!((cold.chance(None, 0.05), cold.chance(None, 0.0)), (MOST, 0.0));
+        feed(&mut cold, None, 0.05, 4_000, |_| 0.001, 6);
+        assert!((cold.chance(None, 0.05) - 0.2).abs() < 1e-9 && cold.chance(None, 0.3) == 0.3);
     }
 
     #[test]

@@ -106,6 +106,12 @@ impl Tally {
         self
     }
 
+    /// How many are wrong at a level, and how many there are.
+    pub fn at(&self, level: Level) -> (f64, f64) {
+        let (right, wrong) = (self.right[level.place()], self.wrong[level.place()]);
+        (wrong, wrong + right)
+    }
+
     /// How many are wrong from a level on, and how many there are.
     pub fn from_level(&self, level: Level) -> (f64, f64) {
         let places = level.place()..LEVELS;
