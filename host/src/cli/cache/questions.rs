@@ -27,7 +27,7 @@ const CLOSE: f32 = 0.92;
 /// Texts that are embedded at a time, for models that take several at once.
 const AT_ONCE: usize = 32;
 /// How long one of them may take: nobody waits for it but whoever has called the command.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The questions of a file.
 pub(super) struct Questions {
