@@ -31,6 +31,9 @@ use crate::gateway::Gateway;
 use crate::identity::page;
 use crate::listen::{self, Drain};
 
+/// Connections at once.
+const CONNECTIONS: usize = 256;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What handlers share.
@@ -86,8 +89,10 @@ pub async fn serve(
     };
     let options = listen::Options {
         max_body: 1 << 20,
-        max_connections: 256,
-        max_connections_per_address: 256,
+        max_connections: CONNECTIONS,
+        // Whoever holds all of them keeps nobody out: the longest idle one goes.
+        max_connections_per_address: usize::MAX,
+        crowd: Some(Arc::default()),
         ..listen::Options::new(address)
     };
     listen::serve(listener, Arc::new(options), Arc::new(Site(router)), drain, 0).await;

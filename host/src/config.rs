@@ -255,6 +255,12 @@ pub struct Plugin {
     /// not loaded. Empty or absent: signatures are not looked at.
     #[serde(default)]
     pub trust: Vec<String>,
+    /// The plugin that it must be signed as (`pointsman plugin bundle --name`), where it is called otherwise here. Goes with `trust`. Absent: this
+    /// plugin's own name.
+    pub signed_as: Option<String>,
+    /// The largest component that is loaded. Default 32MiB, at most 64MiB.
+    #[serde(default = "default_component_size")]
+    pub max_component: ByteSize,
     /// What it decides. At least one, none twice.
     pub hooks: Vec<Hook>,
     /// The tenants about whose requests it is asked. Empty or absent: all.
@@ -319,6 +325,10 @@ pub struct Outbound {
     /// Calls at a time. Each holds one of the node's 1000 instances. Default 64.
     #[serde(default = "default_calls_at_once")]
     pub at_once: usize,
+}
+
+fn default_component_size() -> ByteSize {
+    ByteSize::mib(32)
 }
 
 fn default_call() -> Duration {

@@ -169,6 +169,7 @@ impl Gateway {
         }
         let plugins: Vec<&str> = state.plugins.all().iter().map(|plugin| plugin.label()).collect();
         tracing::info!(plugins = plugins.join(", "), "reloaded");
+        releases::tell_all(&beside.plugins, &state.plugins);
         state.models.switch(&switched);
         self.keep(&state.plugins);
         state.start();

@@ -11,6 +11,7 @@
 
 mod answers;
 pub mod body;
+pub mod crowd;
 pub mod drain;
 pub mod guard;
 mod http;
@@ -32,6 +33,7 @@ use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use body::{BodyError, RequestBody};
+use crowd::{Crowd, Seat};
 pub use drain::Drain;
 use socket::Socket;
 
@@ -57,6 +59,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Connections at once from one address, or from one /64 of IPv6.
     pub max_connections_per_address: usize,
+    /// Who goes where `max_connections` are open and another one comes; none: the other one.
+    pub crowd: Option<Arc<Crowd>>,
     /// TLS; none: plain HTTP.
     pub tls: Option<Arc<tls::Reloading>>,
     /// What is counted.
@@ -77,6 +81,7 @@ impl Options {
             max_headers: 64,
             max_connections: 10_000,
             max_connections_per_address: 1_000,
+            crowd: None,
             tls: None,
             counters: Arc::default(),
         }
@@ -103,13 +108,15 @@ pub struct Counters {
 struct Place {
     counters: Arc<Counters>,
     address: IpAddr,
+    seat: Option<Arc<Seat>>,
 }
 
 impl Place {
     fn take(options: &Options, address: IpAddr) -> Option<Self> {
         let address = network(address);
         let counters = &options.counters;
-        if counters.open.fetch_add(1, Ordering::Relaxed) >= options.max_connections as u64 {
+        let makes_room = || options.crowd.as_ref().is_some_and(|crowd| crowd.make_room());
+        if counters.open.fetch_add(1, Ordering::Relaxed) >= options.max_connections as u64 && !makes_room() {
             counters.open.fetch_sub(1, Ordering::Relaxed);
             counters.refused_global.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -126,7 +133,7 @@ impl Place {
             return None;
         }
         counters.accepted.fetch_add(1, Ordering::Relaxed);
-        Some(Self { counters: counters.clone(), address })
+        Some(Self { counters: counters.clone(), address, seat: options.crowd.as_ref().map(Crowd::sit) })
     }
 }
 
@@ -244,9 +251,11 @@ async fn connect<H: Handler>(
     let peer = Peer { address, secure: options.tls.is_some(), worker };
     let (socket, watch) = Socket::new(stream);
     match &options.tls {
-        None => http::serve(socket, &watch, peer, first, &options, handler, &drain).await,
+        None => http::serve(socket, (&watch, place.seat.as_ref()), peer, first, &options, handler, &drain).await,
         Some(tls) => match tokio::time::timeout_at(first, tls.accept(socket)).await {
-            Ok(Ok(stream)) => http::serve(stream, &watch, peer, first, &options, handler, &drain).await,
+            Ok(Ok(stream)) => {
+                http::serve(stream, (&watch, place.seat.as_ref()), peer, first, &options, handler, &drain).await;
+            }
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => {
                 options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);

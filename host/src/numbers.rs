@@ -70,16 +70,21 @@ impl Times {
         self.sum_us.add(us);
     }
 
-    /// So large a share, 0 to 1, took no longer than this; a bucket's bound, so perhaps less. None where nothing was counted, or it took
-    /// longer than any bound.
+    /// So large a share, 0 to 1, took no longer than this. Within a bucket times are taken to lie evenly, so it is as exact as the bucket is
+    /// narrow. None where nothing was counted, or it took longer than any bound.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let rank = (self.count() as f64 * share).ceil().max(1.0) as u64;
-        let mut sum = 0;
-        let bucket = self.buckets.iter().position(|bucket| {
-            sum += bucket.get();
-            sum >= rank
-        })?;
-        Some(Duration::from_micros(TIME_BOUNDS_US[bucket]))
+        let counts = self.counts();
+        let rank = (counts.iter().sum::<u64>() as f64 * share).max(1.0);
+        let (mut before, mut from) = (0.0, 0.0);
+        for (count, bound) in counts.into_iter().zip(TIME_BOUNDS_US) {
+            let (count, to) = (count as f64, bound as f64);
+            if before + count >= rank {
+                let us: f64 = from + (to - from) * (rank - before) / count;
+                return Some(Duration::from_micros(us.round() as u64));
+            }
+            (before, from) = (before + count, to);
+        }
+        None
     }
 
     /// How many were counted in each bucket, and beyond the last.
@@ -172,13 +177,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_the_bounds_of_their_buckets() {
+    fn quantiles_lie_within_their_buckets() {
         let times = Times::default();
         assert_eq!(times.quantile(0.5), None);
         (0..98).for_each(|_| times.observe(Duration::from_micros(15)));
         (0..2).for_each(|_| times.observe(Duration::from_millis(3)));
         let us = |share| times.quantile(share).map(|time| time.as_micros());
-        assert_eq!((us(0.0), us(0.5), us(0.98), us(0.99)), (Some(20), Some(20), Some(20), Some(5_000)));
+        // Half of those between 10 and 20; all of them; one of the two between 2 and 5 ms.
+        assert_eq!((us(0.0), us(0.49), us(0.98), us(0.99), us(1.0)), (Some(10), Some(15), Some(20), Some(3_500), Some(5_000)));
         times.observe(Duration::from_secs(3600));
         assert_eq!(us(1.0), None);
     }

@@ -174,6 +174,23 @@ fn only_what_is_signed_is_loaded() {
     host.folder.write("router.wasm", &changed);
     refused(&host, "has been changed since it was signed");
     serves(&host, 0);
+    // Ours, and signed as another plugin.
+    write("other.wasm", &guests::router(1));
+    done(&["plugin", "bundle", &path("other.wasm"), "--key", &path("ours.pem"), "--output", &path("out.wasm")]);
+    host.folder.write("router.wasm", &std::fs::read(path("out.wasm")).unwrap());
+    refused(&host, "is signed as the plugin `other`, and not as `router`; if that is the one that is meant, write `signed_as");
+    serves(&host, 0);
+    let (bundled, key, renamed) = (path("out.wasm"), path("ours.pem"), path("renamed.wasm"));
+    let told = done(&["plugin", "bundle", &bundled, "--key", &key, "--name", "router", "--output", &renamed]);
+    assert!(told.contains(&format!("signed  as router, by {ours}")), "{told}");
+    let about = done(&["plugin", "inspect", &renamed]);
+    assert!(about.contains("named     router\n"), "{about}");
+    host.folder.change("deadline = \"500ms\"", "deadline = \"500ms\"\nsigned_as = \"other\"");
+    swapped(&host, 1);
+    host.folder.change("\nsigned_as = \"other\"", "");
+    refused(&host, "is signed as the plugin `other`");
+    host.folder.write("router.wasm", &first);
+    swapped(&host, 0);
     // What an administrator hands in is looked at in the same way.
     host.folder.write("unsigned.wasm", &guests::router(3));
     let answer = host.tell("/api/plugins/router/promote", &json!({ "version": host.folder.path("unsigned.wasm") }));

@@ -312,3 +312,43 @@ fn malformed_components_never_crash_the_loader() {
         (host.chat("hi").header("x-pointsman-reason") == Some("revision 00000002")).then_some(())
     });
 }
+
+/// What would take minutes and gigabytes to compile is refused before it is begun, and what is too large before it is looked at. The version before
+/// it serves, and is asked meanwhile.
+#[test]
+fn what_would_take_too_long_to_compile_is_not_begun() {
+    let fake = FakeUpstream::start();
+    let plugin = Plugin::router(0).set("deadline = \"500ms\"").set("max_component = \"4MiB\"");
+    let host = Host::new().upstream(&fake).plugin(plugin).spawn();
+    let resident = host.resident();
+    for (component, key, said) in [
+        (
+            hostile::compile_bomb(4_000, 4_000),
+            "component",
+            "would take too long to compile: it has more than 2097152 pairs of a variable and a branch in one function",
+        ),
+        (
+            hostile::long_function(3 << 20),
+            "component",
+            "would take too long to compile: it has more than 1048576 bytes in one function",
+        ),
+        (vec![0; (4 << 20) + 1], "max_component", "has 4194305 bytes, more than the 4194304 that it may have"),
+    ] {
+        host.folder.write("router.wasm", &component);
+        let problem = tests::eventually(said, || {
+            Some(host.api("/api/plugins/router")["problems"].to_string()).filter(|all| all.contains(said))
+        });
+        assert_eq!(host.chat("hi").header("x-pointsman-reason"), Some("revision 00000000"), "{problem}");
+        let (code, _, report) = tests::binary::run(&["check", host.folder.config().to_str().unwrap()]);
+        assert!(code == 2 && report.contains(&format!("plugins.router.{key}: ")) && report.contains(said), "{report}");
+        // By hand it is no better.
+        let answer = host.tell("/api/plugins/router/shadow", &json!({ "version": host.folder.path("router.wasm") }));
+        assert!(answer.status == 422 && answer.text().contains(said), "{} {}", answer.status, answer.text());
+    }
+    let grown = host.resident().saturating_sub(resident) >> 20;
+    assert!(grown < 256, "{grown} MiB");
+    host.folder.write("router.wasm", &guests::router(1));
+    tests::eventually("the next one", || {
+        (host.chat("hi").header("x-pointsman-reason") == Some("revision 00000001")).then_some(())
+    });
+}

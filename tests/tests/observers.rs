@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::door::Ask;
+use tests::guests::hostile;
 use tests::{Act, Answer, Connection, FakeUpstream, Fault, Gate, Host, Place, Plugin, Running, sse};
 
 const WORDS: &str = "one two three four five six seven eight nine ten";
@@ -94,6 +95,28 @@ fn an_answer_that_is_ended_says_so() {
             assert_eq!(ask(&host, plan(), json!([])).streamed().send().cache(), "miss", "{what}");
         }
     }
+}
+
+/// A plugin that logs at each part of an answer has as many lines for an exchange as one that logs once: a long stream fills no log.
+#[test]
+fn a_long_stream_does_not_fill_the_log() {
+    let fake = FakeUpstream::start();
+    fake.when("tiny-1", Act::say("word ".repeat(1_000)));
+    let chatty = Plugin::new("chatty", hostile::CHATTY.component(hostile::At::Chunk))
+        .hooks("\"routing\"")
+        .set("deadline = \"500ms\"\ngrant = [\"log\"]");
+    let host = Host::new().upstream(&fake).log("info").plugin(chatty).spawn();
+    let lines = || host.log().iter().filter(|line| line.contains("pointsman::plugin::guest")).count();
+    for turn in 1..=2 {
+        let answer = host.ask("hi").model("small").streamed().send();
+        assert_eq!((answer.status, answer.whole), (200, true));
+        tests::eventually("its lines", || (lines() >= 16 * turn).then_some(()));
+        let dropped = host.metrics().sum("pointsman_plugin_dropped_total", &["what=\"log line\""]);
+        // A thousand words are at least thirty parts, of 32 events each; each of them has five lines.
+        assert!(dropped >= (100 * turn) as f64, "{dropped}");
+        assert_eq!(lines(), 16 * turn);
+    }
+    assert_eq!(host.metrics().sum("pointsman_plugin_failures_total", &[]), 0.0);
 }
 
 /// An answer that is not streamed is one batch.

@@ -295,6 +295,11 @@ fn a_file_changes_while_a_canary_runs() {
             versions(&host, "canary").pop().filter(|version| version["digest"] == format!("sha256:{}", digest(number)))
         });
         assert_eq!(canary["share"], 0.25);
+        let line = host.wait_for_log(&format!("router@{}", &digest(number)[..12]));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let told = ["message", "step", "by"].map(|field| line[field].as_str().unwrap_or_default());
+        assert_eq!(told, ["a version was released", "canary", "another component at its place"], "{line}");
+        assert_eq!(line["share"], 0.25, "{line}");
         assert_eq!(host.api("/api/plugins/router")["digest"], format!("sha256:{}", digest(2)));
     }
     // A restart finds the same; the file is still the canary.
@@ -476,8 +481,74 @@ fn steps_that_cannot_be_taken() {
         let answer = host.tell(&format!("/api/plugins/router/{step}"), &body);
         assert!(answer.status == status && answer.text().contains(expect), "{step} {body}: {} {}", answer.status, answer.text());
     }
+    // What did not load is kept nowhere, so that no digits of it name it.
+    let kept: Vec<_> =
+        std::fs::read_dir(host.folder.path("state/versions")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(kept, [std::ffi::OsString::from(digest(0))]);
+    let answer = host.tell("/api/plugins/router/promote", &json!({ "version": path("none.wasm") }));
+    assert!(
+        answer.text().contains("none.wasm cannot be read") && answer.text().contains("by its whole path"),
+        "{}",
+        answer.text()
+    );
     let answer = host.tell("/api/plugins/nobody/promote", &json!({}));
     assert!(answer.status == 404 && answer.text().contains("no plugin `nobody`"), "{}", answer.text());
     assert_eq!(versions(&host, "serving").len(), 1);
     assert_eq!(host.api("/api/plugins/router")["versions"].as_array().unwrap().len(), 1);
+}
+
+/// Why a version was taken back is known for as long as the version is: when its file lies there again, and when an administrator releases it
+/// again. Whoever does is told, and a trial that proves nothing takes nothing of it away.
+#[test]
+fn why_a_version_was_taken_back_stays_known() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake).plugin(Plugin::router(0).set("deadline = \"500ms\"")).spawn();
+    step(&host, "promote", 1, json!({}));
+    let answer = host.tell("/api/plugins/router/rollback", &json!({ "reason": "too dear" })).json();
+    let note = answer["note"].as_str().unwrap().to_owned();
+    assert!(
+        note.contains("does not come back by itself") && note.contains(&format!("promote router {}", &digest(1)[..12])),
+        "{note}"
+    );
+    // Its file comes.
+    host.folder.write("router.wasm", &guests::router(1));
+    let problems = || host.api("/api/plugins/router")["problems"].clone();
+    let problem =
+        eventually("the problem", || Some(problems().to_string()).filter(|all| all.contains("was taken back (too dear)")));
+    assert!(problem.contains("pointsman plugin promote router"), "{problem}");
+    let (code, out, _) = run(&["plugin", "list", "router", "--admin", &host.admin.to_string()]);
+    assert!(code == 0 && out.contains("problem: router: ") && out.contains("was taken back (too dear)"), "{out}");
+    // Released again, and ended before it has proved anything.
+    let answer = step(&host, "canary", 1, json!({ "share": 0.5 }));
+    assert!(answer["note"].as_str().unwrap().contains("was taken back before (too dear)"), "{answer}");
+    let ended = versions(&host, "rolled-back").remove(0);
+    assert!(ended["reason"] == "too dear" && ended["released_again"].is_u64(), "{ended}");
+    step(&host, "canary", 2, json!({ "share": 0.5 }));
+    let ended = versions(&host, "rolled-back").remove(0);
+    assert!(ended["digest"] == format!("sha256:{}", digest(1)) && ended["released_again"].is_null(), "{ended}");
+    assert_eq!(reason(&host.chat("hi")).map(|said| said == revision(1)), Some(false));
+    // One that serves well from then on is taken back no more.
+    let answer = step(&host, "promote", 1, json!({}));
+    assert!(answer["note"].as_str().unwrap().contains("was taken back before (too dear)"), "{answer}");
+    assert_eq!(problems(), json!([]));
+}
+
+/// A version that fails says where, why and since when, also where one plugin alone is asked about.
+#[test]
+fn the_list_of_one_plugin_hides_nothing() {
+    let fake = FakeUpstream::start();
+    let plugin = Plugin::router(BROKEN)
+        .set("deadline = \"500ms\"\nquarantine = { after = 2, lasts = \"10m\" }\nrelease = { rollback = false }");
+    let host = host(&fake).plugin(plugin).spawn();
+    (0..3).for_each(|_| assert_eq!(host.chat("hi").status, 200));
+    host.folder.write("router.wasm", b"no component");
+    let list = |arguments: &[&str]| run(&[&["plugin", "list", "--admin", &host.admin.to_string()], arguments].concat()).1;
+    let one = eventually("the problem", || Some(list(&["router"])).filter(|out| out.contains("problem: router: ")));
+    for part in
+        ["is not WebAssembly", "left alone at routing, because it keeps failing there", "failed last at routing, ", ": trap: "]
+    {
+        assert!(one.contains(part), "{part:?} is not in:\n{one}");
+    }
+    let all = list(&[]);
+    assert_eq!(all.matches("problem: router: ").count(), 1, "{all}");
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::api::{Refusal, read};
 use crate::gateway::releases::{Refused, Step};
+use crate::gateway::state::State;
 use crate::numbers::Times;
 use crate::plugin::Plugin;
 use crate::plugin::hooks::Cause;
@@ -23,6 +24,11 @@ use crate::plugin::release::{How, Role, Slot, WHOLE, now};
 pub(super) async fn list(Shared(admin): Shared<Admin>) -> Json<Value> {
     let state = admin.gateway.state();
     let plugins: Vec<Value> = state.plugins.slots().iter().map(|slot| about(slot, false)).collect();
+    Json(json!({ "plugins": plugins, "problems": problems(&state) }))
+}
+
+/// Components that lie at their places and are not in force.
+fn problems(state: &State) -> Vec<Value> {
     let unloaded = state
         .problems
         .iter()
@@ -30,13 +36,15 @@ pub(super) async fn list(Shared(admin): Shared<Admin>) -> Json<Value> {
     let taken_back = state.plugins.taken_back().map(|(slot, refusal)| {
         json!({ "plugin": slot.serving.name(), "file": slot.serving.settings().component, "reason": refusal.to_string() })
     });
-    Json(json!({ "plugins": plugins, "problems": unloaded.chain(taken_back).collect::<Vec<_>>() }))
+    unloaded.chain(taken_back).collect()
 }
 
 pub(super) async fn one(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
     let state = admin.gateway.state();
-    let slot = state.plugins.slot(&name).ok_or_else(|| refused(Refused::NoPlugin(name)))?;
-    Ok(Json(about(slot, true)))
+    let slot = state.plugins.slot(&name).ok_or_else(|| refused(Refused::NoPlugin(name.clone())))?;
+    let mut about = about(slot, true);
+    about["problems"] = problems(&state).into_iter().filter(|problem| problem["plugin"] == *name).collect();
+    Ok(Json(about))
 }
 
 /// The version that serves, as ever; and all that there are. `whole`: with examples of what a shadow does otherwise.
@@ -96,7 +104,7 @@ fn versions(slot: &Slot, whole: bool) -> Vec<Value> {
             How::RolledBack => "rolled-back",
             How::Replaced => "replaced",
         };
-        json!({ "digest": format!("sha256:{}", ended.digest), "state": state, "since": ended.at, "reason": ended.reason, "again": known.contains(&&*ended.digest) })
+        json!({ "digest": format!("sha256:{}", ended.digest), "state": state, "since": ended.at, "reason": ended.reason, "again": known.contains(&&*ended.digest), "released_again": ended.released_again })
     });
     all.extend(ended);
     all
@@ -126,6 +134,7 @@ fn version(plugin: &Arc<Plugin>) -> Value {
         "calls": numbers.calls.iter().map(Times::count).sum::<u64>(),
         "times": times,
         "failures": failures,
+        "last_failure": numbers.last_failure(),
         "skipped": numbers.skipped.get(),
         "fall_throughs": numbers.fell_through.get(),
         "memory": numbers.memory.get(),
@@ -183,15 +192,32 @@ pub(super) async fn step(
     };
     taken.map_err(refused)?;
     let kept = admin.gateway.lasting.get().is_some_and(|lasting| lasting.releases.is_kept());
+    let note = admin.gateway.state().plugins.slot(&name).and_then(|slot| note(slot, &step));
     let mut answer = one(Shared(admin), Path(name)).await?;
     answer.0["kept"] = kept.into();
+    answer.0["note"] = note.into();
     Ok(answer)
+}
+
+/// What else there is to know of a step that was taken.
+fn note(slot: &Slot, step: &str) -> Option<String> {
+    if step == "rollback" {
+        let last = slot.ended.last().filter(|ended| ended.how == How::RolledBack)?;
+        let (name, digest) = (slot.serving.name(), &last.digest[..12]);
+        return Some(format!(
+            "sha256:{digest} does not come back by itself, also where its file is there again; `pointsman plugin promote {name} {digest}` brings it back"
+        ));
+    }
+    let plugin = if step == "promote" { &slot.serving } else { &slot.trial.as_ref()?.plugin };
+    let ended = slot.rolled_back(plugin.digest())?;
+    let judged = if slot.rules.rollback { "it is judged anew" } else { "it is not judged (`release.rollback`)" };
+    Some(format!("this version was taken back before ({}); released again, {judged}", ended.reason))
 }
 
 fn refused(refused: Refused) -> Refusal {
     let status = match refused {
         Refused::NoPlugin(_) | Refused::NoVersion { .. } => StatusCode::NOT_FOUND,
-        Refused::Unfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refused::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::NoTrial(_)
         | Refused::Several(_)
         | Refused::Serves(_)

@@ -43,6 +43,9 @@ pub(super) enum BundleCommand {
         /// A folder of cases to take along. Default: `cases` in the plugin's folder
         #[arg(long, value_name = "DIR")]
         cases: Option<PathBuf>,
+        /// The plugin that it is signed as: it loads under no other name where signatures are asked for. Default: the component's file name
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
         /// Where to. Default: NAME.bundle.wasm beside the component
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -83,7 +86,7 @@ pub(super) fn run(command: BundleCommand, out: &mut dyn Write, err: &mut dyn Wri
     let done = match command {
         BundleCommand::Key(KeyCommand::New { file }) => new_key(&file),
         BundleCommand::Key(KeyCommand::Show { file }) => read_key(&file).map(|key| key.public().to_string()),
-        BundleCommand::Bundle { path, key, cases, output } => bundle(&path, &key, cases, output, err),
+        BundleCommand::Bundle { path, key, cases, name, output } => bundle(&path, &key, (cases, name), output, err),
         BundleCommand::Push { file, reference } => push(&file, &reference),
     };
     match done {
@@ -113,7 +116,7 @@ fn read_key(file: &Path) -> Result<SigningKey, String> {
 fn bundle(
     path: &Path,
     key: &Path,
-    cases: Option<PathBuf>,
+    (cases, signed_as): (Option<PathBuf>, Option<String>),
     output: Option<PathBuf>,
     err: &mut dyn Write,
 ) -> Result<String, String> {
@@ -132,12 +135,15 @@ fn bundle(
         return Err(format!("{}: it {problem}", component.display()));
     }
     let bytes = std::fs::read(&component).map_err(|error| format!("{}: {error}", component.display()))?;
-    let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = component.file_stem().unwrap_or_default().to_string_lossy();
+    // One that was bundled before is another bundle of the same plugin.
+    let name = stem.strip_suffix(".bundle").unwrap_or(&stem).to_owned();
+    let signed_as = signed_as.unwrap_or_else(|| name.clone());
     let files = folder.map(|folder| cases::within(&folder)).unwrap_or_default();
     pass(&component, &files)?;
     let cases = read_cases(&files)?;
     let (grants, count) = (about.grants.join(", "), cases.len());
-    let manifest = Manifest { name: name.clone(), grants: about.grants, hooks: about.hooks, cases };
+    let manifest = Manifest { name: signed_as.clone(), grants: about.grants, hooks: about.hooks, cases };
     let sealed = seal(&bytes, &manifest, &key).map_err(|reason| format!("{} {reason}", component.display()))?;
     let output = output.unwrap_or_else(|| component.with_file_name(format!("{name}.bundle.wasm")));
     let beside = output.with_extension("part");
@@ -146,7 +152,7 @@ fn bundle(
         .map_err(|error| format!("{}: {error}", output.display()))?;
     let digest = inspect::inspect(&output).map_err(|error| error.to_string())?.digest;
     Ok(format!(
-        "{} ({} bytes, sha256:{digest})\n  grants  {}\n  cases   {count}\n  signed  {}",
+        "{} ({} bytes, sha256:{digest})\n  grants  {}\n  cases   {count}\n  signed  as {signed_as}, by {}",
         output.display(),
         sealed.len(),
         if grants.is_empty() { "none" } else { &grants },

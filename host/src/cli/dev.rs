@@ -60,7 +60,8 @@ pub fn dev(dir: &Path, listen: SocketAddr, admin: SocketAddr, out: &mut dyn Writ
     };
     let _ = process.gateway().log.set(lost);
     let _watchers: Vec<Watcher> = folders.iter().filter_map(|folder| rebuild(folder)).collect();
-    let _ = writeln!(out, "{}", defaults::greeting(process.address(), process.admin(), &file, &folders));
+    let ready = defaults::Ready { listen: process.address(), admin: process.admin(), file: &file, dir, plugins: &folders };
+    let _ = writeln!(out, "{}", ready.greeting());
     let _ = out.flush();
     match process.wait_for_signal() {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 //!
 //! What it does not do: it decides nothing; the node does, and says why not.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::{WRONG_INPUT, failed};
 use crate::plugin::release::now;
+use crate::printable::printable;
 
 #[derive(Subcommand)]
 pub(super) enum ReleaseCommand {
@@ -148,6 +150,9 @@ fn list(node: &Node, name: Option<&str>, as_json: bool, out: &mut dyn Write) -> 
 
 fn step(node: &Node, name: &str, step: &str, body: Value, out: &mut dyn Write, err: &mut dyn Write) -> Done {
     let said = node.ask(Method::POST, &format!("{}/{step}", path_of(name)), Some(&body))?;
+    if let Some(note) = said["note"].as_str() {
+        let _ = writeln!(err, "note: {}", printable(note));
+    }
     if said["kept"] == false {
         let _ =
             writeln!(err, "note: the node keeps no state, so this ends with its process; write `state` into its configuration");
@@ -164,32 +169,42 @@ fn all(said: &Value, out: &mut dyn Write) -> io::Result<()> {
     for plugin in plugins {
         show(plugin, false, out)?;
     }
-    for problem in said["problems"].as_array().unwrap_or(&none) {
+    problems(said, out)
+}
+
+fn problems(said: &Value, out: &mut dyn Write) -> io::Result<()> {
+    for problem in said["problems"].as_array().into_iter().flatten() {
         writeln!(out, "problem: {}: {} {}", text(&problem["plugin"]), text(&problem["file"]), text(&problem["reason"]))?;
     }
     Ok(())
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+/// Reasons are other people's, and decisions a plugin's.
+fn text(value: &Value) -> Cow<'_, str> {
+    printable(value.as_str().unwrap_or_default())
 }
 
 fn show(plugin: &Value, whole: bool, out: &mut dyn Write) -> io::Result<()> {
     let none = Vec::new();
-    let hooks: Vec<&str> = plugin["hooks"].as_array().unwrap_or(&none).iter().map(text).collect();
+    let hooks: Vec<Cow<'_, str>> = plugin["hooks"].as_array().unwrap_or(&none).iter().map(text).collect();
     writeln!(out, "{} ({})", text(&plugin["name"]), hooks.join(", "))?;
     for version in plugin["versions"].as_array().unwrap_or(&none) {
         let digest = text(&version["digest"]);
         let state = match version["share"].as_f64() {
             Some(share) => format!("{} {}%", text(&version["state"]), (share * 10_000.0).round() / 100.0),
-            None => text(&version["state"]).to_owned(),
+            None => text(&version["state"]).into_owned(),
         };
         let since = version["since"].as_u64().map_or_else(String::new, |since| ago(now().saturating_sub(since)));
         write!(out, "  {state:<12} {:.19} {since:>9}", digest)?;
         match version["reason"].as_str() {
-            Some(reason) => writeln!(out, "  {reason}")?,
+            Some(reason) => {
+                let again =
+                    version["released_again"].as_u64().map(|at| format!("; released again {}", ago(now().saturating_sub(at))));
+                writeln!(out, "  {}{}", printable(reason), again.unwrap_or_default())?;
+            }
             None => figures(version, out)?,
         }
+        trouble(version, whole, out)?;
         if let Some(until) = version["judged_until"].as_u64() {
             writeln!(out, "               judged for another {}", length(until.saturating_sub(now())))?;
         }
@@ -197,7 +212,20 @@ fn show(plugin: &Value, whole: bool, out: &mut dyn Write) -> io::Result<()> {
             differences(&version["shadow"], whole, out)?;
         }
     }
-    Ok(())
+    // In a list of all of them they stand at its end.
+    problems(plugin, out)
+}
+
+/// Where a version is left alone, and what it failed of last.
+fn trouble(version: &Value, whole: bool, out: &mut dyn Write) -> io::Result<()> {
+    let hooks: Vec<Cow<'_, str>> = version["quarantined"].as_array().into_iter().flatten().map(text).collect();
+    if !hooks.is_empty() {
+        writeln!(out, "               left alone at {}, because it keeps failing there", hooks.join(", "))?;
+    }
+    let last = &version["last_failure"];
+    let Some(at) = last["at"].as_u64().filter(|_| whole || !hooks.is_empty()) else { return Ok(()) };
+    let (hook, cause, reason) = (text(&last["hook"]), text(&last["cause"]), text(&last["reason"]));
+    writeln!(out, "               failed last at {hook}, {}: {cause}: {reason}", ago(now().saturating_sub(at)))
 }
 
 fn figures(version: &Value, out: &mut dyn Write) -> io::Result<()> {
@@ -271,15 +299,20 @@ mod tests {
             "versions": [
                 { "state": "serving", "digest": "sha256:0123456789abcdef", "since": now() - 61_000, "calls": 3, "failures": { "trap": 1 },
                   "times": { "routing": { "p50_us": 20, "p99_us": 50 } }, "exchanges": 3, "errors": 0, "mean_cost_micro_usd": 12.4 },
-                { "state": "canary", "share": 0.05, "digest": "sha256:fedcba9876543210", "since": now(), "calls": 0 },
-                { "state": "rolled-back", "digest": "sha256:00112233445566", "since": 0, "reason": "traps: 3 of 100" },
+                { "state": "canary", "share": 0.05, "digest": "sha256:fedcba9876543210", "since": now(), "calls": 0, "quarantined": ["routing"],
+                  "last_failure": { "at": now() - 5_000, "hook": "routing", "cause": "trap", "reason": "a\u{1b}b" } },
+                { "state": "rolled-back", "digest": "sha256:00112233445566", "since": 0, "reason": "traps: 3 of 100", "released_again": now() },
             ],
+            "problems": [{ "plugin": "router", "file": "r.wasm", "reason": "is no file" }],
         });
         let mut out = Vec::new();
         show(&plugin, false, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.starts_with("router (routing)\n  serving      sha256:0123456789ab    1m ago  3 calls, 1 failed, routing p50 20 µs p99 50 µs; 3 exchanges, 0 errors, 12 micro-dollars each\n"), "{out}");
         assert!(out.contains("  canary 5%    sha256:fedcba987654    0s ago  0 calls, 0 failed; 0 exchanges"), "{out}");
-        assert!(out.contains("d ago  traps: 3 of 100\n"), "{out}");
+        assert!(out.contains("d ago  traps: 3 of 100; released again 0s ago\n"), "{out}");
+        assert!(out.contains("left alone at routing, because it keeps failing there\n"), "{out}");
+        assert!(out.contains("failed last at routing, 5s ago: trap: a\\u{1b}b\n"), "{out}");
+        assert!(out.ends_with("problem: router: r.wasm is no file\n"), "{out}");
     }
 }

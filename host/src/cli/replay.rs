@@ -11,7 +11,8 @@ use crate::config::{self, Model};
 use crate::gateway::state;
 use crate::plugin::load::Settings;
 use crate::plugin::tape::Valued;
-use crate::replay::{self, Options, ReplayError};
+use crate::printable::printable;
+use crate::replay::{self, Options, ReplayError, Report};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -40,11 +41,14 @@ pub(super) struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Fail with exit code 1 where anything is decided otherwise, or could not be replayed: for a build that must not change a decision
+    #[arg(long)]
+    fail_on_change: bool,
 }
 
-/// Replays. Exit code 0 whatever has changed, 2 where the input is wrong.
+/// Replays. Exit code 0 whatever has changed, unless that is to be a failure: then 1. 2 where the input is wrong.
 pub(super) fn replay(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let Arguments { recording, plugin, against, name, config, threads, examples, json } = arguments;
+    let Arguments { recording, plugin, against, name, config, threads, examples, json, fail_on_change } = arguments;
     let (settings, prices) = match config.as_deref().zip(name.as_deref()).map(|(file, name)| written(file, name)).transpose() {
         Ok(written) => written.unzip(),
         Err(said) => {
@@ -57,6 +61,10 @@ pub(super) fn replay(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Wr
     let report = match replay::run(&Options { recording, plugin, against, name, settings, prices, threads, examples }) {
         Ok(report) => report,
         Err(error @ ReplayError::System(_)) => return failed(err, 1, &error),
+        // Names of plugins are the recording's, and what cannot be read is.
+        Err(error @ (ReplayError::Name(_) | ReplayError::File { .. })) => {
+            return failed(err, WRONG_INPUT, &printable(&error.to_string()));
+        }
         Err(error) => return failed(err, WRONG_INPUT, &error),
     };
     let written = if json {
@@ -64,11 +72,28 @@ pub(super) fn replay(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Wr
     } else {
         write!(out, "{report}")
     };
+    let verdict = if fail_on_change { judged(&report, err) } else { ExitCode::SUCCESS };
     match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(()) => verdict,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => verdict,
         Err(error) => failed(err, 1, &error),
     }
+}
+
+/// Is nothing decided otherwise, as far as all of it could be decided at all? What is not known is no proof.
+fn judged(report: &Report, err: &mut dyn Write) -> ExitCode {
+    let counts = [
+        (report.changed, "decided otherwise"),
+        (report.unread, "that could not be read or replayed"),
+        (report.uncertain, "in which the component asked what no record answers"),
+    ];
+    let found: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if found.is_empty() && report.replayed > 0 {
+        return ExitCode::SUCCESS;
+    }
+    let said = if found.is_empty() { "none that the plugin was asked about".to_owned() } else { found.join(", ") };
+    failed(err, 1, &format!("of {} exchanges: {said}; without --fail-on-change that is no failure", report.exchanges))
 }
 
 /// What a configuration says of a plugin, and of prices.

@@ -317,7 +317,9 @@ fn fate(record: &Record) -> Option<Fate> {
             if record.rewritten { Fate::Failed } else { Fate::Well }
         }
         (Ending::Whole, _) => Fate::FailedUpstream,
-        // So does whoever wants nobody asked.
+        // The same before anything was sent: a prompt that is not there, or lacks a variable.
+        (Ending::Refused, Some(Kind::PromptNotFound | Kind::InvalidRequest)) => Fate::Well,
+        // Nobody was to be asked.
         (Ending::Refused, Some(Kind::NotCached)) => Fate::Well,
         (_, Some(kind)) if kind.is_upstreams() => Fate::FailedUpstream,
         // The upstream has said in its stream that it failed.
@@ -372,6 +374,7 @@ mod tests {
             (Ending::Whole, 429, None, upstream),
             (Ending::Whole, 503, None, upstream),
             (Ending::Refused, 403, Some(Kind::Rejected), failed),
+            (Ending::Refused, 400, Some(Kind::InvalidRequest), well),
             (Ending::Refused, 500, Some(Kind::PluginFailed), failed),
             (Ending::Refused, 502, Some(Kind::UpstreamBroken), upstream),
             (Ending::Refused, 503, Some(Kind::NoUpstream), upstream),

@@ -55,6 +55,8 @@ pub struct Exchange {
     fleet: Fleet,
     /// Outbound calls so far, by plugin.
     calls: Mutex<Vec<(String, u32)>>,
+    /// Lines in the log so far, by version.
+    lines: Mutex<Vec<(String, u32)>>,
 }
 
 /// What plugins were told of each pool, by its name. They are told the same again.
@@ -92,6 +94,7 @@ impl Exchange {
             tape: OnceLock::new(),
             fleet: Fleet::default(),
             calls: Mutex::default(),
+            lines: Mutex::default(),
         }
     }
 
@@ -281,17 +284,11 @@ impl Surroundings for Exchange {
     }
 
     fn next_call(&self, plugin: &str) -> u32 {
-        let Ok(mut calls) = self.calls.lock() else { return u32::MAX };
-        match calls.iter_mut().find(|(name, _)| name == plugin) {
-            Some((_, count)) => {
-                *count = count.saturating_add(1);
-                *count
-            }
-            None => {
-                calls.push((plugin.to_owned(), 1));
-                1
-            }
-        }
+        count(&self.calls, plugin, 1)
+    }
+
+    fn logged(&self, version: &str, more: u32) -> u32 {
+        count(&self.lines, version, more)
     }
 
     fn fetch(&self, request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
@@ -303,6 +300,22 @@ impl Surroundings for Exchange {
 
     fn classify(&self, examples: &str, vector: &[f32], k: usize) -> Option<Vec<(String, f32)>> {
         self.state.examples.classify(examples, vector, k)
+    }
+}
+
+/// Adds to the count under a name, and says what it is now.
+fn count(counts: &Mutex<Vec<(String, u32)>>, name: &str, more: u32) -> u32 {
+    let Ok(mut counts) = counts.lock() else { return u32::MAX };
+    match counts.iter_mut().find(|(own, _)| own == name) {
+        Some((_, count)) => {
+            *count = count.saturating_add(more);
+            *count
+        }
+        None if more == 0 => 0,
+        None => {
+            counts.push((name.to_owned(), more));
+            more
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! What it does not do: it knows no state of a version (`plugin::release`) and speaks no HTTP (`admin`).
 //!
 //! **Invariant:** a step is put into force, and kept for the next start, before its caller hears that it was taken.
+//! **Invariant:** each step has one line in the log, whatever it followed from: a command, a version's figures, or another component at its place.
 //! **Invariant:** of two steps at a time each sees what the other has done; a reload that did not is built again.
 
 use std::collections::BTreeMap;
@@ -21,12 +22,16 @@ use crate::listen::drain::Drain;
 use crate::plugin::Plugin;
 use crate::plugin::load::{Refusal, Settings};
 use crate::plugin::registry::{Named, PluginSet, load_version};
-use crate::plugin::release::{Harm, Role, Slot};
+use crate::plugin::release::{Ended, Harm, How, Role, Slot, WHOLE};
 
 /// How often figures are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Digits of a digest that an administrator must give.
 const MIN_DIGITS: usize = 6;
+
+/// Who takes a step, in the log.
+const ADMINISTRATOR: &str = "an administrator";
+const FIGURES: &str = "its figures";
 
 /// Versions that were taken back by themselves, by plugin and limit.
 #[derive(Default)]
@@ -54,14 +59,14 @@ pub enum Step {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// There is no plugin of that name.
-    #[error("there is no plugin `{0}`; `GET /api/plugins` has those that there are")]
+    #[error("there is no plugin `{0}`; `pointsman plugin list` has those that there are")]
     NoPlugin(String),
     /// No version is named, and there is none on trial.
-    #[error("`{0}` has no version on trial; name one by its digest or its file")]
+    #[error("`{0}` has no version on trial; name one, by its digest or its file, behind the plugin's name")]
     NoTrial(String),
     /// There is no such version.
     #[error(
-        "no version of `{plugin}` begins with `{digits}`; name its file, or one of those that `GET /api/plugins/{plugin}` has"
+        "no version of `{plugin}` begins with `{digits}`; name its file, or one of those that `pointsman plugin list {plugin}` has"
     )]
     NoVersion {
         /// The plugin.
@@ -73,19 +78,26 @@ pub enum Refused {
     #[error("more than one version begins with `{0}`; give more digits")]
     Several(String),
     /// It serves already.
-    #[error("{0} serves already")]
+    #[error("{0} serves already; name another version, or go back to the one before it with `pointsman plugin rollback`")]
     Serves(String),
     /// The configuration is another one by now.
     #[error("what the configuration says of `{0}` has changed since the version was loaded; ask again")]
     Changed(String),
     /// There is no version before the one that serves.
-    #[error("`{0}` has no version on trial, and none before the one that serves")]
+    #[error(
+        "`{0}` has no version on trial, and none before the one that serves; promote the one that is to serve, by its digest or its file"
+    )]
     Nothing(String),
     /// The version does not load.
-    #[error("it {0}")]
-    Unfit(#[from] Refusal),
+    #[error("{what} {refusal}")]
+    Unfit {
+        /// The version, as it was named.
+        what: String,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
     /// There is nothing that could load it.
-    #[error("this process loads no components")]
+    #[error("this process loads no components; ask a node whose configuration has [plugins]")]
     NoEngine,
 }
 
@@ -134,7 +146,8 @@ impl Gateway {
             }
         };
         let engine = lasting.engine().map_err(|_| Refused::NoEngine)?;
-        Ok(load_version(engine, &settings, lasting.shelves(), slot, &named)?)
+        load_version(engine, &settings, lasting.shelves(), slot, &named)
+            .map_err(|refusal| Refused::Unfit { what: wanted.unwrap_or("the version on trial").to_owned(), refusal })
     }
 
     /// Takes a step with a version.
@@ -143,12 +156,13 @@ impl Gateway {
     /// It does not go with the state that the plugin is in.
     pub fn release(&self, name: &str, plugin: Arc<Plugin>, step: Step) -> Result<(), Refused> {
         let label = plugin.label().to_owned();
-        self.change(name, |slot, settings| {
+        self.change(name, ADMINISTRATOR, |slot, settings| {
             // It may have taken long to compile: a grant that is gone by now, or a pin that is there, holds for it too.
             if !plugin.settings().is_like(settings) {
                 return Err(Refused::Changed(name.to_owned()));
             }
-            settings.source.admits(plugin.digest())?;
+            let unfit = |refusal| Refused::Unfit { what: label.clone(), refusal };
+            settings.source.admits(plugin.digest()).map_err(unfit)?;
             if slot.serving.digest() == plugin.digest() {
                 return Err(Refused::Serves(label.clone()));
             }
@@ -157,9 +171,7 @@ impl Gateway {
                 Step::Canary(share) => slot.begin(plugin, Role::Canary(share.unwrap_or(slot.rules.share))),
                 Step::Promote => slot.promote(plugin),
             })
-        })?;
-        tracing::warn!(plugin = label, ?step, "a version was released");
-        Ok(())
+        })
     }
 
     /// Takes back the version on trial, or else the one that serves, for a reason in words.
@@ -167,9 +179,7 @@ impl Gateway {
     /// # Errors
     /// There is nothing to take back to.
     pub fn roll_back(&self, name: &str, reason: &str) -> Result<(), Refused> {
-        self.change(name, |slot, _| slot.roll_back(reason).map_err(|_| Refused::Nothing(name.to_owned())))?;
-        tracing::warn!(plugin = name, reason, "a version was taken back");
-        Ok(())
+        self.change(name, ADMINISTRATOR, |slot, _| slot.roll_back(reason).map_err(|_| Refused::Nothing(name.to_owned())))
     }
 
     /// Looks at the figures, and takes back what does harm.
@@ -177,11 +187,11 @@ impl Gateway {
         let now = Instant::now();
         for slot in self.state().plugins.slots() {
             let Some(harm) = slot.look(now) else { continue };
-            let (name, Harm { digest, reason, .. }) = (slot.serving.name(), &harm);
+            let (name, Harm { reason, .. }) = (slot.serving.name(), &harm);
             // Somebody may have taken a step since.
-            let changed = self.change(name, |slot, _| slot.take_back(&harm).map_err(|_| Refused::Nothing(name.to_owned())));
+            let changed =
+                self.change(name, FIGURES, |slot, _| slot.take_back(&harm).map_err(|_| Refused::Nothing(name.to_owned())));
             if changed.is_ok() {
-                tracing::error!(plugin = name, digest, why = reason.what, "a version was taken back: {}", reason.text);
                 let mut counts = self.taken_back.0.lock().unwrap_or_else(PoisonError::into_inner);
                 *counts.entry((name.to_owned(), reason.what)).or_default() += 1;
             }
@@ -189,16 +199,57 @@ impl Gateway {
     }
 
     /// A step from a plugin's state, and what its owner has written by now, to its next state.
-    fn change(&self, name: &str, step: impl FnOnce(&Slot, &Settings) -> Result<Slot, Refused>) -> Result<(), Refused> {
+    fn change(&self, name: &str, by: &str, step: impl FnOnce(&Slot, &Settings) -> Result<Slot, Refused>) -> Result<(), Refused> {
         let _one_at_a_time = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = State::clone(&self.state());
         let none = || Refused::NoPlugin(name.to_owned());
         let slot = state.plugins.slot(name).ok_or_else(none)?;
         let settings = state::settings(&state.config, name).ok_or_else(none)?;
-        state.plugins = Arc::new(state.plugins.with(step(slot, &settings)?));
+        let next = step(slot, &settings)?;
+        tell(slot, &next, by);
+        state.plugins = Arc::new(state.plugins.with(next));
         self.keep(&state.plugins);
         self.state.store(Arc::new(state));
         Ok(())
+    }
+}
+
+/// The steps between two states of all plugins, in the log: those that follow from what lies at their places.
+pub(super) fn tell_all(before: &PluginSet, after: &PluginSet) {
+    for next in after.slots() {
+        if let Some(slot) = before.slot(next.serving.name()) {
+            tell(slot, next, "another component at its place");
+        }
+    }
+}
+
+/// The steps between two states of a plugin, in the log: a line each, whoever has taken them.
+fn tell(before: &Slot, after: &Slot, by: &str) {
+    let digest = |slot: &Slot| slot.trial.as_ref().map(|trial| trial.plugin.digest().to_owned());
+    let is_new = |ended: &&Ended| !before.ended.iter().any(|own| (&own.digest, own.at) == (&ended.digest, ended.at));
+    for ended in after.ended.iter().filter(is_new) {
+        let (plugin, digest, reason) = (after.serving.name(), &ended.digest, &ended.reason);
+        match ended.how {
+            How::RolledBack if by == FIGURES => tracing::error!(plugin, digest, by, "a version was taken back: {reason}"),
+            How::RolledBack => tracing::warn!(plugin, digest, by, "a version was taken back: {reason}"),
+            How::Replaced => tracing::warn!(plugin, digest, by, "a trial has ended: {reason}"),
+        }
+    }
+    // Where it goes back, that has been said.
+    let goes_back = before.before.as_ref().is_some_and(|own| own.digest() == after.serving.digest())
+        && after.rolled_back(before.serving.digest()).is_some_and(|ended| is_new(&ended));
+    if before.serving.digest() != after.serving.digest() && !goes_back {
+        tracing::warn!(plugin = after.serving.label(), step = "promote", by, "a version was released");
+    }
+    let Some(trial) = &after.trial else { return };
+    let share = |slot: &Slot| match slot.trial.as_ref().map(|trial| &trial.role) {
+        Some(Role::Canary(share)) => Some(f64::from(*share) / f64::from(WHOLE)),
+        _ => None,
+    };
+    let role = |slot: &Slot| slot.trial.as_ref().map(|trial| trial.role.name());
+    if (digest(before), role(before), share(before)) != (digest(after), role(after), share(after)) {
+        let (plugin, step, share) = (trial.plugin.label(), trial.role.name(), share(after));
+        tracing::warn!(plugin, step, share, by, "a version was released");
     }
 }
 

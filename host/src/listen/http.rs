@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 
 use super::answers::{Answer, Answers, Place};
+use super::crowd::Seat;
 use super::drain::Drain;
 use super::socket::Watch;
 use super::{Handler, Options, Peer, RequestBody, guard};
@@ -42,7 +43,7 @@ const PARTING: Duration = Duration::from_millis(50);
 
 pub(super) async fn serve<H, S>(
     stream: S,
-    watch: &Watch,
+    (watch, seat): (&Watch, Option<&Arc<Seat>>),
     peer: Peer,
     first: Instant,
     options: &Arc<Options>,
@@ -55,12 +56,18 @@ pub(super) async fn serve<H, S>(
     let asked = Arc::new(Asked::default());
     let answers = Arc::new(Answers::new());
     let service = {
-        let (asked, answers, options) = (asked.clone(), answers.clone(), options.clone());
+        let (asked, answers, options, seat) = (asked.clone(), answers.clone(), options.clone(), seat.cloned());
         service_fn(move |request: Request<Incoming>| {
             let shares = request.version() >= Version::HTTP_2;
             asked.note(shares);
             let place = shares.then(|| answers.begin());
-            answer(request, peer, options.clone(), handler.clone(), place)
+            let asking = seat.as_ref().map(Seat::asks);
+            let answer = answer(request, peer, options.clone(), handler.clone(), place);
+            async move {
+                let answer = answer.await;
+                drop(asking);
+                answer
+            }
         })
     };
     let builder = builder(options);
@@ -72,6 +79,12 @@ pub(super) async fn serve<H, S>(
         watch.left().await;
         // What is about to be said may still arrive.
         tokio::time::sleep(PARTING).await;
+    });
+    let mut sent_away = pin!(async {
+        match seat {
+            Some(seat) => seat.left().await,
+            None => std::future::pending().await,
+        }
     });
     let mut clock = pin!(tokio::time::sleep_until(first));
     let look = options.write_idle.min(options.header_read) / 2;
@@ -86,6 +99,8 @@ pub(super) async fn serve<H, S>(
                 return;
             }
             () = left.as_mut() => return,
+            // Another one needs its place.
+            () = sent_away.as_mut() => return,
             () = clock.as_mut(), if clock_runs => {
                 if !asked.was() {
                     options.counters.first_request_timeouts.fetch_add(1, Ordering::Relaxed);

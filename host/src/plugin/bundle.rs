@@ -12,6 +12,7 @@
 //! What it does not do: it says nothing about whose key is to be trusted; the plugin's owner does (`trust`).
 //!
 //! **Invariant:** bytes behind the signature, or a second one of either section, are an error: nothing in a bundle is unsigned.
+//! **Invariant:** where signatures are asked for, what is signed as one plugin does not load as another.
 //! **Invariant:** grants beyond the manifest are refused also where nobody's signature is asked for.
 
 use std::collections::BTreeMap;
@@ -23,7 +24,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::load::Refusal;
+use super::load::{Refusal, Source};
+use crate::printable::printable;
 
 const MANIFEST: &str = "pointsman:manifest";
 const SIGNATURE: &str = "pointsman:signature";
@@ -194,10 +196,11 @@ pub fn unwrap(bytes: &[u8]) -> Result<Wrapping<'_>, String> {
 }
 
 /// May this component be loaded with these grants, where these keys are trusted? None are: whoever may write the file is.
-pub(super) fn check(bytes: &[u8], grants: &[String], trust: &[PublicKey]) -> Result<(), Refusal> {
+/// What is signed is signed for one plugin: whoever may write the configuration's files cannot put it in the place of another.
+pub(super) fn check(bytes: &[u8], name: &str, grants: &[String], source: &Source) -> Result<(), Refusal> {
     const REMEDY: &str = "bundle it anew with `pointsman plugin bundle`";
     let Wrapping { manifest, signed } = unwrap(bytes).map_err(|reason| Refusal::component(reason, REMEDY))?;
-    if !trust.is_empty() {
+    if !source.trust.is_empty() {
         let Some(signed) = signed else {
             let reason = "is not signed, and this plugin trusts signatures alone";
             return Err(Refusal::new(
@@ -206,15 +209,24 @@ pub(super) fn check(bytes: &[u8], grants: &[String], trust: &[PublicKey]) -> Res
                 "sign it with `pointsman plugin bundle … --key FILE`, or take `trust` out",
             ));
         };
-        if !trust.contains(&signed.by) {
+        if !source.trust.contains(&signed.by) {
             let reason = format!("is signed by {}, which is not trusted", signed.by);
             return Err(Refusal::new("trust", reason, "if it is to be, add the key to `trust`"));
         }
         if !signed.holds() {
             return Err(Refusal::component("has been changed since it was signed", REMEDY));
         }
-        if manifest.is_none() {
+        let Some(manifest) = &manifest else {
             return Err(Refusal::component("is signed but has no manifest", REMEDY));
+        };
+        let wanted = source.signed_as.as_deref().unwrap_or(name);
+        if manifest.name != wanted {
+            let signed_for = printable(&manifest.name);
+            let reason = format!("is signed as the plugin `{signed_for:.64}`, and not as `{wanted}`");
+            let remedy = format!(
+                "if that is the one that is meant, write `signed_as = \"{signed_for:.64}\"`; else sign it with `pointsman plugin bundle … --name {wanted}`"
+            );
+            return Err(Refusal::new("signed_as", reason, remedy));
         }
     }
     let beyond = manifest.as_ref().and_then(|manifest| grants.iter().find(|grant| !manifest.grants.contains(grant)));
@@ -328,7 +340,8 @@ mod tests {
 
     fn refusal(bytes: &[u8], grants: &[&str], trust: &[PublicKey]) -> Option<String> {
         let grants: Vec<String> = grants.iter().map(|grant| (*grant).to_owned()).collect();
-        check(bytes, &grants, trust).err().map(|refusal| refusal.to_string())
+        let source = Source { trust: trust.to_vec(), ..Source::default() };
+        check(bytes, "p", &grants, &source).err().map(|refusal| refusal.to_string())
     }
 
     #[test]
@@ -346,6 +359,17 @@ mod tests {
         said(&bundle, &["log"], &[theirs.public()], &format!("is signed by {}", ours.public()));
         said(&bundle, &["log", "kv"], &trust, "is granted `kv`, which its manifest does not have");
         said(&bundle, &["kv"], &[], "is granted `kv`");
+        // Signed for another plugin, unless its owner means that one.
+        let other = seal(EMPTY, &Manifest { name: "q\u{1b}".into(), ..manifest(&[]) }, &ours).unwrap();
+        said(
+            &other,
+            &[],
+            &trust,
+            "is signed as the plugin `q\\u{1b}`, and not as `p`; if that is the one that is meant, write `signed_as",
+        );
+        assert_eq!(refusal(&other, &[], &[]), None, "who trusts any component trusts any name");
+        let renamed = Source { trust: trust.to_vec(), signed_as: Some("q\u{1b}".into()), ..Source::default() };
+        assert!(check(&other, "p", &[], &renamed).is_ok() && check(&bundle, "p", &[], &renamed).is_err());
         // Each bit counts, and what is put behind or between.
         for at in PREAMBLE..bundle.len() {
             let mut changed = bundle.clone();

@@ -609,7 +609,7 @@ impl Session {
             failed.reason = line;
         }
         plugin.numbers.calls[hook as usize].observe(began.elapsed());
-        plugin.numbers.failures[failed.cause as usize].add(1);
+        plugin.numbers.failed(hook, failed.cause, &failed.reason);
         let quarantined = plugin.quarantine.failed(hook, &self.head.tenant);
         self.live.push((index, None));
         self.ends(began, || Noted::Failed { cause: failed.cause.name().to_owned(), reason: failed.reason.clone() }, &[]);

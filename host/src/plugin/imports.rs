@@ -99,6 +99,11 @@ pub trait Surroundings: Send + Sync {
     fn next_call(&self, _plugin: &str) -> u32 {
         1
     }
+    /// Lines that this version has logged in the exchange, with `more` that it is about to; whatever instances it had. Who keeps no
+    /// log counts none.
+    fn logged(&self, _version: &str, _more: u32) -> u32 {
+        0
+    }
     /// Sends a request that has been looked at.
     fn fetch(&self, _request: Outbound) -> BoxFuture<'_, Result<Inbound, HttpError>> {
         Box::pin(async { Err(HttpError::Unavailable) })
@@ -125,7 +130,8 @@ pub struct State {
     pub(super) part: Option<Arc<Part>>,
     pub(super) limits: Held,
     pub(super) budget: Budget,
-    pub(super) log_lines: u8,
+    /// Lines that this instance has logged.
+    pub(super) log_lines: u32,
     /// What the call that is under way has left; it counts when the call has succeeded.
     pub(super) labels: Vec<(String, String)>,
     pub(super) random: Option<u64>,

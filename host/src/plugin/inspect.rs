@@ -14,6 +14,7 @@ use wit_component::DecodedWasm;
 
 use super::bundle::{self, Wrapping};
 use super::load::{CONTRACT, Hook};
+use crate::printable::printable;
 
 /// The largest file that is looked at, as for loading.
 const MAX_FILE: u64 = 64 << 20;
@@ -47,6 +48,8 @@ pub struct Inspection {
     pub allowed: Option<Vec<String>>,
     /// The names of the cases in it.
     pub cases: Vec<String>,
+    /// The plugin that it was bundled as, where it is a bundle.
+    pub name: Option<String>,
     /// Whose signature it has; whether that key is trusted a configuration says.
     pub signed: Option<String>,
     /// Interfaces of WASI that it imports. They are locked down: no files, no network, no environment.
@@ -105,6 +108,7 @@ pub(super) fn of(bytes: &[u8]) -> Result<Inspection, String> {
                 found.problems.push("has been changed since it was signed; bundle it anew".to_owned());
             }
             found.cases = manifest.iter().flat_map(|manifest| manifest.cases.keys().cloned()).collect();
+            found.name = manifest.as_ref().map(|manifest| manifest.name.clone());
             found.allowed = manifest.map(|manifest| manifest.grants);
         }
         Err(reason) => found.problems.push(format!("{reason}; bundle it anew with `pointsman plugin bundle`")),
@@ -168,6 +172,7 @@ impl fmt::Display for Inspection {
         writeln!(out, "  wants     {}", list(&self.grants))?;
         writeln!(out, "  WASI      {}", list(&self.wasi))?;
         if let Some(allowed) = &self.allowed {
+            writeln!(out, "  named     {}", self.name.as_deref().map(printable).unwrap_or_default())?;
             writeln!(out, "  may have  {}", list(allowed))?;
             writeln!(out, "  cases     {}", list(&self.cases))?;
         }

@@ -6,6 +6,7 @@
 //! **Invariant:** a component that imports what was not granted, exports none of the hooks that it is configured for, or
 //! refuses its configuration, does not load; the error says what to change.
 
+mod effort;
 mod precompiled;
 
 use std::io::Read;
@@ -123,6 +124,10 @@ pub struct Source {
     pub pin: Option<String>,
     /// Who must have signed it; empty: nobody.
     pub trust: Vec<PublicKey>,
+    /// The name that it must be signed for; none: the plugin's own.
+    pub signed_as: Option<String>,
+    /// Bytes that it may have; none: as many as any component.
+    pub max_size: Option<u64>,
 }
 
 impl Source {
@@ -285,6 +290,15 @@ pub(super) fn read(settings: &Settings, pulled: &Kept) -> Result<(Vec<u8>, Strin
         Some(reference) => pull(reference, settings.source.pin.as_deref(), pulled)?,
         None => read_file(&settings.component)?,
     };
+    let most = settings.source.max_size.unwrap_or(MAX_FILE);
+    if bytes.len() as u64 > most {
+        let reason = format!("has {} bytes, more than the {most} that it may have", bytes.len());
+        return Err(Refusal::new(
+            "max_component",
+            reason,
+            "name the component's file, make it smaller, or allow for more with `max_component`",
+        ));
+    }
     let digest = digest_of(&bytes);
     settings.source.admits(&digest)?;
     Ok((bytes, digest))
@@ -312,7 +326,7 @@ fn read_file(file: &Path) -> Result<Vec<u8>, Refusal> {
     // Whatever its size is said to be, and while it grows.
     opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
-        let reason = format!("has more than {MAX_FILE} bytes, which a component may have");
+        let reason = format!("has more than {MAX_FILE} bytes, which is the most that any component may have");
         return Err(Refusal::component(reason, "name the component's file, or make it smaller"));
     }
     Ok(bytes)
@@ -336,7 +350,7 @@ pub(super) fn load(
     aot: Option<&Path>,
     kept: Option<Arc<Kv>>,
 ) -> Result<Plugin, Refusal> {
-    bundle::check(bytes, &settings.grants, &settings.source.trust)?;
+    bundle::check(bytes, &settings.name, &settings.grants, &settings.source)?;
     let component = precompiled::component(engine, bytes, aot).map_err(|error| explain(&error, bytes))?;
     let linker = link(engine, &component, settings)?;
     let pre = linker.instantiate_pre(&component).map_err(|error| {
@@ -490,6 +504,12 @@ fn explain(error: &wasmtime::Error, bytes: &[u8]) -> Refusal {
     }
     if !bytes.starts_with(b"\0asm") {
         return Refusal::component("is not WebAssembly", "name the component's file");
+    }
+    if let Some(excess) = error.downcast_ref::<effort::Excess>() {
+        return Refusal::component(
+            excess.to_string(),
+            "make it of smaller parts; no toolchain for plugins makes such code by itself",
+        );
     }
     Refusal::component(format!("does not compile: {error:#}"), BUILD)
 }

@@ -6,9 +6,12 @@
 //! outside its own prefix.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
+use super::hooks::Cause;
+use super::load::Hook;
 use super::release::figures::{Exchanges, Past};
+use super::release::now;
 use crate::numbers::{Count, Highest, Times};
 
 /// The numbers of one plugin version.
@@ -30,6 +33,8 @@ pub struct Numbers {
     pub rejections: Count,
     /// Near hits that were not served because it said so, or could not say.
     pub vetoes: Count,
+    /// The last call that failed.
+    last_failure: Mutex<Option<LastFailure>>,
     /// Log lines over the limit of an exchange.
     pub dropped_log_lines: Count,
     /// What exchanges came to in which it had its part.
@@ -38,6 +43,37 @@ pub struct Numbers {
     pub past: Past,
     /// What the guest counts itself.
     pub guest: Guest,
+}
+
+/// A call that failed, for whoever asks how a version fares.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct LastFailure {
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// The hook.
+    pub hook: &'static str,
+    /// Of what kind.
+    pub cause: &'static str,
+    /// What is known of it, in one line.
+    pub reason: String,
+}
+
+/// Bytes of a failure's reason that are kept.
+const MAX_REASON: usize = 512;
+
+impl Numbers {
+    /// The last call that failed, if one has.
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A call has failed.
+    pub(super) fn failed(&self, hook: Hook, cause: Cause, reason: &str) {
+        self.failures[cause as usize].add(1);
+        let reason = reason[..reason.floor_char_boundary(MAX_REASON)].to_owned();
+        let last = LastFailure { at: now(), hook: hook.name(), cause: cause.name(), reason };
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
 }
 
 const MAX_INSTRUMENTS: usize = 32;

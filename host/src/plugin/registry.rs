@@ -309,12 +309,18 @@ pub fn load_version(
                 )
             })?;
             let source = load::Source { oci, ..settings.source.clone() };
-            let (bytes, digest) = shelves.read(&Settings { component: file.clone(), source, ..settings.clone() })?;
-            if let Some(store) = shelves.store {
-                store.keep(&digest, &bytes);
-            }
+            let (bytes, digest) = shelves.read(&Settings { component: file.clone(), source, ..settings.clone() }).map_err(
+                |refusal| match refusal.reason.starts_with("cannot be read") {
+                    // It need not be built, but to lie where the node finds it.
+                    true => Refusal { remedy: "name a file on the node's machine, by its whole path".to_owned(), ..refusal },
+                    false => refusal,
+                },
+            )?;
             let known = slot.version(&digest).filter(|version| version.settings().is_like(settings)).cloned();
-            known.map_or_else(|| one.load(&digest, Some(&Found { bytes, digest: digest.clone() }), kept), Ok)
+            let found = Found { bytes, digest };
+            let plugin = known.map_or_else(|| one.load(&found.digest, Some(&found), kept), Ok)?;
+            one.keep(&found);
+            Ok(plugin)
         }
     }
 }
@@ -331,29 +337,43 @@ impl One<'_> {
             Ok((bytes, digest)) => Found { bytes, digest },
             Err(refusal) => return (self.before.cloned().or_else(|| self.restored(None)), Some(refusal)),
         };
-        if let Some(store) = self.shelves.store {
-            store.keep(&found.digest, &found.bytes);
-        }
         let (known, refusal) = match self.before {
             Some(before) => self.under_settings(before, &found),
             None => (self.restored(Some(&found)), None),
         };
         let Some(slot) = known else {
             return match self.load(&found.digest, Some(&found), None) {
-                Ok(plugin) => (Some(Slot::first(plugin, self.settings.release.clone())), None),
+                Ok(plugin) => {
+                    self.keep(&found);
+                    (Some(Slot::first(plugin, self.settings.release.clone())), None)
+                }
                 Err(refusal) => (None, Some(refusal)),
             };
         };
         let slot = if slot.file == found.digest && !self.is_astray(&slot) {
+            // It has loaded before; where the folder is another one by now it is there, too.
+            if slot.version(&found.digest).is_some() {
+                self.keep(&found);
+            }
             slot
         } else {
             let known = slot.version(&found.digest).filter(|version| version.settings().is_like(self.settings)).cloned();
             match known.map_or_else(|| self.load(&found.digest, Some(&found), slot.serving.kv.clone()), Ok) {
-                Ok(plugin) => slot.found(plugin),
+                Ok(plugin) => {
+                    self.keep(&found);
+                    slot.found(plugin)
+                }
                 Err(refusal) => return (Some(slot), Some(refusal)),
             }
         };
         (Some(slot), refusal)
+    }
+
+    /// Keeps a component that has been looked at and has loaded, and no other.
+    fn keep(&self, found: &Found) {
+        if let Some(store) = self.shelves.store {
+            store.keep(&found.digest, &found.bytes);
+        }
     }
 
     /// Is none of a plugin's versions the one that its owner has pinned, and was that one never taken back? Then it was pinned after another

@@ -8,7 +8,8 @@
 //!
 //! **Invariant:** a trial never decides for an exchange alone: where it cannot, the version that serves does.
 //! **Invariant:** who gets the canary hangs on the plugin's name, the canary's digest and whose request it is, so also after a restart.
-//! **Invariant:** a version that was taken back, and is remembered, takes over again only when an administrator says so.
+//! **Invariant:** a version that was taken back, and is remembered, takes over again only when an administrator says so. Why it was taken back stays
+//! known also then.
 
 pub mod figures;
 pub mod judge;
@@ -169,6 +170,9 @@ pub struct Ended {
     pub reason: String,
     /// When, in milliseconds since the Unix epoch.
     pub at: u64,
+    /// It was taken back, and an administrator has released it again since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_again: Option<u64>,
 }
 
 /// The wall clock, in milliseconds since the Unix epoch.

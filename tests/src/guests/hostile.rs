@@ -181,6 +181,33 @@ pub const ALL: [Hostile; 17] = [
     },
 ];
 
+/// A guest that logs five lines whenever it is asked. No misdeed by itself: it is bounded.
+pub const CHATTY: Hostile = Hostile {
+    name: "chatty",
+    imports: LOG,
+    grants: r#""log""#,
+    fields: "(global $said (mut i32) (i32.const 0))",
+    deed: "(loop $again
+        (call $log (i32.const 2) (i32.const 3500) (i32.const 5) (i32.const 0) (i32.const 0))
+        (global.set $said (i32.add (global.get $said) (i32.const 1)))
+        (br_if $again (i32.lt_u (global.get $said) (i32.const 5))))",
+    ..NOTHING
+};
+
+/// A component whose compilation would take longer than anybody waits: a function of so many variables, in which the flow comes together at so
+/// many places, each of them inside the one before.
+pub fn compile_bomb(variables: usize, places: usize) -> Vec<u8> {
+    let (locals, open, close) = ("i32 ".repeat(variables), "loop local.get 0 br_if 0 ".repeat(places), "end ".repeat(places));
+    let text = format!("(component (core module (func (export \"f\") (local {locals}) {open} local.get 1 local.set 0 {close})))");
+    wat::parse_str(&text).expect("it is sound")
+}
+
+/// A component with one function of about so many bytes.
+pub fn long_function(bytes: usize) -> Vec<u8> {
+    let text = format!("(component (core module (func (export \"f\") {})))", "nop ".repeat(bytes));
+    wat::parse_str(&text).expect("it is sound")
+}
+
 /// A refusal whose message is said to be 1 GiB long.
 const REJECT_OF_1_GIB: &str = "(call $reject (local.get $arguments) (i32.const 1073741824)) (return (i32.const 2048))";
 /// One whose message really has 8 MiB.

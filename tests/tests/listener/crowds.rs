@@ -50,6 +50,38 @@ fn connections_from_one_address() {
     check("max_connections_per_address = 8", "refused_per_address");
 }
 
+/// Who takes all places of the administrator's listener shuts nobody out: health checks are answered, and the longest idle ones go.
+#[test]
+fn the_administrator_is_answered_in_a_crowd() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).start();
+    let ask = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", host.admin);
+    let mut kept: Vec<Connection> = Vec::new();
+    // Some have asked and stay, others say nothing, and others send a body that does not end.
+    for place in 0..256 {
+        let mut connection = Connection::open(host.admin);
+        match place % 3 {
+            0 => assert_eq!(connection.exchange(ask.as_bytes()).unwrap().status, 200, "{place}"),
+            1 => {
+                let head = format!("POST /api/reload HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\n1", host.admin);
+                connection.write(head.as_bytes()).unwrap();
+            }
+            _ => {}
+        }
+        kept.push(connection);
+    }
+    for _ in 0..8 {
+        assert_eq!((host.admin("/healthz").status, host.admin("/readyz").status), (200, 200));
+    }
+    let mut last = Connection::open(host.admin);
+    for _ in 0..600 {
+        kept.push(Connection::open(host.admin));
+        assert_eq!(last.exchange(ask.as_bytes()).unwrap().status, 200, "who asks is not idle");
+    }
+    assert_eq!(host.admin("/healthz").status, 200);
+    assert!(kept[0].closed_within(SOON).is_some(), "the longest idle one has gone");
+}
+
 /// A connection from another address of this machine.
 fn from(address: [u8; 4], host: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

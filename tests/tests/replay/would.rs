@@ -100,7 +100,7 @@ fn what_was_never_asked_nobody_knows() {
 #[test]
 fn a_deadline_is_the_same_on_every_machine() {
     let fake = FakeUpstream::start();
-    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1).set("deadline = \"2ms\"")).start();
+    let host = recording(Host::new().upstream(&fake), "").plugin(Plugin::router(1).set("deadline = \"20ms\"")).start();
     (0..30).for_each(|_| assert_eq!(host.chat("hi").status, 200));
     let folder = written(&host, 30);
     let endless = hostile::ALL.iter().find(|guest| guest.name == "endless-loop").unwrap().component(hostile::At::Route);
@@ -134,6 +134,12 @@ fn the_command_says_it_all() {
         (code, &report["changed"], report["digest"].as_str().map(|digest| out.contains(digest))),
         (0, &json!(3), Some(true))
     );
+    // For a build it is a failure, and said why.
+    let (code, out, err) = run(&["--fail-on-change"]);
+    assert!(code == 1 && out.contains("3 decided otherwise"), "{out}");
+    assert!(err.contains("of 3 exchanges: 3 decided otherwise; without --fail-on-change that is no failure"), "{err}");
+    let (code, out, err) = run(&["--fail-on-change", "--against", &new]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let config = host.folder.config();
     let (code, out, err) = run(&["--config", config.to_str().unwrap(), "--name", "router", "--against", &new]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

@@ -90,50 +90,136 @@ fn component(folder: &Path) -> Option<(String, PathBuf)> {
     Some((file.file_stem()?.to_str()?.to_owned(), file))
 }
 
-/// Three requests to try, each of which shows something.
-pub(super) fn greeting(listen: SocketAddr, admin: Option<SocketAddr>, file: &Path, plugins: &[PathBuf]) -> String {
-    let post = |body: &str, more: &str| {
+/// Where it is to be reached, and what of it is to be said.
+pub(super) struct Ready<'a> {
+    pub(super) listen: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
+    /// The configuration.
+    pub(super) file: &'a Path,
+    /// What was named on the command line.
+    pub(super) dir: &'a Path,
+    pub(super) plugins: &'a [PathBuf],
+}
+
+impl Ready<'_> {
+    fn post(&self, body: &str, more: &str) -> String {
+        let listen = self.listen;
         format!("  curl -si http://{listen}/v1/chat/completions {more}-H 'content-type: application/json' -d '{body}'")
-    };
-    let mut text =
-        format!("\npointsman is ready on http://{listen}/v1 (any OpenAI SDK: set its base URL to that; no key is needed)\n\n");
-    let _ = writeln!(
-        text,
-        "1. A short question: the routing plugin takes the small model, and says so in the headers. Ask twice: the second comes from the cache.\n"
-    );
-    let _ = writeln!(
-        text,
-        "{}\n",
-        post(r#"{"model":"auto","messages":[{"role":"user","content":"What is the capital of France?"}]}"#, "")
-    );
-    let _ = writeln!(text, "2. A versioned prompt: the prompting plugin gives each user one of two versions.\n");
-    let _ = writeln!(
-        text,
-        "{}\n",
-        post(
-            r#"{"model":"auto","prompt":{"id":"support","variables":{"product":"Lamp"}},"messages":[{"role":"user","content":"It does not light up."}]}"#,
-            "-H 'x-user-id: ada' "
-        )
-    );
-    let _ = writeln!(text, "3. A stream, with code in it: the large model.\n");
-    let _ = writeln!(
-        text,
-        "{}\n",
-        post(
-            r#"{"model":"auto","stream":true,"messages":[{"role":"user","content":"Why is this wrong? ```let x = 1; x = 2;```"}]}"#,
-            "-N "
-        )
-    );
-    if let Some(admin) = admin {
-        let _ = writeln!(text, "What is going on: http://{admin}/metrics and http://{admin}/api/plugins");
     }
-    let _ = writeln!(text, "The configuration: {}", file.display());
-    match plugins.first() {
-        Some(plugin) => {
-            let source = build::main_source(plugin).unwrap_or_else(|| plugin.clone());
-            let _ = write!(text, "Edit {}: what you save takes effect as soon as it is built.", source.display());
+
+    /// What to try, where everything is, and how it is changed.
+    pub(super) fn greeting(&self) -> String {
+        let listen = self.listen;
+        let mut text = format!(
+            "\npointsman is ready on http://{listen}/v1 (any OpenAI SDK: set its base URL to that; no key is needed)\n\n"
+        );
+        match self.plugins {
+            [own] if own == self.dir => self.try_own(&mut text, own),
+            _ => self.try_all(&mut text),
         }
-        None => text.push_str("There are no plugins here: `pointsman dev DIR` takes those in DIR/plugins."),
+        if let Some(admin) = self.admin {
+            let _ = writeln!(text, "What is going on: http://{admin}/metrics and http://{admin}/api/plugins");
+        }
+        let _ = writeln!(text, "The configuration: {}", self.file.display());
+        match self.plugins.first() {
+            Some(plugin) => {
+                let source = build::main_source(plugin).unwrap_or_else(|| plugin.clone());
+                let _ = write!(text, "Edit {}: what you save takes effect as soon as it is built.", source.display());
+            }
+            None => text.push_str(
+                "There are no plugins here: `pointsman plugin new DIR` starts one, `pointsman dev DIR` serves it; or those in DIR/plugins.",
+            ),
+        }
+        text
     }
-    text
+
+    /// Three requests, each of which shows something.
+    fn try_all(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "1. A short question: the routing plugin takes the small model, and says so in the headers. Ask twice: the second comes from the cache.\n"
+        );
+        let _ = writeln!(
+            text,
+            "{}\n",
+            self.post(r#"{"model":"auto","messages":[{"role":"user","content":"What is the capital of France?"}]}"#, "")
+        );
+        let _ = writeln!(text, "2. A versioned prompt: the prompting plugin gives each user one of two versions.\n");
+        let _ = writeln!(
+            text,
+            "{}\n",
+            self.post(
+                r#"{"model":"auto","prompt":{"id":"support","variables":{"product":"Lamp"}},"messages":[{"role":"user","content":"It does not light up."}]}"#,
+                "-H 'x-user-id: ada' "
+            )
+        );
+        let _ = writeln!(text, "3. A stream, with code in it: the large model.\n");
+        let _ = writeln!(
+            text,
+            "{}\n",
+            self.post(
+                r#"{"model":"auto","stream":true,"messages":[{"role":"user","content":"Why is this wrong? ```let x = 1; x = 2;```"}]}"#,
+                "-N "
+            )
+        );
+    }
+
+    /// The author of one plugin wants to see what that one does.
+    fn try_own(&self, text: &mut String, folder: &Path) {
+        let Some((name, component)) = component(folder) else {
+            return text.push_str(
+                "Your plugin has no component yet: what keeps it from being built stands above. Mend it, and start again.\n\n",
+            );
+        };
+        let hooks = inspect::inspect(&component).map(|found| found.hooks).unwrap_or_default();
+        let has = |hook: &str| hooks.iter().any(|own| own == hook);
+        let _ = writeln!(text, "1. Your plugin `{name}` ({}) is asked about this request:\n", hooks.join(", "));
+        // What `plugin new` goes by, and no harm to any other.
+        let mut headers = String::new();
+        for (hook, header) in [("prompting", "x-audience: children"), ("caching", "x-user-id: ada")] {
+            if has(hook) {
+                let _ = write!(headers, "-H '{header}' ");
+            }
+        }
+        let body = r#"{"model":"auto","messages":[{"role":"user","content":"What is the capital of France?"}]}"#;
+        let _ = writeln!(text, "{}\n", self.post(body, &headers));
+        text.push_str("   In the answer's headers x-pointsman-plugin has its name where it had an opinion");
+        text.push_str(match (has("routing"), has("caching")) {
+            (true, _) => ", x-pointsman-model and x-pointsman-reason what it decided.\n\n",
+            (false, true) => ", x-pointsman-cache what came of it: ask twice.\n\n",
+            (false, false) => ".\n\n",
+        });
+        let admin = self.admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
+        let dir = self.dir.display();
+        let _ = writeln!(text, "2. Why it went so, how the plugin fares, and its cases, without a server:\n");
+        let _ =
+            writeln!(text, "  pointsman explain{admin}\n  pointsman plugin list {name}{admin}\n  pointsman plugin test {dir}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(dir: &Path, plugins: &[PathBuf]) -> String {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Ready { listen: address, admin: Some(address), file: Path::new("dev.toml"), dir, plugins }.greeting()
+    }
+
+    #[test]
+    fn what_is_said_goes_with_what_is_there() {
+        let says = |text: &str, part: &str| assert!(text.contains(part), "{part:?} is not in:\n{text}");
+        let none = greeting(Path::new("."), &[]);
+        says(&none, "plugin new DIR");
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().to_owned();
+        says(&greeting(&own, std::slice::from_ref(&own)), "has no component yet");
+        std::fs::write(own.join("by-length.wasm"), "no component, but it is there").unwrap();
+        let one = greeting(&own, std::slice::from_ref(&own));
+        says(&one, "Your plugin `by-length` (");
+        says(&one, "pointsman explain --admin 127.0.0.1:8080\n  pointsman plugin list by-length --admin 127.0.0.1:8080\n");
+        says(&one, &format!("pointsman plugin test {}\n", own.display()));
+        assert!(!one.contains("versioned prompt"), "{one}");
+        says(&greeting(Path::new("."), &[own]), "versioned prompt");
+    }
 }

@@ -15,6 +15,8 @@ use crate::config::{ByteSize, CacheConfig, Duration, Grant, Plugin, is_digest};
 const MIN_DEADLINE: Duration = Duration::from_millis(2);
 /// Each thread keeps instances: more than this is a mistake rather than a need.
 const MAX_PLUGIN_MEMORY: ByteSize = ByteSize::mib(64);
+/// No component of more is read.
+const MAX_COMPONENT: ByteSize = ByteSize::mib(64);
 
 impl Check<'_> {
     pub(super) fn plugins(&mut self) {
@@ -187,6 +189,18 @@ impl Check<'_> {
             }
         }
         self.no_doubles(&path("trust"), &plugin.trust);
+        if plugin.signed_as.is_some() && plugin.trust.is_empty() {
+            let remedy = "name the keys that are trusted in `trust`, or remove this";
+            self.error(&path("signed_as"), "nobody looks at who has signed it, and as what", remedy);
+        }
+        self.not_zero(&path("max_component"), plugin.max_component.bytes() == 0, "\"32MiB\"");
+        if plugin.max_component > MAX_COMPONENT {
+            self.error(
+                &path("max_component"),
+                format!("{} is more than any component may have", plugin.max_component),
+                format!("write at most \"{MAX_COMPONENT}\""),
+            );
+        }
     }
 
     /// How it is released.

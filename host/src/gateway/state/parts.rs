@@ -162,6 +162,8 @@ fn source(plugin: &config::Plugin) -> Source {
         oci: plugin.oci().and_then(Result::ok),
         pin: plugin.digest.as_deref().and_then(|pin| pin.strip_prefix("sha256:")).map(str::to_owned),
         trust: plugin.trust.iter().filter_map(|key| key.parse().ok()).collect(),
+        signed_as: plugin.signed_as.clone(),
+        max_size: Some(plugin.max_component.bytes()),
     }
 }
 

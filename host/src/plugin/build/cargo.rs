@@ -2,10 +2,15 @@
 //!
 //! What it does not do: it changes no file of the plugin, its lock file included where there is one.
 //!
+//! Cargo keeps one module of a name in a target folder, whichever package has made it, and tells of it as if it were each one's own. So what has
+//! been compiled last is noted beside it, and where that is another folder's, this one is compiled anew.
+//!
+//! **Invariant:** a module is that of the folder that was asked for, however many share a target folder.
 //! **Invariant:** what is compiled depends on the folder, the compiler and the settings here: a profile that the plugin's own
 //! workspace has other values for is overridden.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -32,16 +37,46 @@ const STACK: u32 = 64 << 10;
 
 /// The core module that cargo has made.
 pub(super) struct Compiled {
-    pub(super) module: PathBuf,
+    pub(super) module: Vec<u8>,
     pub(super) warnings: String,
 }
 
 /// Compiles the folder's package; gets the target first if it is not there.
 pub(super) fn compile(dir: &Path, options: &Options) -> Result<Compiled, BuildError> {
-    let mut output = run(&mut command(dir, options, toolchain::known()))?;
+    let place = Place::of(dir, options);
+    // Until the module has been read: another one of the same name may be next.
+    let _alone = place.lock();
+    let (mut artifact, mut warnings) = once(dir, &place)?;
+    let note = artifact.file.with_extension("wasm.of");
+    let folder = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let is_ours = std::fs::read(&note).is_ok_and(|noted| noted == folder.as_os_str().as_encoded_bytes());
+    if artifact.is_fresh && !is_ours {
+        run(cargo(dir, &place, "clean").arg("--package").arg(&artifact.package))?;
+        (artifact, warnings) = once(dir, &place)?;
+        if artifact.is_fresh {
+            let reason = format!(
+                "{} is not of this folder; give it a target folder of its own (CARGO_TARGET_DIR)",
+                artifact.file.display()
+            );
+            return Err(BuildError::Component { dir: dir.to_owned(), reason });
+        }
+    }
+    let unread = |error| BuildError::Component {
+        dir: dir.to_owned(),
+        reason: format!("{} cannot be read: {error}; build it again", artifact.file.display()),
+    };
+    let module = std::fs::read(&artifact.file).map_err(unread)?;
+    std::fs::write(&note, folder.as_os_str().as_encoded_bytes())
+        .map_err(|error| BuildError::Write { file: note.clone(), error })?;
+    Ok(Compiled { module, warnings })
+}
+
+/// What cargo tells of the module, and its remarks.
+fn once(dir: &Path, place: &Place) -> Result<(Artifact, String), BuildError> {
+    let mut output = run(&mut command(dir, place, toolchain::known()))?;
     if !output.status.success() && toolchain::is_missing(&text(&output.stderr)) {
         let from_source = toolchain::provide(dir).map_err(|reason| BuildError::Target { reason })?;
-        output = run(&mut command(dir, options, from_source))?;
+        output = run(&mut command(dir, place, from_source))?;
     }
     let said = text(&output.stderr).trim().to_owned();
     if !output.status.success() {
@@ -53,8 +88,48 @@ pub(super) fn compile(dir: &Path, options: &Options) -> Result<Compiled, BuildEr
         dir: dir.to_owned(),
         reason: "its Cargo.toml makes no WebAssembly module; write `crate-type = [\"cdylib\"]` under `[lib]`".to_owned(),
     };
-    let module = artifact(&text(&output.stdout), dir).ok_or_else(missing)?;
-    Ok(Compiled { module, warnings: said })
+    Ok((artifact(&text(&output.stdout), dir).ok_or_else(missing)?, said))
+}
+
+/// Where cargo works on a folder. Only cargo knows which workspace that is in, and what its own settings say.
+#[derive(Default)]
+struct Place {
+    /// There is a lock file, in the folder or in the root of its workspace. Then it holds.
+    is_locked: bool,
+    /// Where it keeps what it has compiled, where it is not left to itself.
+    target: Option<PathBuf>,
+    /// The same, whoever has said so.
+    kept: Option<PathBuf>,
+}
+
+impl Place {
+    fn of(dir: &Path, options: &Options) -> Self {
+        // As seen from here, not from the plugin's folder.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let target = options.target_dir.clone().or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from)).map(absolute);
+        let asked = Command::new(program())
+            .current_dir(dir)
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .stdin(Stdio::null())
+            .output();
+        // A folder that cargo cannot place has no lock file; the build will say what is wrong with it.
+        let about: serde_json::Value =
+            asked.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
+        let path = |name: &str| about[name].as_str().map(PathBuf::from);
+        Self {
+            is_locked: path("workspace_root").is_some_and(|root| root.join("Cargo.lock").is_file()),
+            kept: target.clone().or_else(|| path("target_directory")),
+            target,
+        }
+    }
+
+    /// Held for as long as nobody else may compile into it. Where that cannot be had, cargo's own locks have to do.
+    fn lock(&self) -> Option<File> {
+        let folder = self.kept.as_deref()?;
+        std::fs::create_dir_all(folder).ok()?;
+        let lock = File::create(folder.join("pointsman.lock")).ok()?;
+        lock.lock().ok().map(|()| lock)
+    }
 }
 
 fn program() -> OsString {
@@ -66,30 +141,25 @@ fn run(command: &mut Command) -> Result<Output, BuildError> {
 }
 
 /// In the plugin's folder, so that its own rust-toolchain.toml and .cargo/config.toml hold.
-fn command(dir: &Path, options: &Options, from_source: Option<&Std>) -> Command {
+fn cargo(dir: &Path, place: &Place, what: &str) -> Command {
     let mut cargo = Command::new(program());
     cargo.current_dir(dir).stdin(Stdio::null()).env("CARGO_TERM_COLOR", "never");
-    cargo.args([
-        "build",
-        "--quiet",
-        "--lib",
-        "--target",
-        TARGET,
-        "--profile",
-        PROFILE,
-        "--message-format=json-render-diagnostics",
-    ]);
+    cargo.args([what, "--quiet", "--target", TARGET, "--profile", PROFILE]);
     for setting in SETTINGS {
         cargo.arg("--config").arg(format!("profile.{PROFILE}.{setting}"));
     }
-    if has_lock(dir) {
+    if place.is_locked {
         cargo.arg("--locked");
     }
-    let target_dir = options.target_dir.clone().or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
-    if let Some(target_dir) = target_dir {
-        // As seen from here, not from the plugin's folder.
-        cargo.arg("--target-dir").arg(std::path::absolute(&target_dir).unwrap_or(target_dir));
+    if let Some(target) = &place.target {
+        cargo.arg("--target-dir").arg(target);
     }
+    cargo
+}
+
+fn command(dir: &Path, place: &Place, from_source: Option<&Std>) -> Command {
+    let mut cargo = cargo(dir, place, "build");
+    cargo.args(["--lib", "--message-format=json-render-diagnostics"]);
     let mut flags = vec![format!("-Clink-arg=-zstack-size={STACK}")];
     // Panic messages name files. Where cargo keeps its downloads is nobody's business, and would give each machine another digest.
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
@@ -116,17 +186,18 @@ fn all_flags(encoded: Option<String>, plain: Option<String>, ours: &[String]) ->
     Some(all.join(BETWEEN))
 }
 
-/// Is there a lock file for the folder, in itself or in the root of its workspace? Where there is one, it holds. Only cargo knows
-/// which workspace a folder is in.
-fn has_lock(dir: &Path) -> bool {
-    let located =
-        Command::new(program()).current_dir(dir).args(["locate-project", "--workspace", "--message-format", "plain"]).output();
-    // A folder that cargo cannot place has no lock file; the build will say what is wrong with it.
-    located.is_ok_and(|output| Path::new(text(&output.stdout).trim()).with_file_name("Cargo.lock").is_file())
+/// A module as cargo tells of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Artifact {
+    file: PathBuf,
+    /// The package, as cargo names it.
+    package: String,
+    /// It was compiled before, and is what it was then; or what another package has put in its place.
+    is_fresh: bool,
 }
 
 /// The module that cargo's messages tell of, one JSON object a line. Those of other packages are not ours.
-fn artifact(messages: &str, dir: &Path) -> Option<PathBuf> {
+fn artifact(messages: &str, dir: &Path) -> Option<Artifact> {
     let manifest = dir.join("Cargo.toml");
     let manifest = manifest.canonicalize().unwrap_or(manifest);
     let is_ours = |message: &serde_json::Value| {
@@ -134,12 +205,15 @@ fn artifact(messages: &str, dir: &Path) -> Option<PathBuf> {
         message["reason"] == "compiler-artifact"
             && path.is_some_and(|path| path.canonicalize().is_ok_and(|path| path == manifest))
     };
-    let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(is_ours);
-    messages
-        .filter_map(|message| message["filenames"].as_array().cloned())
-        .flatten()
-        .filter_map(|file| file.as_str().map(PathBuf::from))
-        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+    let module = |message: serde_json::Value| {
+        let mut files = message["filenames"].as_array()?.iter().filter_map(|file| file.as_str().map(PathBuf::from));
+        Some(Artifact {
+            file: files.find(|file| file.extension().is_some_and(|extension| extension == "wasm"))?,
+            package: message["package_id"].as_str().unwrap_or_default().to_owned(),
+            is_fresh: message["fresh"] == true,
+        })
+    };
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(is_ours).find_map(module)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -166,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
         let line = |manifest: &Path, file: &str| {
-            serde_json::json!({ "reason": "compiler-artifact", "manifest_path": manifest, "filenames": ["/t/lib.rlib", file] })
+            serde_json::json!({ "reason": "compiler-artifact", "manifest_path": manifest, "package_id": "p", "fresh": true, "filenames": ["/t/lib.rlib", file] })
                 .to_string()
         };
         let (ours, other) = (dir.path().join("Cargo.toml"), Path::new("/nowhere/Cargo.toml"));
@@ -175,7 +249,8 @@ mod tests {
             line(other, "/t/other.wasm"),
             line(&ours, "/t/ours.wasm")
         );
-        assert_eq!(artifact(&messages, dir.path()), Some(PathBuf::from("/t/ours.wasm")));
+        let ours_is = Artifact { file: "/t/ours.wasm".into(), package: "p".into(), is_fresh: true };
+        assert_eq!(artifact(&messages, dir.path()), Some(ours_is));
         assert_eq!(artifact(&line(other, "/t/other.wasm"), dir.path()), None);
         assert_eq!(artifact(&line(&ours, "/t/ours.so"), dir.path()), None);
     }
@@ -183,6 +258,7 @@ mod tests {
     #[test]
     fn the_lock_file_is_that_of_the_workspace() {
         let dir = tempfile::tempdir().unwrap();
+        let has_lock = |dir: &Path| Place::of(dir, &Options::default()).is_locked;
         let write = |path: &str, text: &str| {
             let file = dir.path().join(path);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();

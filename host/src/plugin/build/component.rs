@@ -13,13 +13,12 @@ use wit_component::ComponentEncoder;
 use crate::plugin::inspect;
 
 /// The component around a core module; the error is for the plugin's author.
-pub(super) fn wrap(module: &Path) -> Result<Vec<u8>, String> {
-    let core = std::fs::read(module).map_err(|error| format!("{}: {error}", module.display()))?;
+pub(super) fn wrap(core: &[u8]) -> Result<Vec<u8>, String> {
     let unfit = |error: anyhow::Error| {
         format!("its module cannot be made a component: {error:#}; build against the SDK of this host alone")
     };
     let bytes =
-        ComponentEncoder::default().validate(true).module(&core).and_then(|mut encoder| encoder.encode()).map_err(unfit)?;
+        ComponentEncoder::default().validate(true).module(core).and_then(|mut encoder| encoder.encode()).map_err(unfit)?;
     if read_back(&bytes)?.hooks.is_empty() {
         return Err("it exports no hook; write `pointsman_plugin::export!(TYPE: HOOK);` in its src/lib.rs".to_owned());
     }
@@ -82,11 +81,7 @@ mod tests {
 
     #[test]
     fn a_module_without_hooks_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("empty.wasm");
-        std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
-        assert!(wrap(&file).unwrap_err().contains("export!"));
-        std::fs::write(&file, b"no module").unwrap();
-        assert!(wrap(&file).unwrap_err().contains("cannot be made a component"));
+        assert!(wrap(b"\0asm\x01\0\0\0").unwrap_err().contains("export!"));
+        assert!(wrap(b"no module").unwrap_err().contains("cannot be made a component"));
     }
 }

@@ -198,8 +198,15 @@ impl Recipe {
             need("node", &["--version"], "`node` 20 or newer", "apt-get install nodejs npm, or https://nodejs.org", |said| {
                 said.strip_prefix('v')?.split('.').next()?.parse::<u32>().ok().filter(|major| *major >= 20)
             })?;
+            need(
+                "npm",
+                &["--version"],
+                "`npm`, which comes with node",
+                "apt-get install npm, or node from https://nodejs.org",
+                |said| said.bytes().next().filter(u8::is_ascii_digit),
+            )?;
             let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-            return run(Command::new("npm").args(arguments).current_dir(folder), "apt-get install npm");
+            return run(Command::new("npm").args(arguments).current_dir(folder), "see that the npm registry can be reached");
         }
         need("python3", &["--version"], "`python3` 3.11 or newer", "apt-get install python3 python3-venv", |said| {
             let mut numbers = said.strip_prefix("Python ")?.split('.').map_while(|number| number.parse::<u32>().ok());

@@ -54,6 +54,28 @@ fn the_guides_example_is_built_from_nothing() {
     assert_eq!(inspect(&first.component).unwrap().digest, first.digest, "the component before it stays");
 }
 
+/// Two folders with packages of one name, whose compiled parts lie in one place, as `CARGO_TARGET_DIR` has them: cargo keeps one module of the
+/// name, says of the other folder's that it is fresh, and a build gave back whichever had been compiled last.
+#[test]
+fn packages_of_one_name_do_not_take_each_others_module() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| dir.path().join(name);
+    let source = example(&folder("a"));
+    example(&folder("b"));
+    std::fs::write(folder("b").join("src/lib.rs"), source.replace("because(\"length\")", "because(\"zebra\")")).unwrap();
+    let options = Options { target_dir: Some(folder("target")), component: None };
+    let made = |name: &str| {
+        let made = make(&folder(name), &options).unwrap();
+        let has = |word: &str| made.bytes.windows(word.len()).any(|part| part == word.as_bytes());
+        (has("length"), has("zebra"), made.bytes)
+    };
+    let (a, b) = (made("a"), made("b"));
+    assert!((a.0, a.1, b.1) == (true, false, true), "each has its own words");
+    for _ in 0..2 {
+        assert!(made("a") == a && made("b") == b, "and the same bytes again");
+    }
+}
+
 #[test]
 fn folders() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,8 +11,8 @@ use crate::plugin::bindings::types::Labels;
 use crate::plugin::bindings::{clock, config, log, metrics, random};
 use crate::printable::printable;
 
-/// Lines that one exchange of one plugin may log; the contract names this number.
-const MAX_LOG_LINES: u8 = 16;
+/// Lines that one exchange of one plugin may log, in all calls together; the contract names this number.
+const MAX_LOG_LINES: u32 = 16;
 /// Bytes of one line and its fields.
 const MAX_LOG_BYTES: u32 = 4 << 10;
 
@@ -36,9 +36,18 @@ fn is_enabled(level: log::Level) -> bool {
     }
 }
 
+impl State {
+    /// Lines so far, and `more`. An instance counts its own, and the exchange those of all of them: each part of a long answer has one.
+    fn lines(&mut self, more: u32) -> u32 {
+        self.log_lines += more;
+        self.log_lines.max(self.around.as_ref().map_or(0, |around| around.logged(self.plugin.label(), more)))
+    }
+}
+
 impl log::Host for State {
     fn enabled(&mut self, level: log::Level) -> Result<bool> {
-        let is_enabled = |state: &Self| state.log_lines < MAX_LOG_LINES && is_enabled(level);
+        let has_room = self.lines(0) < MAX_LOG_LINES;
+        let is_enabled = |_: &Self| has_room && is_enabled(level);
         Ok(self.asks("log.enabled", || json!([level]), || false, is_enabled))
     }
 
@@ -46,11 +55,11 @@ impl log::Host for State {
         if !is_enabled(level) {
             return Ok(());
         }
-        if self.log_lines >= MAX_LOG_LINES {
+        if self.lines(0) >= MAX_LOG_LINES {
             self.plugin.numbers.dropped_log_lines.add(1);
             return Ok(());
         }
-        self.log_lines += 1;
+        self.lines(1);
         let exchange = self.around.as_ref().map_or("", |around| around.id());
         let plugin = self.plugin.label();
         let message = printable(cut(&message, MAX_LOG_BYTES));

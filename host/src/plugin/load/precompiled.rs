@@ -17,11 +17,12 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
+use super::effort;
 use shelf::{Found, Shelf};
 
 /// The component of `bytes`: from the cache folder if it is there, else compiled and left there for the next start.
 pub(super) fn component(engine: &wasmtime::Engine, bytes: &[u8], folder: Option<&Path>) -> wasmtime::Result<Component> {
-    let Some(shelf) = folder.and_then(Shelf::open) else { return Component::new(engine, bytes) };
+    let Some(shelf) = folder.and_then(Shelf::open) else { return compile(engine, bytes) };
     let file = shelf.file(&name(engine, bytes));
     match shelf.find(&file) {
         Found::Nothing => {}
@@ -41,11 +42,17 @@ pub(super) fn component(engine: &wasmtime::Engine, bytes: &[u8], folder: Option<
             }
         }
     }
-    let component = Component::new(engine, bytes)?;
+    let component = compile(engine, bytes)?;
     if let Err(error) = component.serialize().and_then(|code| Ok(shelf.keep(&file, &code)?)) {
         tracing::warn!(file = %file.display(), %error, "a compiled component could not be cached");
     }
     Ok(component)
+}
+
+/// What was begun here could not be ended, so what would take too long is not begun.
+fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    effort::check(bytes)?;
+    Component::new(engine, bytes)
 }
 
 /// SHA-256 of the component and of everything in the engine that shapes the machine code.

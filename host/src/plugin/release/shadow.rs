@@ -316,6 +316,10 @@ impl Surroundings for Lens {
         self.labels.clone()
     }
 
+    fn logged(&self, version: &str, more: u32) -> u32 {
+        self.around.logged(version, more)
+    }
+
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<[f32]>, EmbedError>> {
         self.around.prompt_vector(text)
     }

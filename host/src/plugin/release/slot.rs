@@ -64,8 +64,13 @@ impl Slot {
         [Some(&self.serving), self.before.as_ref(), trial].into_iter().flatten().find(|plugin| plugin.digest() == digest)
     }
 
-    /// Was this version taken back?
+    /// Was this version taken back, and is not to be tried again?
     pub fn taken_back(&self, digest: &str) -> Option<&Ended> {
+        self.rolled_back(digest).filter(|ended| ended.released_again.is_none())
+    }
+
+    /// Was this version ever taken back, as far as that is remembered?
+    pub fn rolled_back(&self, digest: &str) -> Option<&Ended> {
         self.ended.iter().rev().find(|ended| ended.digest == digest && ended.how == How::RolledBack)
     }
 
@@ -98,7 +103,7 @@ impl Slot {
         if self.trial.as_ref().is_some_and(|trial| trial.plugin.digest() != plugin.digest()) {
             next.end_trial(How::Replaced, "another version took its place");
         }
-        next.ended.retain(|ended| ended.digest != plugin.digest());
+        next.begins_again(plugin.digest());
         next.trial = Some(Arc::new(next.try_out(plugin, role, now())));
         next
     }
@@ -128,7 +133,7 @@ impl Slot {
         } else {
             next.end_trial(How::Replaced, "another version was promoted");
         }
-        next.ended.retain(|ended| ended.digest != plugin.digest());
+        next.begins_again(plugin.digest());
         plugin.numbers.past.note(began, Figures::of(&plugin.numbers), self.rules.limits.window, true);
         let is_judged = self.rules.rollback && !self.rules.probation.is_zero();
         next.probation = is_judged.then(|| Probation {
@@ -190,9 +195,19 @@ impl Slot {
         }
     }
 
+    /// A version has not ended any more. That it was taken back stays known.
+    fn begins_again(&mut self, digest: &str) {
+        self.ended.retain(|ended| ended.digest != digest || ended.how == How::RolledBack);
+        self.ended.iter_mut().filter(|ended| ended.digest == digest).for_each(|ended| ended.released_again = Some(now()));
+    }
+
     fn remember(&mut self, digest: &str, how: How, reason: &str) {
-        self.ended.retain(|ended| ended.digest != digest);
-        self.ended.push(Ended { digest: digest.to_owned(), how, reason: reason.to_owned(), at: now() });
+        let known = self.ended.iter().position(|ended| ended.digest == digest).map(|at| self.ended.remove(at));
+        self.ended.push(match known {
+            // Nothing was found out on this trial: what was found out before it holds.
+            Some(known) if how == How::Replaced && known.how == How::RolledBack => Ended { released_again: None, ..known },
+            _ => Ended { digest: digest.to_owned(), how, reason: reason.to_owned(), at: now(), released_again: None },
+        });
         let beyond = self.ended.len().saturating_sub(REMEMBERED);
         self.ended.drain(..beyond);
     }

@@ -200,7 +200,8 @@ fn is_digest(name: &str) -> bool {
 
 /// Beside, then renamed: who reads sees a whole file or none.
 fn put(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = file.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
+    // Two threads may keep the same version.
+    let beside = file.with_extension(format!("{:016x}.{UNFINISHED}", fastrand::u64(..)));
     fs::write(&beside, bytes)?;
     fs::rename(&beside, file).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
