@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::Exchange;
+use super::audit::{self, Audit};
 use super::course::Course;
 use super::key::Keys;
 use crate::cache::{Cache, Entry};
@@ -31,6 +32,8 @@ pub(super) struct Fill {
     /// Where a plugin is to be asked: its session, and the request that it will see.
     asks: Option<(Session, Arc<ChatRequest>)>,
     exchange: Arc<Exchange>,
+    /// An almost near hit that is compared with the answer.
+    near_miss: Option<Audit>,
     /// How many the client asked for.
     choices: usize,
     model: Arc<str>,
@@ -60,7 +63,8 @@ impl Fill {
         let session = if keys.admit { course.session.take() } else { None };
         let asks = session.map(|session| (session, request.clone()));
         let (exchange, prompt) = (course.exchange.clone(), course.prompt());
-        Some(Self { cache, keys, asks, exchange, choices: request.choices(), model, prompt })
+        let near_miss = course.near_miss.take();
+        Some(Self { cache, keys, asks, near_miss, exchange, choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -79,6 +83,9 @@ impl Fill {
     pub(super) async fn answer(mut self, answer: Arc<Answer>) {
         if !answer.is_storable(self.choices) {
             return;
+        }
+        if let Some(near_miss) = self.near_miss.take() {
+            audit::miss(&self.exchange, &self.cache, &near_miss, &answer).await;
         }
         let (mut ttl, mut stale) = (self.keys.ttl, self.keys.stale);
         if self.keys.admit {
@@ -100,7 +107,10 @@ impl Fill {
         // and would keep all of it for as long as the entry lives.
         let bytes = Bytes::copy_from_slice(answer.bytes());
         let created_at = self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64;
+        let price = self.exchange.state.models.price(&self.model);
+        let cost = price.zip(answer.usage()).map_or(0, |(price, usage)| price.of(usage.into()));
         let entry = Entry {
+            worth: (cost, self.exchange.started.elapsed().as_micros() as u64),
             text: near.as_ref().map(|(_, _, text)| (*text).into()),
             partition: near.as_ref().map(|(partition, _, _)| *partition),
             tenant: self.exchange.principal.tenant.clone(),
