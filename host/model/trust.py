@@ -22,6 +22,7 @@ import pathlib
 import random
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "host/src/cache/trust/shipped"
@@ -77,24 +78,29 @@ def ship(options):
         print(pointsman(options, "calibrate", *pairs, "--embedder", embedder, "--out", str(SHIPPED / f"{embedder}.json"), *of_any))
 
 
+def evaluate(options, seed, files, embedder, start):
+    said = pointsman(options, "evaluate", "--calibrate", str(files[0]), "--stream", str(files[1]), "--embedder", embedder,
+                     "--wrong-hits", ",".join(map(str, BOUNDS)), "--seed", str(seed), "--json", *dict(STARTS)[start])
+    print(seed, embedder, start, [(run["hits"], run["wrong"]) for run in json.loads(said)], flush=True)
+    return [((embedder, start, run["wrong_hits"]), run) for run in json.loads(said)]
+
+
 def table(options):
     rows = [row for path in options.pairs for row in read(path)]
     lines = ["| embedder | start | `wrong_hits` | hits | wrong | bound kept |\n", "|---|---|---|---|---|---|\n"]
-    with tempfile.TemporaryDirectory() as folder:
-        files = [pathlib.Path(folder) / name for name in ("a.tsv", "b.tsv")]
-        runs = {}
+    runs = {}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as workers:
+        asked = []
         for split in range(options.splits):
+            files = [pathlib.Path(folder) / f"{name}-{split}.tsv" for name in "ab"]
             for file, half in zip(files, halves(rows, split)):
                 write(file, half)
-            for first, second in (files, reversed(files)):
-                for embedder in options.embedders:
-                    for start, more in STARTS:
-                        said = pointsman(options, "evaluate", "--calibrate", str(first), "--stream", str(second), "--embedder", embedder,
-                                         "--wrong-hits", ",".join(map(str, BOUNDS)), "--seed", str(split + 1), "--json", *more)
-                        for run in json.loads(said):
-                            runs.setdefault((embedder, start, run["wrong_hits"]), []).append(run)
-                        print(embedder, start, split, [(run["hits"], run["wrong"]) for run in json.loads(said)], flush=True)
-    for (embedder, start, bound), of in sorted(runs.items(), key=lambda item: (options.embedders.index(item[0][0]), [s for s, _ in STARTS].index(item[0][1]), item[0][2])):
+            for way in (files, files[::-1])[: options.ways]:
+                asked += [workers.submit(evaluate, options, split + 1, way, embedder, start) for embedder in options.embedders for start, _ in STARTS]
+        for done in asked:
+            for name, run in done.result():
+                runs.setdefault(name, []).append(run)
+    for (embedder, start, bound), of in runs.items():
         requests, hits, wrong = (sum(run[name] for run in of) for name in ("requests", "hits", "wrong"))
         kept = sum(run["wrong"] <= bound * run["hits"] for run in of)
         share = f"{100 * wrong / hits:.2f} %" if hits else "-"
@@ -110,7 +116,9 @@ def main():
     arguments.add_argument("pairs", nargs="+", type=pathlib.Path)
     arguments.add_argument("--binary", default=str(ROOT / "target/release/pointsman"))
     arguments.add_argument("--embedders", default=",".join(EMBEDDERS), type=lambda text: text.split(","))
-    arguments.add_argument("--splits", default=2, type=int)
+    arguments.add_argument("--splits", default=2, type=int, help="how often the pairs are dealt to two halves")
+    arguments.add_argument("--ways", default=2, type=int, help="1: only the first half calibrates")
+    arguments.add_argument("--jobs", default=1, type=int, help="runs at a time")
     options = arguments.parse_args()
     (ship if options.what == "ship" else table)(options)
 

@@ -19,7 +19,7 @@ use super::Entry;
 use super::key::KeyBuilder;
 use super::near::Near;
 use super::semantic::{Asked, Semantic};
-use super::trust::levels::{Level, Tally};
+use super::trust::levels::Tally;
 use super::trust::{Settings, Trust};
 use super::verify::Verifier;
 use crate::vector::{Vector, cosine};
@@ -81,8 +81,8 @@ pub fn run(tier: &Semantic, items: &[Item], order: &[usize], noise: f64, random:
     outcome
 }
 
-/// What became of the best candidate of each question that had one, by level: with a cut, what is served is not stored.
-pub fn observe(verifier: Verifier, items: &[Item], order: &[usize], cut: Option<Level>) -> Tally {
+/// What became of the best candidate of each question that had one, by level. Nothing is served, so all of them are stored.
+pub fn observe(verifier: Verifier, items: &[Item], order: &[usize]) -> Tally {
     let tier = tier(verifier, order.len(), Trust::new(Settings { wrong_hits: 0.5, audit: 0.0 }, None));
     let partition = KeyBuilder::new("trial").partition();
     let tenant: Arc<str> = "trial".into();
@@ -93,9 +93,7 @@ pub fn observe(verifier: Verifier, items: &[Item], order: &[usize], cut: Option<
         if let Some(found) = &found {
             tally.add(found.level, store.group(&found.entry) == Some(item.group));
         }
-        if !found.is_some_and(|found| cut.is_some_and(|cut| found.level >= cut)) {
-            tier.insert(partition, &item.vector, &store.keep(item));
-        }
+        tier.insert(partition, &item.vector, &store.keep(item));
     }
     tally
 }

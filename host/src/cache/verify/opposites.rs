@@ -29,8 +29,8 @@ pub(super) fn are(these: &[&str], those: &[&str]) -> bool {
 }
 
 fn turned(a: &str, b: &str) -> bool {
-    let rest = |prefix: &&str| a.strip_prefix(*prefix).is_some_and(|rest| rest == b && rest.len() >= LEAST);
-    PREFIXES.iter().any(|prefix| rest(&prefix))
+    let is_rest = |prefix: &&str| a.strip_prefix(*prefix).is_some_and(|rest| rest == b && rest.len() >= LEAST);
+    PREFIXES.iter().any(is_rest)
 }
 
 /// A word, and what it may be without the ending of a verb's form or a plural.

@@ -76,7 +76,7 @@ pub(super) fn of(questions: &Questions, embedder: &dyn Embedder, seed: u64) -> C
     let mut tally = Tally::default();
     for _ in 0..ORDERS {
         let order = questions::order(questions.items.len(), &mut random);
-        tally.merge(&trial::observe(verifier, &questions.items, &order, None));
+        tally.merge(&trial::observe(verifier, &questions.items, &order));
     }
     let tally = tally.scaled(1.0 / f64::from(ORDERS));
     Calibration { embedder: embedder.id().to_owned(), requests: questions.items.len() as u64, tally }
