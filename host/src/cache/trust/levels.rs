@@ -3,7 +3,7 @@
 //! A score is a logarithm of odds. What is known of scores, from a calibration or from audits, is counted by level, so that it has a size
 //! that does not grow, can be written down, and can be asked for any cut.
 //!
-//! What it does not do: it knows no bound and no wish; [`super::cut`] looks for the cut.
+//! What it does not do: it knows no bound and no wish; [`super::calibration`] looks for the cut.
 //!
 //! **Invariant:** a higher score never has a lower level.
 
