@@ -8,7 +8,7 @@
 //!
 //! What it does not do: it decides nothing about what is served (`cache/trust`).
 //!
-//! **Invariant:** no exchange waits for an audit of a hit, and no audit's failure is an exchange's.
+//! **Invariant:** no exchange waits for an audit, and no audit's failure is an exchange's.
 //! **Invariant:** an answer of an audit is stored nowhere.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::Gateway;
 use super::course::Course;
 use super::exchange::Exchange;
 use crate::cache::trust::Ticket;
@@ -36,6 +37,8 @@ use crate::vector::cosine;
 
 /// Audits that may ask for a fresh answer at a time. One more is left out: a sample may be smaller.
 static AT_ONCE: Semaphore = Semaphore::const_new(8);
+/// The same of those that have theirs: what each holds is two answers and a place before the embedder.
+static COMPARED: Semaphore = Semaphore::const_new(64);
 /// How long a fresh answer may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Vectors of two answers to the same question are at least so near. A model that is asked twice says the same in other words.
@@ -64,9 +67,14 @@ pub(super) fn hit(course: &Course, request: &Arc<ChatRequest>, audit: Audit) {
     });
 }
 
-/// A near miss whose fresh answer is there.
-pub(super) async fn miss(exchange: &Exchange, cache: &Cache, audit: &Audit, fresh: &Answer) {
-    report(exchange, cache, audit, fresh).await;
+/// A near miss whose fresh answer is there, and on its way to the client.
+pub(super) fn miss(gateway: &Gateway, exchange: &Arc<Exchange>, cache: &Arc<Cache>, audit: Audit, fresh: &Arc<Answer>) {
+    let (Some(drain), Ok(place)) = (gateway.drain.get(), COMPARED.try_acquire()) else { return };
+    let (exchange, cache, fresh) = (exchange.clone(), cache.clone(), fresh.clone());
+    drain.spawn(async move {
+        report(&exchange, &cache, &audit, &fresh).await;
+        drop(place);
+    });
 }
 
 async fn report(exchange: &Exchange, cache: &Cache, audit: &Audit, fresh: &Answer) {
@@ -143,12 +151,17 @@ async fn is_same(exchange: &Exchange, cached: &str, fresh: &str) -> Option<bool>
     Some(cosine(&cached, &fresh) >= SAME)
 }
 
-/// The same letters and digits in the same order, whatever stands between them.
+/// The same letters and digits in the same order, whatever stands between them; but for what makes a number another one ("1.5" and "15", "-5" and
+/// "5"), and where there are none, the same signs.
 fn written_alike(a: &str, b: &str) -> bool {
-    let letters = |text: &str| -> Vec<char> {
-        text.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let letters = |text: &str| -> String {
+        let followed = text.chars().zip(text.chars().skip(1).map(Some).chain([None]));
+        let is_digit = |next: Option<char>| next.is_some_and(|next| next.is_ascii_digit());
+        let counts = |sign: char, next| sign.is_alphanumeric() || (!sign.is_whitespace() && is_digit(next));
+        followed.filter(|(sign, next)| counts(*sign, *next)).flat_map(|(sign, _)| sign.to_lowercase()).collect()
     };
-    letters(a) == letters(b)
+    let (of_a, of_b) = (letters(a), letters(b));
+    of_a == of_b && (!of_a.is_empty() || a.trim() == b.trim())
 }
 
 #[cfg(test)]
@@ -157,9 +170,16 @@ mod tests {
 
     #[test]
     fn wording_of_marks_does_not_matter() {
-        for (a, b, expect) in
-            [("Paris.", "paris", true), ("**Paris**\n", " Paris!", true), ("It is 12.", "It is 13.", false), ("", "...", true)]
-        {
+        for (a, b, expect) in [
+            ("Paris.", "paris", true),
+            ("**Paris**\n", " Paris!", true),
+            ("It is 12.", "It is 13.", false),
+            ("It is 1.5 kg.", "It is 15 kg.", false),
+            ("It is -5.", "It is 5!", false),
+            ("👍", "👎", false),
+            ("👍", " 👍\n", true),
+            ("", "...", false),
+        ] {
             assert_eq!(written_alike(a, b), expect, "{a} {b}");
         }
     }

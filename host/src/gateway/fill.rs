@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::Exchange;
 use super::audit::{self, Audit};
 use super::course::Course;
 use super::key::Keys;
+use super::{Exchange, Gateway};
 use crate::cache::{Cache, Entry};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
@@ -31,6 +31,7 @@ pub(super) struct Fill {
     keys: Keys,
     /// Where a plugin is to be asked: its session, and the request that it will see.
     asks: Option<(Session, Arc<ChatRequest>)>,
+    gateway: Arc<Gateway>,
     exchange: Arc<Exchange>,
     /// An almost near hit that is compared with the answer.
     near_miss: Option<Audit>,
@@ -62,9 +63,9 @@ impl Fill {
         let cache = course.exchange.state.cache.clone()?;
         let session = if keys.admit { course.session.take() } else { None };
         let asks = session.map(|session| (session, request.clone()));
-        let (exchange, prompt) = (course.exchange.clone(), course.prompt());
+        let (gateway, exchange, prompt) = (course.gateway.clone(), course.exchange.clone(), course.prompt());
         let near_miss = course.near_miss.take();
-        Some(Self { cache, keys, asks, near_miss, exchange, choices: request.choices(), model, prompt })
+        Some(Self { cache, keys, asks, near_miss, gateway, exchange, choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -85,7 +86,7 @@ impl Fill {
             return;
         }
         if let Some(near_miss) = self.near_miss.take() {
-            audit::miss(&self.exchange, &self.cache, &near_miss, &answer).await;
+            audit::miss(&self.gateway, &self.exchange, &self.cache, near_miss, &answer);
         }
         let (mut ttl, mut stale) = (self.keys.ttl, self.keys.stale);
         if self.keys.admit {

@@ -1,6 +1,7 @@
 //! Opposites: words of which one says the contrary of the other.
 //!
-//! Three sources: a list of our own ([`ANTONYMS`]), WordNet's (`antonyms.txt`, written by `host/model/antonyms.py`), and prefixes that turn a word
+//! Three sources: a list of our own ([`ANTONYMS`]), WordNet's (`antonyms.txt`, written by `host/model/antonyms.py`; its notice is in
+//! `host/model/README.md`), and prefixes that turn a word
 //! round: "happy" and "unhappy", "advantages" and "disadvantages".
 //!
 //! What it does not do: whether a difference of two texts is one of opposites is for the texts to say.
