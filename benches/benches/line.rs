@@ -9,14 +9,17 @@
 
 use std::borrow::Cow;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use benches::schedule::Random;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pointsman::cache::key::KeyBuilder;
+use pointsman::cache::semantic::Asked;
+use pointsman::cache::trust::{self, calibration::shipped};
 use pointsman::cache::verify::{Guard, Question};
-use pointsman::cache::{Cache, Entry, ExactKey, Partition, Settings};
+use pointsman::cache::{Cache, Entry, ExactKey, NearSettings, Partition, Settings};
 use pointsman::dialect::answer::Answer;
 use pointsman::dialect::json::{Document, Splice};
 use pointsman::dialect::openai_chat::ChatRequest;
@@ -115,7 +118,11 @@ fn keys(criterion: &mut Criterion) {
 
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Clean the rim and the pads with alcohol, then set the pads so that their front edge touches first."},"finish_reason":"stop"}],"usage":{"prompt_tokens":120,"completion_tokens":64,"total_tokens":184}}"#;
 
+/// The model inside pointsman, whose calibration is shipped.
+const EMBEDDER: &str = "built-in@29fce03f75c3";
+
 fn cache() -> Cache {
+    let trust = trust::Settings { wrong_hits: 0.05, audit: 0.0 };
     let settings = Settings {
         memory: 256 << 20,
         ttl: Duration::from_secs(3_600),
@@ -123,6 +130,7 @@ fn cache() -> Cache {
         revalidates_for: Duration::ZERO,
         max_entry: 1 << 20,
         max_near: 20_000,
+        near: Some(NearSettings { embedder: EMBEDDER.to_owned(), trust, calibration: shipped(EMBEDDER) }),
         flights: true,
         redis: None,
         disk: None,
@@ -175,7 +183,7 @@ fn exact(criterion: &mut Criterion) {
 
 fn near(criterion: &mut Criterion) {
     let model = BuiltIn::new().expect("the model inside pointsman");
-    let partition: Partition = KeyBuilder::new("acme").partition();
+    let (tenant, partition): (Arc<str>, Partition) = ("acme".into(), KeyBuilder::new("acme").partition());
     let mut group = criterion.benchmark_group("near lookup");
     for entries in [1_000_u64, 10_000] {
         let (cache, mut random) = (cache(), Random(1));
@@ -189,10 +197,12 @@ fn near(criterion: &mut Criterion) {
         let other = "Which of the planets has the most moons?";
         let far = model.vector(other).expect("words");
         group.bench_function(BenchmarkId::new("hit", entries), |bencher| {
-            bencher.iter(|| assert!(cache.near(&partition, &vector, &known, 0.9).is_some()));
+            let asked = Asked { tenant: &tenant, partition: &partition, text: &known, vector: &vector, least: 0.9 };
+            bencher.iter(|| assert!(cache.near(&asked).is_some_and(|found| found.serve)));
         });
         group.bench_function(BenchmarkId::new("miss", entries), |bencher| {
-            bencher.iter(|| assert!(cache.near(&partition, &far, other, 0.9).is_none()));
+            let asked = Asked { tenant: &tenant, partition: &partition, text: other, vector: &far, least: 0.9 };
+            bencher.iter(|| assert!(cache.near(&asked).is_none()));
         });
     }
     group.finish();

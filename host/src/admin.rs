@@ -74,6 +74,8 @@ pub async fn serve(
         .route("/api/prompts", get(api::prompts))
         .route("/api/cache", get(cache::report))
         .route("/api/cache/purge", post(cache::purge))
+        .route("/api/cache/report", get(cache::trust))
+        .route("/api/cache/entries/{id}/wrong", post(cache::wrong))
         .route("/api/degrade", get(api::degrade).post(api::pin))
         .route("/api/reload", get(api::reload_status).post(api::reload))
         .layer(axum::middleware::from_fn_with_state(admin.clone(), authenticate))

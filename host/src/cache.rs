@@ -4,7 +4,7 @@
 //! decides what may be stored.
 //!
 //! **Invariant:** an entry is found only under the tenant that stored it ([`key`] sees to that).
-//! **Invariant:** a near hit has passed the model's cut and every guard.
+//! **Invariant:** a near hit has passed every guard, and the cut that its tenant's evidence allows.
 //! **Invariant:** an entry whose time is over is found by [`Cache::stale`] alone, and so never as a near hit.
 //! **Invariant:** an entry that was purged is found by nobody, in whichever tier it is.
 //! **Invariant:** a hit in memory allocates nothing and asks no other tier.
@@ -16,10 +16,14 @@ pub mod key;
 pub mod near;
 mod numbers;
 pub mod purge;
+pub mod semantic;
 pub mod tier;
+pub mod trial;
+pub mod trust;
 pub mod verify;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -30,12 +34,16 @@ pub use key::{ExactKey, Partition};
 use near::Near;
 use numbers::Numbers;
 use purge::{Purges, Read, Rule, Selector, Stamp, Sweep};
+use semantic::{Asked, Candidate, Semantic};
 use tier::disk::{self, Disk};
 use tier::memory::Memory;
 use tier::redis::lease::Claim;
 use tier::redis::{self, Redis};
 use tier::{Name, Tier};
-use verify::Question;
+use trust::Trust;
+use trust::calibration::Calibration;
+use trust::levels::Level;
+use verify::Verifier;
 
 /// How long whoever purges waits for other nodes to be told, and for the disk.
 const TOLD: Duration = Duration::from_secs(1);
@@ -55,6 +63,8 @@ pub struct Settings {
     pub max_entry: usize,
     /// Entries of one partition that near hits are looked for in; 0: none.
     pub max_near: usize,
+    /// What is known of near hits; none: none are looked for.
+    pub near: Option<NearSettings>,
     /// Equal requests that are under way share one upstream call.
     pub flights: bool,
     /// The tier that nodes share.
@@ -63,18 +73,23 @@ pub struct Settings {
     pub disk: Option<disk::Settings>,
 }
 
-/// A near hit that may be served, if the plugin agrees.
-pub struct Candidate {
-    /// The entry.
-    pub entry: Arc<Entry>,
-    /// Cosine of the two texts.
-    pub score: f32,
+/// What the owner has written about near hits, and what is known of them.
+#[derive(Clone, Debug)]
+pub struct NearSettings {
+    /// The id of the model file that vectors come from.
+    pub embedder: String,
+    /// What may be wrong, and what is audited.
+    pub trust: trust::Settings,
+    /// What is known beforehand; none: they start cold.
+    pub calibration: Option<Calibration>,
 }
 
 /// The cache.
 pub struct Cache {
     settings: Settings,
     held: Arc<Held>,
+    /// Near hits; none where none are looked for.
+    semantic: Option<Semantic>,
     purges: Arc<Purges>,
     redis: Option<Arc<Redis>>,
     disk: Option<Arc<Disk>>,
@@ -83,7 +98,7 @@ pub struct Cache {
 /// What is in memory. It outlives a change of settings that does not touch it.
 struct Held {
     memory: Memory,
-    near: Near,
+    near: Arc<Near>,
     numbers: Numbers,
 }
 
@@ -113,10 +128,11 @@ impl Cache {
     pub fn new(settings: Settings, before: Option<&Self>, keeps_memory: bool) -> Result<Self, String> {
         let purges = before.map(|before| before.purges.clone()).unwrap_or_default();
         let held = before.filter(|before| keeps_memory && before.goes_with(&settings)).map(|before| before.held.clone());
+        let known = before.filter(|_| held.is_some()).and_then(|before| before.semantic.as_ref());
         let held = held.unwrap_or_else(|| {
             let held = Arc::new(Held {
                 memory: Memory::new(settings.memory),
-                near: Near::new(settings.max_near, settings.ttl),
+                near: Arc::new(Near::new(settings.max_near, settings.ttl)),
                 numbers: Numbers::default(),
             });
             purges.tell(Arc::downgrade(&held) as _);
@@ -134,7 +150,15 @@ impl Cache {
             let same = before.and_then(|before| before.disk.clone()).filter(|disk| disk.is_in(&wanted.path));
             same.inspect(|disk| disk.adjust(wanted)).unwrap_or_else(|| Arc::new(Disk::new(wanted.clone(), purges.clone())))
         });
-        let cache = Self { settings, held, purges, redis, disk };
+        let near = settings.near.as_ref().filter(|_| settings.max_near > 0);
+        let semantic = near.map(|near| match known {
+            Some(known) => known.under(near.trust, near.calibration.clone()),
+            None => {
+                let trust = Trust::new(near.trust, near.calibration.clone());
+                Semantic::new(held.near.clone(), Verifier::of(&near.embedder), trust)
+            }
+        });
+        let cache = Self { settings, held, semantic, purges, redis, disk };
         for tier in cache.further() {
             cache.purges.tell(Arc::downgrade(&tier) as _);
         }
@@ -299,32 +323,43 @@ impl Cache {
         self.held.memory.find(key).is_some_and(|entry| entry.stored >= since)
     }
 
-    /// The nearest answer whose text reaches the cut and is vetoed by no guard. Whoever serves it says so with
+    /// The best answer to a question that means about the same, and whether it may be served. Whoever serves it says so with
     /// [`Cache::served`].
-    pub fn near(&self, partition: &Partition, vector: &[f32], text: &str, cut: f32) -> Option<Candidate> {
-        let mut question = None;
-        for (score, entry) in self.held.near.nearest(partition, vector) {
-            if score < cut {
-                self.held.numbers.below_cut.add(1);
-                return None;
-            }
-            let Some(cached) = entry.text.as_ref().filter(|_| self.purges.spare(&entry)) else { continue };
-            match question.get_or_insert_with(|| Question::new(text)).veto(cached) {
-                Some(guard) => self.held.numbers.vetoes[guard as usize].add(1),
-                None => return Some(Candidate { entry, score }),
-            }
-        }
-        None
+    pub fn near(&self, asked: &Asked<'_>) -> Option<Candidate> {
+        self.semantic.as_ref()?.find(asked, &|entry| self.purges.spare(entry))
     }
 
     /// A candidate was served.
-    pub fn served(&self, candidate: &Candidate) {
-        candidate.entry.served();
+    pub fn served(&self, asked: &Asked<'_>, candidate: &Candidate) {
+        if let Some(semantic) = &self.semantic {
+            semantic.served(asked, candidate);
+        }
     }
 
     /// A candidate is not to be found again.
     pub fn evict(&self, partition: &Partition, candidate: &Candidate) {
         self.held.near.forget(partition, &candidate.entry);
+    }
+
+    /// Somebody says that an answer was wrong: nobody is served it any more. True: it was a near hit, and counts as one that was wrong; none:
+    /// no such entry is in memory.
+    pub async fn wrong(&self, key: &ExactKey) -> Option<bool> {
+        let entry = self.held.memory.find(key);
+        let counted = entry.as_ref().map(|entry| {
+            let level = entry.near_level.load(Ordering::Relaxed).checked_sub(1).map(Level::at);
+            let known = self.trust().zip(entry.partition).zip(level);
+            if let Some(((trust, partition), level)) = known {
+                trust.marked(entry, &partition, level);
+            }
+            known.is_some()
+        });
+        self.purge(Selector { key: Some(*key), ..Selector::default() }).await;
+        counted
+    }
+
+    /// What is known of near hits; none where none are looked for.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.semantic.as_ref().map(Semantic::trust)
     }
 
     /// Stores an answer in all tiers; with a vector it can be found by near hits in its partition too. False if it is too large, or was

@@ -95,7 +95,7 @@ enum Command {
     /// Start, build, test, inspect, sign and release plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// The cache of a node that runs
+    /// Calibrate and measure semantic hits; look after the cache of a node that runs
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Say why an exchange went as it went

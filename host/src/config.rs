@@ -509,15 +509,22 @@ pub struct Semantic {
     /// What turns text into a vector: `built-in`; `minilm`, once `pointsman model install minilm` has run; another model that is installed or
     /// that fastembed knows by its name; an entry of `[embedders]`; or the path of a folder with an ONNX model. Default built-in.
     pub embedder: Embedder,
-    /// The share of semantic hits that may be wrong, above 0 and at most 0.5. Default 0.02.
+    /// The share of semantic hits that may be wrong, above 0 and at most 0.5. What is served follows from it, from the calibration and from
+    /// audits. Default 0.03.
     pub wrong_hits: f64,
+    /// What is known of the embedder's near hits beforehand: a file that `pointsman cache calibrate` has written. Default: the one that
+    /// pointsman brings for the embedder; where there is none, no semantic hit is served before audits allow it.
+    pub calibration: Option<PathBuf>,
+    /// The share of semantic hits that is compared with a fresh answer, asked for beside the exchange as a batch's request, from 0 to 1. Default
+    /// 0.05.
+    pub audit: f64,
     /// The most entries of one partition; the oldest leave first. Default 20000.
     pub max_entries: usize,
 }
 
 impl Default for Semantic {
     fn default() -> Self {
-        Self { embedder: Embedder::BuiltIn, wrong_hits: 0.02, max_entries: 20_000 }
+        Self { embedder: Embedder::BuiltIn, wrong_hits: 0.03, calibration: None, audit: 0.05, max_entries: 20_000 }
     }
 }
 

@@ -10,7 +10,6 @@
 //! **Invariant:** a model that takes milliseconds runs on threads of its own behind a bounded queue.
 
 pub mod built_in;
-mod cuts;
 pub mod examples;
 #[cfg(feature = "fastembed")]
 mod fast;
@@ -122,17 +121,6 @@ pub trait Embedder: Send + Sync + 'static {
 
     /// Length of a vector; 0 where that is not known yet.
     fn dimensions(&self) -> usize;
-
-    /// The cosine from which on the semantic cache may serve, where nothing was calibrated: conservative, and measured for
-    /// this model file where that was done ([`cuts`]).
-    fn default_cut(&self) -> f32 {
-        cuts::of(self.id()).cosine
-    }
-
-    /// The share of wrong hits at that cut behind the guards, as measured on labelled pairs.
-    fn wrong_at_cut(&self) -> f64 {
-        cuts::of(self.id()).wrong
-    }
 
     /// The vector of a text. Ready at once for the built-in model.
     fn embed<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, EmbedError>>;

@@ -10,6 +10,7 @@
 //! **Invariant:** an exchange sees one snapshot of configuration, plugins and models, from its beginning to its end.
 //! **Invariant:** every exchange is recorded once, however it ends; one whose client leaves is dropped where it stands.
 
+mod audit;
 mod body;
 mod continuation;
 mod course;
@@ -355,6 +356,7 @@ impl Gateway {
         let (outcome, entry, score) = found?;
         let reply = reply::cached(course, request, &entry, score)?;
         course.record.cache_score = score;
+        course.record.saved = Some(entry.worth);
         course.record.cache = outcome;
         course.record.model = Some(entry.model.clone());
         if outcome != CacheOutcome::Semantic {

@@ -183,6 +183,8 @@ pub struct Record {
     pub cache_tier: Option<&'static str>,
     /// The cosine of a near hit.
     pub cache_score: Option<f32>,
+    /// What a hit has saved: micro-US-dollars, and microseconds of waiting.
+    pub saved: Option<(u64, u64)>,
     /// The plan's models, in their order; empty where nobody wants to know.
     pub planned: Vec<Arc<str>>,
     /// The models that were asked; empty where nobody wants to know.
@@ -217,6 +219,8 @@ pub struct Numbers {
     prompt_tokens: Count,
     completion_tokens: Count,
     cost_micros: Count,
+    saved_micros: Count,
+    saved_us: Count,
     discarded_micros: Count,
     continuations: Count,
     unjudged: Count,
@@ -239,6 +243,10 @@ impl Numbers {
         }
         self.cost_micros.add(record.spent().unwrap_or(0));
         self.discarded_micros.add(record.discarded);
+        if let Some((micros, us)) = record.saved {
+            self.saved_micros.add(micros);
+            self.saved_us.add(us.saturating_sub(record.total_us));
+        }
         self.continuations.add(u64::from(record.continued));
         self.unjudged.add(u64::from(record.unjudged));
         if !record.escalated.is_empty()
@@ -247,6 +255,16 @@ impl Numbers {
             record.escalated.iter().for_each(|reason| *escalations.entry(reason).or_default() += 1);
         }
         line(record);
+    }
+
+    /// Exchanges by what the cache did.
+    pub fn lookups(&self) -> impl Iterator<Item = (CacheOutcome, u64)> {
+        CacheOutcome::ALL.into_iter().map(|outcome| (outcome, self.caches[outcome as usize].get()))
+    }
+
+    /// What hits have saved: micro-US-dollars, and microseconds of waiting.
+    pub fn saved(&self) -> (u64, u64) {
+        (self.saved_micros.get(), self.saved_us.get())
     }
 
     /// How a client has fared.
@@ -343,6 +361,18 @@ impl Numbers {
             "The part of it for answers that no client got: doubted ones, questions about them, hedges that were not needed.",
             &[],
             self.discarded_micros.get(),
+        );
+        text.counter(
+            "pointsman_cache_saved_micro_usd_total",
+            "What upstreams would have charged for answers that came out of the cache, in micro-US-dollars.",
+            &[],
+            self.saved_micros.get(),
+        );
+        text.counter(
+            "pointsman_cache_saved_seconds_total",
+            "How long clients would have waited for answers that came out of the cache.",
+            &[],
+            self.saved_us.get() / 1_000_000,
         );
         text.counter(
             "pointsman_unjudged_total",

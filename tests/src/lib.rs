@@ -31,6 +31,7 @@ pub mod host;
 pub mod installed;
 pub mod link;
 pub mod metrics;
+pub mod pairs;
 pub mod redis;
 pub mod registry;
 pub mod sse;

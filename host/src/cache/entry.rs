@@ -7,7 +7,7 @@
 pub mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +57,13 @@ pub struct Entry {
     pub vector_bytes: usize,
     /// How often it was served.
     pub hits: AtomicU32,
+    /// What it was worth when it was made: micro-US-dollars, and microseconds of waiting. What comes from another tier is not known to have
+    /// been worth anything.
+    pub worth: (u64, u64),
+    /// The level of trust at which it was last served to a question that is not its own, and one more; 0: never.
+    pub near_level: AtomicU8,
+    /// How often it was found to be wrong there.
+    pub wrong: AtomicU32,
 }
 
 impl Entry {
@@ -79,6 +86,9 @@ impl Entry {
             held_against: AtomicU64::new(0),
             vector_bytes: 0,
             hits: AtomicU32::new(0),
+            worth: (0, 0),
+            near_level: AtomicU8::new(0),
+            wrong: AtomicU32::new(0),
         }
     }
 
@@ -116,7 +126,7 @@ impl Entry {
     /// Memory that it takes, with the table's own.
     pub fn weight(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        self.answer.len() + self.text.as_ref().map_or(0, |text| text.len()) + self.vector_bytes + tags + 440
+        self.answer.len() + self.text.as_ref().map_or(0, |text| text.len()) + self.vector_bytes + tags + 464
     }
 
     /// The beginning of the answer's text, at most `max_bytes` of it.

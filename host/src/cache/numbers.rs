@@ -5,7 +5,6 @@
 //! **Invariant:** a count on the way of a hit is one `fetch_add`.
 
 use super::Cache;
-use super::verify::Guard;
 use crate::numbers::{Count, Exposition};
 
 /// Counts.
@@ -13,8 +12,6 @@ use crate::numbers::{Count, Exposition};
 pub(super) struct Numbers {
     pub(super) stored: Count,
     pub(super) refused: Count,
-    pub(super) vetoes: [Count; Guard::ALL.len()],
-    pub(super) below_cut: Count,
 }
 
 impl Cache {
@@ -28,14 +25,8 @@ impl Cache {
             let labels = [("outcome", outcome)];
             text.counter("pointsman_cache_fills_total", "Answers by whether they were stored.", &labels, count.get());
         }
-        let kept = [("cut", &numbers.below_cut)].into_iter();
-        for (name, count) in kept.chain(Guard::ALL.iter().map(|guard| (guard.name(), &numbers.vetoes[*guard as usize]))) {
-            text.counter(
-                "pointsman_cache_near_total",
-                "Near candidates that were not served, by what kept them.",
-                &[("kept_by", name)],
-                count.get(),
-            );
+        if let Some(semantic) = &self.semantic {
+            semantic.expose(text);
         }
         for (from, count) in [("here", &self.purges.here), ("elsewhere", &self.purges.elsewhere)] {
             let labels = [("from", from)];

@@ -12,6 +12,12 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn settings() -> Settings {
+    // A calibration of somebody who has never seen a wrong one.
+    let mut tally = trust::levels::Tally::default();
+    tally.add_many(Level::of(0.0), 1e6, 0.0);
+    let calibration = Some(Calibration { embedder: "m@1".to_owned(), requests: 1, tally });
+    let trust = trust::Settings { wrong_hits: 0.5, audit: 0.0 };
+    let near = Some(NearSettings { embedder: "m@1".to_owned(), trust, calibration });
     Settings {
         memory: 1 << 20,
         ttl: MINUTE,
@@ -19,6 +25,7 @@ fn settings() -> Settings {
         revalidates_for: Duration::ZERO,
         max_entry: 1 << 10,
         max_near: 10,
+        near,
         flights: true,
         redis: None,
         disk: None,
@@ -44,8 +51,10 @@ fn entry(cache: &Cache, stale: Duration) -> Entry {
 /// Exact, near, past its time.
 fn found(cache: &Cache) -> (bool, bool, bool) {
     let (key, partition) = (KeyBuilder::new("t").exact(), KeyBuilder::new("t").partition());
-    let near = cache.near(&partition, &[1.0, 0.0], "how are you", 0.9);
-    (cache.exact(&key).is_some(), near.is_some(), cache.stale(&key).is_some())
+    let tenant: Arc<str> = "t".into();
+    let asked = Asked { tenant: &tenant, partition: &partition, vector: &[1.0, 0.0], text: "how are you", least: 0.9 };
+    let near = cache.near(&asked).is_some_and(|found| found.serve);
+    (cache.exact(&key).is_some(), near, cache.stale(&key).is_some())
 }
 
 /// What is kept for those who have no other answer is nobody else's hit, exact or near.

@@ -1,18 +1,28 @@
 //! Guards: reasons why two texts that lie near one another must not share an answer.
 //!
-//! No threshold on a cosine tells "turn it on" from "turn it off". Each guard looks at the words for one kind of difference,
-//! and a difference is a veto. A veto costs a hit; a missing one costs a wrong answer, so guards fail closed: what they let
-//! pass is the same words in the same order, but for how they are written and how politely one asks.
+//! No threshold on a cosine tells "turn it on" from "turn it off". Each guard looks at the words for one kind of difference, and where one text says
+//! something else than the other (another number, the opposite, he for she) that is a veto. Where only one of them says something (a year more,
+//! another word) it is left to the verifier, beside the cosine: [`Question::compare`].
+//!
+//! [`Question::veto`] is stricter: any difference is one. What passes it is the same words in the same order, but for how they are written
+//! and how politely one asks.
 //!
 //! What it does not do: it finds no likeness; that is the vectors' work.
 //!
 //! **Invariant:** pure, and the same for both orders of its arguments.
 
+pub mod features;
 mod frames;
+mod graded;
+mod opposites;
+mod order;
 mod text;
+mod verifier;
 mod words;
 
+use features::Features;
 use text::Text;
+pub use verifier::{SAME_WORDS, VERIFIER, Verifier};
 use words::{MOODS, NEGATIONS, QUESTIONS, TIMES};
 
 /// A kind of difference.
@@ -97,6 +107,33 @@ impl<'a> Question<'a> {
     /// Reads a question.
     pub fn new(written: &'a str) -> Self {
         Self { written, text: Text::read(written) }
+    }
+
+    /// What a verifier weighs, unless a guard objects to giving one the other's answer.
+    ///
+    /// # Errors
+    /// The guard that objects.
+    pub fn compare(&self, other: &str) -> Result<Features, Guard> {
+        if other == self.written {
+            return Ok(Features::NONE);
+        }
+        let other = Text::read(other);
+        let sides = graded::sides(&other, &self.text);
+        match sides.iter().find(|(_, sides)| *sides == 2) {
+            Some((guard, _)) => Err(*guard),
+            None => Ok(Features::of(&other, &self.text, &sides)),
+        }
+    }
+
+    /// The words that matter, as they are compared: texts that have the same words have these in common.
+    pub fn words(&self) -> String {
+        self.text.content().join(" ")
+    }
+
+    /// Does one text say another number, a negation or an opposite of what the other says?
+    pub fn contradicts(&self, other: &str) -> bool {
+        let other = Text::read(other);
+        [Guard::Number, Guard::Negation, Guard::Antonym].into_iter().any(|guard| guard.objects(&other, &self.text))
     }
 
     /// The guard that keeps another question's answer from being given to this one, if there is one.

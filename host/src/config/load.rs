@@ -314,6 +314,7 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
     if let Some(cache) = &mut config.cache {
         cache.redis.iter_mut().filter_map(|redis| redis.password.as_mut()).for_each(secret);
         cache.disk.iter_mut().for_each(|disk| resolve(&mut disk.path));
+        cache.semantic.iter_mut().filter_map(|semantic| semantic.calibration.as_mut()).for_each(resolve);
     }
     config.onnxruntime.iter_mut().for_each(resolve);
     let semantic = config.cache.as_mut().and_then(|cache| cache.semantic.as_mut()).map(|semantic| &mut semantic.embedder);

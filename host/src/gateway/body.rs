@@ -7,6 +7,7 @@
 //! What it does not do: it changes no byte, and it holds at most one event ([`MAX_EVENT`] bytes of it). Where several clients read
 //! it, `flight` says who polls it.
 //!
+//! **Invariant:** a piece ends where an event does, but for one that is too long to be held: whatever is said between pieces is an event.
 //! **Invariant:** after the commit point a failure is an explicit error event, never a silent end and never `[DONE]`.
 //! **Invariant:** dropped, since nobody is there any more who reads it, it cancels the upstream.
 
@@ -43,7 +44,7 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 struct Broke {
     error: Error,
     /// The upstream's own event that says so; none where it has said nothing.
-    own: Vec<Bytes>,
+    own: Option<Bytes>,
 }
 
 /// An answer that is still coming.
@@ -152,7 +153,7 @@ impl Stream {
     fn breaks(&mut self, course: &mut Course, error: Error) {
         (self.asked, self.filling, self.fill) = (None, None, None);
         self.held.clear();
-        self.broke_for_good(course, Broke { error, own: Vec::new() });
+        self.broke_for_good(course, Broke { error, own: None });
     }
 
     /// Under observation.
@@ -234,7 +235,7 @@ impl Stream {
                     if self.tap.is_none() {
                         return Poll::Ready(Some(Err(self.ends_unsaid(course, &error))));
                     }
-                    self.broke(course, Broke { error, own: Vec::new() });
+                    self.broke(course, Broke { error, own: None });
                 }
                 None => {
                     if let Some(rest) = self.rewrite.as_mut().map(Rewrite::rest) {
@@ -268,8 +269,8 @@ impl Stream {
             self.upstream.was_cut();
             if self.continuation.is_some() && (at > 0 || !self.split) {
                 self.pass_events(&piece, at);
-                let mut own = std::mem::take(&mut self.held);
-                own.push(piece.slice(at..complete));
+                self.held.push(piece.slice(at..complete));
+                let own = self.take_held();
                 let message = format!("{} has failed in the middle of its answer.", self.endpoint);
                 let error = Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message);
                 return self.broke(course, Broke { error, own });
@@ -291,14 +292,27 @@ impl Stream {
     fn pass_events(&mut self, piece: &Bytes, complete: usize) {
         if complete > 0 {
             self.split = false;
+            self.held.push(piece.slice(..complete));
             self.release();
-            self.ready.push_back(piece.slice(..complete));
         }
     }
 
     fn release(&mut self) {
-        self.ready.extend(self.held.drain(..));
+        let held = self.take_held();
+        self.ready.extend(held);
+    }
+
+    /// What is held, in one: only an event that came in several reads is copied.
+    fn take_held(&mut self) -> Option<Bytes> {
         self.held_bytes = 0;
+        let last = self.held.pop()?;
+        if self.held.is_empty() {
+            return Some(last);
+        }
+        self.held.push(last);
+        let whole = Bytes::from(self.held.concat());
+        self.held.clear();
+        Some(whole)
     }
 
     /// The answer is whole: the cache gets it before the client gets its last event.
@@ -335,7 +349,7 @@ impl Stream {
                 self.upstream.was_cut();
                 let message = format!("{} ended its stream before the answer was finished.", self.endpoint);
                 let error = Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message);
-                self.broke(course, Broke { error, own: Vec::new() });
+                self.broke(course, Broke { error, own: None });
             }
         }
     }
@@ -404,9 +418,9 @@ impl Stream {
     }
 
     fn broke_for_good(&mut self, course: &mut Course, Broke { error, own }: Broke) {
-        if !own.is_empty() {
+        if let Some(own) = own {
             // The client gets the upstream's own words, and what follows them.
-            return self.ready.extend(own);
+            return self.ready.push_back(own);
         }
         self.over = true;
         if self.split {

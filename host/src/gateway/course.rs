@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::audit::Audit;
 use super::degrade::Levels;
 use super::models::Entry;
 use super::{Exchange, Gateway, deadline, recording};
@@ -43,6 +44,8 @@ pub(super) struct Course {
     pub(super) levels: Option<Arc<Levels>>,
     /// What was answered to this very request, too long ago to be served but where there is nothing better.
     pub(super) stale: Option<Arc<cache::Entry>>,
+    /// A stored answer that might have been this one's, and somebody wants to know.
+    pub(super) near_miss: Option<Audit>,
     /// The level that has made the answer another one.
     pub(super) degraded: Option<Level>,
     pub(super) gateway: Arc<Gateway>,
@@ -68,6 +71,7 @@ impl Course {
             preference: None,
             levels: gateway.degrade.levels(),
             stale: None,
+            near_miss: None,
             degraded: None,
             gateway,
             since,

@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::Exchange;
+use super::audit::{self, Audit};
 use super::course::Course;
 use super::key::Keys;
+use super::{Exchange, Gateway};
 use crate::cache::{Cache, Entry};
 use crate::dialect::answer::Answer;
 use crate::dialect::openai_chat::ChatRequest;
@@ -30,7 +31,10 @@ pub(super) struct Fill {
     keys: Keys,
     /// Where a plugin is to be asked: its session, and the request that it will see.
     asks: Option<(Session, Arc<ChatRequest>)>,
+    gateway: Arc<Gateway>,
     exchange: Arc<Exchange>,
+    /// An almost near hit that is compared with the answer.
+    near_miss: Option<Audit>,
     /// How many the client asked for.
     choices: usize,
     model: Arc<str>,
@@ -59,8 +63,9 @@ impl Fill {
         let cache = course.exchange.state.cache.clone()?;
         let session = if keys.admit { course.session.take() } else { None };
         let asks = session.map(|session| (session, request.clone()));
-        let (exchange, prompt) = (course.exchange.clone(), course.prompt());
-        Some(Self { cache, keys, asks, exchange, choices: request.choices(), model, prompt })
+        let (gateway, exchange, prompt) = (course.gateway.clone(), course.exchange.clone(), course.prompt());
+        let near_miss = course.near_miss.take();
+        Some(Self { cache, keys, asks, near_miss, gateway, exchange, choices: request.choices(), model, prompt })
     }
 
     /// Bytes of the largest answer that is worth a copy.
@@ -79,6 +84,9 @@ impl Fill {
     pub(super) async fn answer(mut self, answer: Arc<Answer>) {
         if !answer.is_storable(self.choices) {
             return;
+        }
+        if let Some(near_miss) = self.near_miss.take() {
+            audit::miss(&self.gateway, &self.exchange, &self.cache, near_miss, &answer);
         }
         let (mut ttl, mut stale) = (self.keys.ttl, self.keys.stale);
         if self.keys.admit {
@@ -100,7 +108,10 @@ impl Fill {
         // and would keep all of it for as long as the entry lives.
         let bytes = Bytes::copy_from_slice(answer.bytes());
         let created_at = self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64;
+        let price = self.exchange.state.models.price(&self.model);
+        let cost = price.zip(answer.usage()).map_or(0, |(price, usage)| price.of(usage.into()));
         let entry = Entry {
+            worth: (cost, self.exchange.started.elapsed().as_micros() as u64),
             text: near.as_ref().map(|(_, _, text)| (*text).into()),
             partition: near.as_ref().map(|(partition, _, _)| *partition),
             tenant: self.exchange.principal.tenant.clone(),

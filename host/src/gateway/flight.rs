@@ -17,6 +17,7 @@
 //!
 //! **Invariant:** a follower has the leader's exact key, so his tenant too.
 //! **Invariant:** whoever comes after a purge follows nobody whose answer it means: he gets what he could have found in the cache, or newer.
+//! **Invariant:** an answer with which another endpoint went on is what those get who hear it as it comes, and nobody else.
 //! **Invariant:** the upstream call goes on while anybody listens, and is cancelled when nobody does.
 //! **Invariant:** what it used is booked once, in the leader's record, which is booked when the call is over.
 
@@ -202,6 +203,8 @@ struct Over {
     ending: Ending,
     error: Option<String>,
     kind: Option<Kind>,
+    /// One endpoint went on with what another had said: it is no answer for whoever has not followed it from its beginning.
+    halves: bool,
 }
 
 /// The leader's seat: whoever has it must bring an answer, and dropping it without one hands over.
@@ -243,6 +246,13 @@ impl Flight {
 
     fn driven(&self) -> MutexGuard<'_, Option<Box<Driven>>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of what has come, is there something that nobody else should get? Then nobody finds it any more.
+    fn mended(self: &Arc<Self>, course: &Course) {
+        if course.record.continued > 0 {
+            self.land();
+        }
     }
 
     /// Nobody finds it any more, nor waits for it on another node.
@@ -320,7 +330,7 @@ impl Seat {
             state.log.whole(bytes);
             state.begins(head);
             state.shared = true;
-            state.over = Some(Over { ending: Ending::Whole, error: None, kind: None });
+            state.over = Some(Over { ending: Ending::Whole, error: None, kind: None, halves: false });
             state.sleepers()
         };
         // Who comes later finds it in the cache.

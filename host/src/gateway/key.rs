@@ -16,13 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::audit::{self, Audit};
 use super::course::Course;
 use super::reply::{self, Reply};
 use crate::cache::entry::{MAX_TAG, MAX_TAGS};
 use crate::cache::key::{ExactKey, KeyBuilder, Partition};
 use crate::cache::purge::Stamp;
+use crate::cache::semantic::{Asked, Candidate};
 use crate::cache::tier::Name;
-use crate::cache::{Cache, Candidate, Entry};
+use crate::cache::{Cache, Entry};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind};
 use crate::plugin::Plugin;
@@ -34,8 +36,8 @@ use wanted::Wanted;
 /// Bytes of a cached answer's text that a plugin sees when it is asked to confirm.
 const PREVIEW: usize = 1_024;
 
-/// Bytes of a question beyond which nothing is looked for that is near: the guards let only the same words in the same order
-/// pass, and of a long text that is the same text.
+/// Bytes of a question beyond which nothing is looked for that is near: models read no more than their beginnings, and two long texts
+/// that agree in all that matters are the same text.
 const NEAR_TEXT: usize = 1 << 10;
 
 /// What the client names for its answer to be purged by.
@@ -70,7 +72,8 @@ pub(super) struct Keys {
 pub(super) struct Near {
     pub(super) partition: Partition,
     pub(super) text: String,
-    cut: f32,
+    /// The least cosine that a plugin accepts.
+    least: f32,
     confirm: bool,
 }
 
@@ -212,7 +215,7 @@ fn exact(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>
 
 /// The partition of near hits and the text to look for; none where the request has no question, or one that is too long.
 fn near(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>, wish: caching::SemanticKey) -> Option<Near> {
-    let embedder = course.exchange.state.near_embedder.as_ref()?;
+    let embedder = course.exchange.state.embedder.as_ref()?;
     let text = wish.text.as_deref().or_else(|| request.last_user_text()).filter(|text| text.len() <= NEAR_TEXT)?;
     let mut builder = common(course, request, key, "near");
     builder.part("embedder", embedder.id().as_bytes());
@@ -220,8 +223,8 @@ fn near(course: &Course, request: &ChatRequest, key: Option<&caching::CacheKey>,
     if !request.canonical(&mut |bytes| builder.feed(bytes), true) {
         return None;
     }
-    let cut = wish.min_similarity.unwrap_or(0.0).max(embedder.default_cut());
-    Some(Near { partition: builder.partition(), text: text.to_owned(), cut, confirm: wish.confirm })
+    let least = wish.min_similarity.unwrap_or(0.0);
+    Some(Near { partition: builder.partition(), text: text.to_owned(), least, confirm: wish.confirm })
 }
 
 /// The entry to serve: how it was found, and the cosine of a near one.
@@ -263,13 +266,24 @@ pub(super) async fn look_up(
     }
     // No vector, no near hit; the embedder says why where it was set up.
     let vector = course.exchange.vector(&near.text).await.ok()?;
-    let candidate = cache.near(&near.partition, &vector, &near.text, near.cut).filter(|candidate| is_fresh(&candidate.entry))?;
+    let tenant = course.exchange.principal.tenant.clone();
+    let Near { partition, text, least, .. } = near;
+    let asked = Asked { tenant: &tenant, partition, text, vector: &vector, least: *least };
+    let candidate = cache.near(&asked).filter(|candidate| is_fresh(&candidate.entry))?;
+    if !candidate.serve {
+        // What it would have said is compared with the answer that comes.
+        course.near_miss = candidate.audit.map(|ticket| Audit { entry: candidate.entry, ticket });
+        return None;
+    }
     if near.confirm && !confirmed(course, request, keys, near, &candidate, cache).await {
         return None;
     }
-    cache.served(&candidate);
+    cache.served(&asked, &candidate);
     course.spared(is_wanted(&candidate.entry));
-    Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.score)))
+    if let Some(ticket) = candidate.audit {
+        audit::hit(course, request, Audit { entry: candidate.entry.clone(), ticket });
+    }
+    Some((CacheOutcome::Semantic, candidate.entry, Some(candidate.cosine)))
 }
 
 /// May anybody be asked, where the cache has nothing?
@@ -319,7 +333,7 @@ async fn confirmed(
     let (Some(session), Some(by)) = (&mut course.session, &keys.by) else { return false };
     let entry = &candidate.entry;
     let hit = caching::Candidate {
-        similarity: candidate.score,
+        similarity: candidate.cosine,
         text: entry.text.as_deref().unwrap_or_default().to_owned(),
         answer: entry.preview(PREVIEW),
         created_at: entry.created_at,

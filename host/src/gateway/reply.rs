@@ -123,6 +123,7 @@ pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, scor
     let mut reply = Reply::from(Content::Whole(bytes)).of(kind);
     let headers = &mut reply.headers;
     headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
+    set(headers, "x-pointsman-cache-entry", &entry.key.to_string());
     if let Some(score) = score {
         set(headers, "x-pointsman-cache-score", &format!("{score:.3}"));
     }

@@ -109,8 +109,6 @@ pub struct State {
     pub embedders: Embedders,
     /// The one of the cache and the plugins, where any of them needs one.
     pub embedder: Option<Arc<dyn Embedder>>,
-    /// The same one, where it may serve near hits.
-    pub near_embedder: Option<Arc<dyn Embedder>>,
     /// `[examples]`.
     pub examples: Arc<ExampleSets>,
     /// The stories of the last exchanges.
@@ -195,7 +193,6 @@ impl State {
             Ok(recording) => recording,
             Err(findings) => return Err(BuildError(findings)),
         };
-        let near_embedder = embedder.clone().filter(|embedder| parts::may_serve_near(&config, &**embedder));
         let longest =
             config.providers.values().map(|provider| provider.timeouts.total.get()).max().unwrap_or(Duration::from_secs(600));
         Ok(Self {
@@ -209,7 +206,6 @@ impl State {
             cache,
             embedders,
             embedder,
-            near_embedder,
             examples: Arc::new(examples),
             stories,
             recording,

@@ -8,4 +8,5 @@ mod freshness;
 mod memory;
 mod semantic;
 mod tenants;
+mod trust;
 mod warm;

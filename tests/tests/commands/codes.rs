@@ -17,7 +17,7 @@ fn check(arguments: &[&str], code: i32, out: &str, err: &str) {
 fn arguments() {
     check(&["--version"], 0, "pointsman 0.", "");
     check(&["--help"], 0, "pointsman dev", "");
-    for command in ["serve", "dev", "check", "plugin", "explain", "replay", "key"] {
+    for command in ["serve", "dev", "check", "plugin", "explain", "replay", "cache", "key"] {
         check(&[command, "--help"], 0, "Usage: pointsman", "");
     }
     check(&[], 2, "", "Usage");

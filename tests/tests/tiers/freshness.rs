@@ -128,6 +128,7 @@ fn a_newer_answer_behind_an_old_one_is_found() {
             revalidates_for: Duration::ZERO,
             max_entry: 1 << 20,
             max_near: 0,
+            near: None,
             flights: true,
             redis: redis.then(|| redis_settings(&server)),
             disk: Some(disk::Settings { path: folder.path().join("cache"), size: 1 << 20, deadline: Duration::from_secs(10) }),

@@ -176,17 +176,18 @@ fn a_full_line_spares_the_pool_and_is_left_when_it_is_empty() {
     assert_eq!(seen(&host.ask("known").header("cache-control", "no-cache").send()), (200, Some("miss"), None));
     fake.always(Act::answer().hold_at(0, &gate));
     std::thread::scope(|scope| {
-        let ask = |text: &'static str, priority: &'static str| {
-            let ask = host.ask(text).header("x-pointsman-priority", priority);
+        // Each asks something else: equal requests would share one call.
+        let ask = |text: String, priority: &'static str| {
+            let ask = host.ask(&text).header("x-pointsman-priority", priority);
             scope.spawn(move || ask.send())
         };
-        let mut held = vec![ask("first", "interactive")];
+        let mut held = vec![ask("first".to_owned(), "interactive")];
         fake.wait_for(3);
         // A line of batch is no pressure: it gives way to whoever is more urgent.
         let waiting = |count: f64| {
             eventually("they wait", || (host.metrics().sum("pointsman_upstream_waiting", &[]) == count).then_some(()));
         };
-        held.extend((0..4).map(|_| ask("batch", "batch")));
+        held.extend((0..4).map(|number| ask(format!("batch {number}"), "batch")));
         waiting(4.0);
         for _ in 0..4 {
             let ticks = std::time::Instant::now();
@@ -194,7 +195,7 @@ fn a_full_line_spares_the_pool_and_is_left_when_it_is_empty() {
                 assert_eq!(host.metrics().sum("pointsman_pressure", &[]), 0.0);
             }
         }
-        let people: Vec<_> = (0..4).map(|_| ask("person", "interactive")).collect();
+        let people: Vec<_> = (0..4).map(|number| ask(format!("person {number}"), "interactive")).collect();
         is_at(&host, "fake", "shed");
         let known = host.ask("known").header("cache-control", "no-cache").send();
         assert_eq!(seen(&known), (200, Some("exact"), Some("cached")));

@@ -8,7 +8,8 @@
 //! **Invariant:** nothing is left out of a text so that nothing remains.
 
 use super::frames::without_frames;
-use super::words::{ANTONYMS, CONTRACTED, NUMBERS, POINTERS, PRONOUNS, QUESTIONS, SAME, STOP};
+use super::opposites;
+use super::words::{CONTRACTED, NUMBERS, POINTERS, PRONOUNS, QUESTIONS, SAME, STOP, UNITS, WHO_ASKS};
 
 /// A word as it is written, and as it is compared.
 #[derive(Clone)]
@@ -66,6 +67,37 @@ impl Text {
         self.words.iter().filter_map(|word| PRONOUNS.iter().position(|group| group.contains(&word.key.as_str()))).collect()
     }
 
+    /// Who is meant, as groups of pronouns in the order in which they come, each once. "You" in "how do you" is whoever asks, where the text
+    /// speaks of nobody else; "it" is nobody.
+    pub(super) fn persons(&self) -> Vec<usize> {
+        let group = |word: &Word| match word.key.as_str() {
+            "my" | "mine" => Some(WHO_ASKS),
+            "it" => None,
+            key => PRONOUNS.iter().position(|group| group.contains(&key)),
+        };
+        let mut persons: Vec<usize> = Vec::new();
+        for person in self.words.iter().filter_map(group) {
+            if !persons.contains(&person) {
+                persons.push(person);
+            }
+        }
+        if let [only] = &mut *persons
+            && self.asks_of_anybody()
+        {
+            *only = WHO_ASKS;
+        }
+        persons
+    }
+
+    /// "How do you", "where can we", "what should one".
+    fn asks_of_anybody(&self) -> bool {
+        self.words.windows(3).any(|three| {
+            matches!(three[0].key.as_str(), "how" | "where" | "what" | "when" | "why")
+                && matches!(three[1].key.as_str(), "do" | "can" | "could" | "should" | "would" | "will")
+                && matches!(three[2].key.as_str(), "you" | "we" | "one")
+        })
+    }
+
     /// Speaks of this or these: what that is may be outside the text, and need not be the same for two who ask.
     pub(super) fn points_outside(&self) -> bool {
         POINTERS.iter().any(|word| self.has(word))
@@ -86,11 +118,39 @@ impl Text {
         self.content.iter().filter_map(|place| self.words.get(*place)).map(|word| word.stem.as_str()).collect()
     }
 
+    /// Names and identifiers that the other does not have, in whatever case.
+    pub(super) fn names_missing_in(&self, other: &Self) -> usize {
+        self.words.iter().filter(|word| word.is_name() && !other.has(&word.key)).count()
+    }
+
+    /// Brackets, operators and the like.
+    pub(super) fn signs(&self) -> &str {
+        &self.signs
+    }
+
+    /// Units, as numbers of groups, sorted.
+    pub(super) fn units(&self) -> Vec<usize> {
+        let group = |word: &Word| UNITS.iter().position(|group| group.contains(&word.key.as_str()));
+        let mut units: Vec<usize> = self.words.iter().filter_map(group).collect();
+        units.sort_unstable();
+        units.dedup();
+        units
+    }
+
+    /// Its words, as they are compared.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(|word| word.key.as_str())
+    }
+
+    /// Stems of the words that matter, with their places among all words.
+    pub(super) fn placed(&self) -> Vec<(usize, &str)> {
+        self.content.iter().filter_map(|place| Some((*place, self.words.get(*place)?.stem.as_str()))).collect()
+    }
+
     /// A word that only one has is the opposite of a word that only the other has, as they stand or without an ending.
     pub(super) fn says_the_opposite_of(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.own_words(other), other.own_words(self));
-        let opposite = |x, y| mine.contains(&x) && theirs.contains(&y);
-        !mine.is_empty() && !theirs.is_empty() && ANTONYMS.iter().any(|&(x, y)| opposite(x, y) || opposite(y, x))
+        opposites::are(&mine, &theirs)
     }
 
     fn own_words(&self, other: &Self) -> Vec<&str> {
@@ -114,7 +174,8 @@ impl Word {
         let mut characters = self.written.chars();
         let first = characters.next().is_some_and(char::is_uppercase);
         let inside = characters.any(char::is_uppercase);
-        let sign = self.written.contains(['_', '@', '/', '.', '\\', ':', '#', '+']);
+        let sign = self.written.contains(['_', '@', '/', '.', '\\', ':', '#', '+'])
+            || (self.written.starts_with('-') && self.written.contains(char::is_alphabetic));
         let shouted = !self.written.chars().any(char::is_lowercase);
         self.key != "i" && ((first && !self.begins_sentence) || (inside && !shouted) || sign)
     }

@@ -52,7 +52,8 @@ pub(super) const ANTONYMS: &[(&str, &str)] = &[
     ("happy", "sad"), ("friend", "enemy"), ("appear", "disappear"), ("same", "different"), ("alive", "dead"), ("born", "died"),
     ("birth", "death"), ("asleep", "awake"), ("odd", "even"), ("ascending", "descending"), ("vertical", "horizontal"),
     ("row", "column"), ("read", "write"), ("celsius", "fahrenheit"), ("km", "miles"), ("kilometers", "miles"), ("kg", "pounds"),
-    ("am", "pm"), ("plus", "minus"), ("optional", "required"), ("optional", "mandatory"),
+    ("am", "pm"), ("plus", "minus"), ("until", "after"), ("until", "before"), ("since", "until"), ("during", "after"), ("during", "before"),
+    ("tighten", "loosen"), ("rise", "sink"), ("drop", "add"), ("drop", "create"), ("optional", "required"), ("optional", "mandatory"),
 ];
 
 /// Words that turn a sentence round.
@@ -76,6 +77,9 @@ pub(super) const PRONOUNS: &[&[&str]] = &[
     &["i", "me", "myself"], &["this", "these", "here"],
 ];
 
+/// Whoever asks, among [`PRONOUNS`].
+pub(super) const WHO_ASKS: usize = 6;
+
 /// Words that point at something.
 pub(super) const POINTERS: &[&str] = &["this", "these", "here"];
 
@@ -95,6 +99,25 @@ pub(super) const TIMES: &[&str] = &[
     "midnight", "daily", "weekly", "monthly", "yearly", "annual", "annually", "second", "seconds", "minute", "minutes", "hour",
     "hours", "day", "days", "week", "weeks", "month", "months", "year", "years", "century", "decade", "current", "currently",
     "previous", "next", "past", "future", "ago", "since", "until", "recent", "latest", "yet", "still", "already", "soon",
+];
+
+/// Units: words of one group are the same unit. A number with another one is another number.
+#[rustfmt::skip]
+pub(super) const UNITS: &[&[&str]] = &[
+    &["kg", "kgs", "kilo", "kilos", "kilogram", "kilograms"], &["g", "gram", "grams"], &["mg", "milligram", "milligrams"],
+    &["lb", "lbs", "pound", "pounds"], &["oz", "ounce", "ounces"], &["ton", "tons", "tonne", "tonnes"],
+    &["km", "kilometer", "kilometers", "kilometre", "kilometres"], &["mile", "miles"], &["m", "meter", "meters", "metre", "metres"],
+    &["cm", "centimeter", "centimeters", "centimetre", "centimetres"], &["mm", "millimeter", "millimeters"],
+    &["ft", "foot", "feet"], &["inch", "inches"], &["yard", "yards"], &["mph"], &["km/h", "kmh", "kph"], &["knots"],
+    &["l", "liter", "liters", "litre", "litres"], &["ml", "milliliter", "milliliters"], &["gallon", "gallons"], &["cup", "cups"],
+    &["pint", "pints"], &["tablespoon", "tablespoons"], &["teaspoon", "teaspoons"], &["celsius"], &["fahrenheit"], &["kelvin"],
+    &["ms", "millisecond", "milliseconds"], &["s", "sec", "secs", "second", "seconds"], &["min", "mins", "minute", "minutes"],
+    &["h", "hr", "hrs", "hour", "hours"], &["day", "days"], &["week", "weeks"], &["month", "months"], &["year", "years"],
+    &["b", "byte", "bytes"], &["bit", "bits"], &["kb", "kilobyte", "kilobytes"], &["mb", "megabyte", "megabytes"],
+    &["gb", "gigabyte", "gigabytes"], &["tb", "terabyte", "terabytes"], &["dollar", "dollars", "usd"], &["euro", "euros", "eur"],
+    &["peso", "pesos"], &["rupee", "rupees", "inr", "rs"], &["yen"], &["yuan"], &["franc", "francs"], &["lakh", "lakhs"],
+    &["crore", "crores"], &["watt", "watts"], &["kw", "kilowatt", "kilowatts"], &["volt", "volts"], &["calorie", "calories"],
+    &["percent", "%"], &["degrees", "degree"], &["acre", "acres"], &["hectare", "hectares"],
 ];
 
 /// Numbers in words.

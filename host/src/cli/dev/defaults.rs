@@ -49,7 +49,7 @@ pub(super) fn configuration(
         let _ = write!(text, "\n[prompts]\npath = {:?}\n", path.display().to_string());
     }
     text.push_str(
-        "\n[cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\n[cache.semantic]\nembedder = \"built-in\"\nwrong_hits = 0.02\n",
+        "\n[cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\n[cache.semantic]\nembedder = \"built-in\"\nwrong_hits = 0.03\n",
     );
     text + EXAMPLES
 }

@@ -292,6 +292,13 @@ impl Check<'_> {
                 "write a share, such as 0.02 for one in fifty",
             );
         }
+        if !(0.0..=1.0).contains(&semantic.audit) {
+            self.error(
+                &["cache", "semantic", "audit"],
+                format!("{} is not from 0 to 1", semantic.audit),
+                "write a share, such as 0.05 for one in twenty",
+            );
+        }
         self.not_zero(&["cache", "semantic", "max_entries"], semantic.max_entries == 0, "20000");
         self.embedder(&["cache", "semantic", "embedder"], &semantic.embedder);
     }

@@ -58,6 +58,7 @@ impl Leads {
                         driven.waker = Some(context.waker().clone());
                     }
                     let polled = driven.stream.poll_piece(&mut driven.course, context);
+                    self.flight.mended(&driven.course);
                     drop(place);
                     if matches!(polled, Poll::Ready(None)) {
                         self.over = true;

@@ -26,7 +26,7 @@ impl Flight {
         });
     }
 
-    fn poll_kept(&self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_kept(self: &Arc<Self>, context: &mut Context<'_>) -> Poll<()> {
         loop {
             {
                 let mut state = self.state();
@@ -39,7 +39,11 @@ impl Flight {
                 }
             }
             let polled = match self.driven().as_mut() {
-                Some(driven) => driven.stream.poll_piece(&mut driven.course, context),
+                Some(driven) => {
+                    let polled = driven.stream.poll_piece(&mut driven.course, context);
+                    self.mended(&driven.course);
+                    polled
+                }
                 None => return Poll::Ready(()),
             };
             match polled {
@@ -67,6 +71,7 @@ impl Flight {
                 ending: record.map_or(Ending::Left, |record| record.ending),
                 error: record.and_then(|record| record.error.clone()),
                 kind: record.and_then(|record| record.kind),
+                halves: record.is_some_and(|record| record.continued > 0),
             });
             // The leader's record is booked when he has read it too, or now where he has left.
             (state.sleepers(), if state.leads { None } else { driven.take() })

@@ -181,7 +181,7 @@ impl Listener {
         Poll::Ready(Begun::Leads(Seat::new(self.flight.clone())))
     }
 
-    /// All of it, for somebody who wants no stream. None: it broke off, or is too long.
+    /// All of it, for somebody who wants no stream. None: it broke off, another endpoint went on with it, or it is too long.
     pub(super) async fn whole(&mut self) -> Option<Bytes> {
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         loop {
@@ -193,7 +193,7 @@ impl Listener {
                         return None;
                     }
                 }
-                Ok(Heard::Over(over)) if over.ending == Ending::Whole => break,
+                Ok(Heard::Over(over)) if over.ending == Ending::Whole && !over.halves => break,
                 Ok(Heard::Over(_) | Heard::Failed(_)) | Err(Lost) => return None,
             }
         }

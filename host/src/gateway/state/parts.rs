@@ -9,7 +9,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{Lasting, State};
-use crate::cache::{self, Cache};
+use crate::cache::trust::calibration::{self, Calibration};
+use crate::cache::{self, Cache, NearSettings};
 use crate::config::{self, Config, Finding};
 use crate::embed::Embedder;
 use crate::embed::examples::ExampleSets;
@@ -217,6 +218,10 @@ pub(super) fn cache(
         revalidates_for: wanted.stale_while_revalidate.get(),
         max_entry: wanted.max_entry.as_usize(),
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
+        near: match wanted.semantic.as_ref().zip(embedder) {
+            Some((semantic, embedder)) => Some(near(semantic, embedder.id())?),
+            None => None,
+        },
         flights: wanted.flights,
         redis: wanted.redis.as_ref().map(|redis| self::redis(redis, cores)).transpose()?,
         disk: wanted.disk.as_ref().map(|disk| cache::tier::disk::Settings {
@@ -255,16 +260,27 @@ fn redis(wanted: &config::Redis, cores: usize) -> Result<cache::tier::redis::Set
     })
 }
 
-/// Until a partition's own hits are audited, near hits are served at a fixed cut, whose share of wrong hits was measured. An
-/// owner who allows fewer gets none, and is told.
-pub(super) fn may_serve_near(config: &Config, embedder: &dyn Embedder) -> bool {
-    let Some(semantic) = config.cache.as_ref().and_then(|cache| cache.semantic.as_ref()) else { return false };
-    let (allowed, measured) = (semantic.wrong_hits, embedder.wrong_at_cut());
-    if measured > allowed {
-        tracing::warn!(
-            "cache.semantic.wrong_hits allows {allowed}, and {} was measured at {measured}: no semantic hit is served",
-            embedder.id()
-        );
+/// What is known of an embedder's near hits beforehand: the owner's calibration, or the one that is shipped.
+fn near(semantic: &config::Semantic, embedder: &str) -> Result<NearSettings, Findings> {
+    let calibration = match &semantic.calibration {
+        Some(file) => {
+            let fail = |reason: String| {
+                let remedy = "write the file anew: pointsman cache calibrate --pairs PAIRS.tsv --embedder EMBEDDER --out FILE";
+                one(&["cache", "semantic", "calibration"], format!("{}: {reason}", file.display()), remedy)
+            };
+            let text = std::fs::read_to_string(file).map_err(|error| fail(error.to_string()))?;
+            Some(Calibration::read(&text, embedder).map_err(|unfit| fail(unfit.to_string()))?)
+        }
+        None => calibration::shipped(embedder),
+    };
+    let allowed = semantic.wrong_hits;
+    match &calibration {
+        None => tracing::warn!("no calibration is known for {embedder}: no semantic hit is served before audits allow it"),
+        Some(known) if known.cut(allowed).is_none() => tracing::warn!(
+            "the calibration of {embedder} has no cut at which at most {allowed} of the hits are wrong (cache.semantic.wrong_hits): no semantic hit is served before audits allow it"
+        ),
+        Some(_) => {}
     }
-    measured <= allowed
+    let trust = cache::trust::Settings { wrong_hits: allowed, audit: semantic.audit };
+    Ok(NearSettings { embedder: embedder.to_owned(), trust, calibration })
 }

@@ -128,6 +128,41 @@ fn a_stream_that_breaks_off_tells_everybody() {
     });
 }
 
+/// An answer that another endpoint has gone on with shows its seam to those who hear it as it comes. Whoever waits for a whole one gets
+/// none of it, nor does whoever comes behind the seam.
+#[test]
+fn an_answer_in_two_halves_is_for_those_who_hear_it() {
+    let (fake, cut, seam) = (FakeUpstream::with_doors(2), Gate::new(), Gate::new());
+    let first = Act::say(words(8)).at(Place::Piece(3, 0), Fault::Hold(cut.clone()));
+    fake.next(first.at(Place::Piece(5, 0), Fault::Cut)).always(Act::say(words(8)));
+    let second = Act::say("word4 word5 word6 word7").at(Place::Piece(2, 0), Fault::Hold(seam.clone()));
+    fake.when("continue_final_message", second);
+    let doors = fake.addresses().iter().map(|address| format!("http://{address}/v1"));
+    let host = doors.fold(Host::new(), Host::endpoint).provider("continuation = \"vllm\"\nretry_budget = 1.0");
+    let host = host.cache().key("one", "ours").spawn();
+    let ask = host.ask("hi").key("one");
+    let mut leader = ask.clone().streamed().begin();
+    fake.wait_for(1);
+    let mut streamed = ask.clone().streamed().begin();
+    followed_by(&host, 1);
+    let mut plain = ask.begin();
+    followed_by(&host, 2);
+    cut.open();
+    eventually("another goes on", || (host.metrics().sum("pointsman_flights", &[]) == 0.0).then_some(()));
+    let late = ask.clone().streamed().send();
+    seam.open();
+    for connection in [&mut leader, &mut streamed] {
+        let answer = connection.answer().unwrap();
+        assert_eq!((answer.whole, sse::content(&answer.body)), (true, words(8)), "{}", answer.text());
+        assert!(sse::chunks(&answer.body).iter().any(|chunk| chunk["x_pointsman"]["continued"] == true));
+    }
+    let plain = plain.answer().unwrap();
+    assert_eq!((sse::content(&late.body), late.cache()), (words(8), "miss"), "{}", late.text());
+    // He looks once more, and finds what the late one has brought.
+    assert_eq!((plain.status, plain.content(), plain.cache()), (200, words(8), "exact"));
+    assert_eq!(fake.count(), 3);
+}
+
 /// Each keeps to his own time: one who waits too long gets his time-out, and the others their answer.
 #[test]
 fn a_follower_whose_time_is_over_gets_his_time_out() {
