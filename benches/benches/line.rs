@@ -129,6 +129,7 @@ fn cache() -> Cache {
         stale_for: Duration::ZERO,
         revalidates_for: Duration::ZERO,
         max_entry: 1 << 20,
+        replay_rate: 0,
         max_near: 20_000,
         near: Some(NearSettings { embedder: EMBEDDER.to_owned(), trust, calibration: shipped(EMBEDDER) }),
         flights: true,

@@ -61,6 +61,8 @@ pub struct Settings {
     pub revalidates_for: Duration,
     /// Bytes of the largest answer that is kept.
     pub max_entry: usize,
+    /// Tokens in a second of a stored answer that is asked for as a stream; 0: as fast as it is read.
+    pub replay_rate: u32,
     /// Entries of one partition that near hits are looked for in; 0: none.
     pub max_near: usize,
     /// What is known of near hits; none: none are looked for.
@@ -207,6 +209,11 @@ impl Cache {
     /// Bytes of the largest answer that is kept.
     pub fn max_entry(&self) -> usize {
         self.settings.max_entry
+    }
+
+    /// Tokens in a second of a stored answer that is asked for as a stream; 0: as fast as it is read.
+    pub fn replay_rate(&self) -> u32 {
+        self.settings.replay_rate
     }
 
     /// Do equal requests that are under way share one upstream call?

@@ -474,6 +474,8 @@ pub struct CacheConfig {
     pub refresh_ahead: Option<RefreshAhead>,
     /// The largest answer that is kept. Default 1MiB.
     pub max_entry: ByteSize,
+    /// Tokens in a second of a stored answer whose client has asked for a stream. Default 0 (as fast as the client reads).
+    pub replay_rate: u32,
     /// Equal requests that are under way at the same time share one upstream call: those that come later get the answer of the first
     /// as it comes. Default true.
     pub flights: bool,
@@ -494,6 +496,7 @@ impl Default for CacheConfig {
             stale_if_error: Duration::from_secs(0),
             refresh_ahead: None,
             max_entry: ByteSize::mib(1),
+            replay_rate: 0,
             flights: true,
             semantic: None,
             redis: None,

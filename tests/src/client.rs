@@ -97,6 +97,11 @@ impl Answer {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The body without what `usage` says of an answer out of the cache: as it was when it was stored.
+    pub fn as_stored(&self) -> String {
+        self.text().replacen(r#""x_pointsman":{"cached":true},"#, "", 1)
+    }
+
     /// The value of `x-pointsman-cache`; empty where there is none.
     pub fn cache(&self) -> &str {
         self.header("x-pointsman-cache").unwrap_or_default()

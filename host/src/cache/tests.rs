@@ -24,6 +24,7 @@ fn settings() -> Settings {
         stale_for: MINUTE,
         revalidates_for: Duration::ZERO,
         max_entry: 1 << 10,
+        replay_rate: 0,
         max_near: 10,
         near,
         flights: true,

@@ -1,14 +1,17 @@
 //! A finished answer, `chat.completion`, as far as the cache, the record and plugins look at it.
 //!
-//! What it does not do: it changes nothing.
+//! What it does not do: it changes nothing of it but the mark that a kept one has.
 //!
 //! **Invariant:** what cannot be read counts as not storable.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::Document;
+
+/// What `usage` of a kept answer says beside its numbers: nobody is charged for them again.
+const MARK: &str = r#""x_pointsman":{"cached":true}"#;
 
 /// Tokens as the upstream counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -97,6 +100,21 @@ impl Answer {
         self.document.bytes()
     }
 
+    /// A copy to be given again, whose `usage` says so. Where there is no such object it is the same bytes.
+    pub fn kept(&self) -> Bytes {
+        let bytes = self.bytes();
+        let Some(inner) = self.document.get("usage").and_then(|usage| usage.strip_prefix('{')) else {
+            return Bytes::copy_from_slice(bytes);
+        };
+        let at = inner.as_ptr() as usize - bytes.as_ptr() as usize;
+        let comma = if inner.trim_start().starts_with('}') { "" } else { "," };
+        let mut out = BytesMut::with_capacity(bytes.len() + MARK.len() + comma.len());
+        for part in [&bytes[..at], MARK.as_bytes(), comma.as_bytes(), &bytes[at..]] {
+            out.put_slice(part);
+        }
+        out.freeze()
+    }
+
     /// What the upstream counted.
     pub fn usage(&self) -> Option<Usage> {
         self.document.get("usage").and_then(Usage::read)
@@ -163,6 +181,23 @@ fn mean_logprob(json: &str) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kept_answer_says_that_it_is_one() {
+        let kept = |text: &str| {
+            let kept = Answer::read(Bytes::copy_from_slice(text.as_bytes())).unwrap().kept();
+            String::from_utf8(kept.to_vec()).unwrap()
+        };
+        let mark = r#"{"x_pointsman":{"cached":true}"#;
+        assert_eq!(
+            kept(r#"{"a":1,"usage":{"total_tokens":3},"b":[]}"#),
+            format!(r#"{{"a":1,"usage":{mark},"total_tokens":3}},"b":[]}}"#)
+        );
+        assert_eq!(kept(r#"{"usage": {}}"#), format!(r#"{{"usage": {mark}}}}}"#));
+        for text in [r#"{"usage":null}"#, r#"{"a":{"usage":{}}}"#, "{}"] {
+            assert_eq!(kept(text), text);
+        }
+    }
 
     #[test]
     fn only_whole_answers_are_storable() {

@@ -7,7 +7,7 @@
 
 mod assemble;
 pub mod part;
-mod replay;
+pub mod replay;
 pub mod said;
 
 use bytes::Bytes;

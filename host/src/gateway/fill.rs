@@ -106,7 +106,7 @@ impl Fill {
         };
         // A copy: the bytes that came are a slice of the connection's read buffer, many times the size of a short answer,
         // and would keep all of it for as long as the entry lives.
-        let bytes = Bytes::copy_from_slice(answer.bytes());
+        let bytes = answer.kept();
         let created_at = self.exchange.received_at + self.exchange.started.elapsed().as_millis() as u64;
         let price = self.exchange.state.models.price(&self.model);
         let cost = price.zip(answer.usage()).map_or(0, |(price, usage)| price.of(usage.into()));

@@ -12,6 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 mod body;
+mod paced;
 
 use super::body::{ERROR_EVENT, Stream};
 use super::course::Course;
@@ -24,11 +25,12 @@ use crate::dialect::answer::Answer;
 use crate::dialect::logprobs;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::sse;
-use crate::dialect::stream::replay;
+use crate::dialect::stream::replay::{self, replay};
 use crate::error::{Error, Kind, Source};
 use crate::record::{CacheOutcome, Ending, Stage};
 use crate::upstream::{self, Body};
 pub use body::ReplyBody;
+use paced::Paced;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -47,6 +49,8 @@ pub(super) struct Reply {
 
 enum Content {
     Whole(Bytes),
+    /// All of a stream, which goes out at a set rate.
+    Paced(Box<Paced>),
     Stream(Box<Stream>),
     /// A stream that another exchange has asked for.
     Shared(Listener),
@@ -118,9 +122,18 @@ pub(super) async fn upstream(
 
 /// A stored answer, in the form that was asked for. None if it cannot be read any more.
 pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, score: Option<f32>) -> Option<Reply> {
-    let (kind, bytes) =
-        if request.stream() { (EVENTS, replay(&entry.answer, request.include_usage())?) } else { (JSON, entry.answer.clone()) };
-    let mut reply = Reply::from(Content::Whole(bytes)).of(kind);
+    let mut reply = if request.stream() {
+        let rate = course.exchange.state.cache.as_ref().map_or(0, |cache| cache.replay_rate());
+        let piece = if rate > 0 { replay::WORD } else { replay::WORDS };
+        let events = replay(&entry.answer, request.include_usage(), piece)?;
+        let content = match rate {
+            0 => Content::Whole(events),
+            rate => Content::Paced(Box::new(Paced::new(course, events, &entry.answer, rate))),
+        };
+        Reply::from(content).of(EVENTS)
+    } else {
+        json(entry.answer.clone())
+    };
     let headers = &mut reply.headers;
     headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
     set(headers, "x-pointsman-cache-entry", &entry.key.to_string());
@@ -194,6 +207,7 @@ impl Reply {
                 }
                 ReplyBody::whole(bytes, course)
             }
+            (Content::Paced(paced), _) => ReplyBody::paced(paced, course),
             (Content::Stream(stream), Some((seat, head))) => ReplyBody::leads(seat.flies(head, stream, course)),
             (Content::Stream(stream), None) => ReplyBody::stream(stream, course),
             (Content::Shared(listener), _) => ReplyBody::follows(Box::new(Follows::new(listener, &course)), course),

@@ -1,5 +1,7 @@
 //! The same request again.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tests::{Act, Answer, FakeUpstream, Host, Running, sse};
 
@@ -20,7 +22,8 @@ fn a_hit_is_the_stored_answer_in_whatever_form_is_asked_for() {
     check(&plain, "miss", "Answer 1 of tiny-1 to: hi");
     let again = host.ask("hi").send();
     check(&again, "exact", "Answer 1 of tiny-1 to: hi");
-    assert_eq!(again.body, plain.body, "byte for byte, fields that nobody knows among them");
+    assert_eq!(again.as_stored(), plain.text(), "byte for byte but for the mark, fields that nobody knows among them");
+    assert_eq!(again.json()["usage"]["x_pointsman"], json!({ "cached": true }));
     assert_eq!((again.header("age"), again.header("x-pointsman-model")), (Some("0"), Some("small")));
     assert_ne!(again.header("x-request-id"), plain.header("x-request-id"));
 
@@ -36,7 +39,8 @@ fn a_hit_is_the_stored_answer_in_whatever_form_is_asked_for() {
     );
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
     let with_usage = sse::chunks(&host.ask("hi").streamed().set("stream_options", json!({ "include_usage": true })).send().body);
-    assert_eq!(with_usage.last().unwrap()["usage"]["total_tokens"], 13, "{with_usage:?}");
+    let usage = &with_usage.last().unwrap()["usage"];
+    assert_eq!((&usage["total_tokens"], &usage["x_pointsman"]["cached"]), (&json!(13), &json!(true)), "{with_usage:?}");
     assert_eq!(with_usage.last().unwrap()["choices"], json!([]));
     assert_eq!(fake.count(), 1);
 }
@@ -54,6 +58,35 @@ fn a_stream_fills_the_cache_for_plain_requests() {
         (&json!("chat.completion"), &json!("stop"), &json!(13))
     );
     check(&host.ask("hi").streamed().send(), "exact", "Answer 1 of tiny-1 to: hi");
+    assert_eq!(fake.count(), 1);
+}
+
+/// At a set rate words come one by one. Where the client's time is short, or the process ends, they come sooner, and all of them.
+#[test]
+fn a_stored_answer_comes_at_the_rate_that_is_set() {
+    let fake = FakeUpstream::start();
+    let words = (0..60).map(|number| format!("word{number}")).collect::<Vec<_>>().join(" ");
+    fake.always(Act::say(&words));
+    let host = Host::new().upstream(&fake).section("[cache]\nreplay_rate = 100").spawn();
+    let ask = host.ask("hi").set("stream_options", json!({ "include_usage": true })).streamed();
+    let first = ask.send();
+    let usage = sse::chunks(&first.body).last().unwrap()["usage"]["completion_tokens"].as_f64().unwrap();
+    let began = Instant::now();
+    let mut connection = ask.begin();
+    let mut live = connection.head().unwrap();
+    let (mut body, mut portions) = (Vec::new(), 0);
+    while let Some(portion) = live.portion() {
+        assert!(portion.ends_with(b"\n\n"), "whole events");
+        body.extend(portion);
+        portions += 1;
+    }
+    assert!(live.is_whole() && sse::is_done(&body));
+    assert_eq!(sse::content(&body), words);
+    assert!(began.elapsed().as_secs_f64() > 0.9 * usage / 100.0, "{:?} for {usage} tokens", began.elapsed());
+    assert!(portions > 20, "{portions}");
+    let hasty = ask.clone().header("x-pointsman-timeout", "200ms").send();
+    assert_eq!((hasty.cache(), sse::content(&hasty.body), sse::is_done(&hasty.body)), ("exact", words.clone(), true));
+    assert_eq!(ask.clone().set("stream", json!(false)).send().cache(), "exact");
     assert_eq!(fake.count(), 1);
 }
 

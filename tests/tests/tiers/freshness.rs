@@ -44,12 +44,12 @@ fn another_node_serves_it_stale_and_asks_anew() {
     its_time_is_over();
     let before = fake.count();
     let stale = other.chat("hi");
-    assert_eq!((stale.cache(), &stale.body), ("stale", &first.body));
+    assert_eq!((stale.cache(), stale.as_stored()), ("stale", first.text().to_owned()));
     assert!(stale.header("age").is_some_and(|age| age != "0"), "{:?}", stale.header("age"));
     fake.wait_for(before + 1);
     eventually("the new answer is there, on the first node too", || {
         let answer = one.chat("hi");
-        (answer.body != first.body).then_some(())
+        (answer.as_stored() != first.text()).then_some(())
     });
 }
 
@@ -70,11 +70,14 @@ fn another_node_serves_it_in_the_place_of_an_error() {
     let before = fake.count();
     fake.always(Act::refuse(500, "broken"));
     let stale = other.chat("hi");
-    assert_eq!((stale.cache(), stale.header("x-pointsman-degraded"), &stale.body), ("stale", Some("stale"), &first.body));
+    assert_eq!(
+        (stale.cache(), stale.header("x-pointsman-degraded"), stale.as_stored()),
+        ("stale", Some("stale"), first.text().to_owned())
+    );
     assert_eq!(fake.count(), before + 1, "it was asked first");
     fake.always(Act::answer());
     let answer = other.chat("hi");
-    assert_eq!((answer.cache(), answer.body != first.body), ("miss", true));
+    assert_eq!((answer.cache(), answer.as_stored() != first.text()), ("miss", true));
 }
 
 /// The same from the disk of a process that was killed.
@@ -91,7 +94,7 @@ fn it_outlives_the_process_as_stale() {
     up(&host, "disk");
     fake.always(Act::refuse(500, "broken"));
     let stale = host.chat("hi");
-    assert_eq!((stale.status, stale.cache(), &stale.body), (200, "stale", &first.body), "{}", stale.text());
+    assert_eq!((stale.status, stale.cache(), stale.as_stored()), (200, "stale", first.text().to_owned()), "{}", stale.text());
     assert_eq!((fake.count(), reads_of(&host, "disk")), (2, 1.0));
 }
 
@@ -127,6 +130,7 @@ fn a_newer_answer_behind_an_old_one_is_found() {
             stale_for: hour,
             revalidates_for: Duration::ZERO,
             max_entry: 1 << 20,
+            replay_rate: 0,
             max_near: 0,
             near: None,
             flights: true,

@@ -7,11 +7,13 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-/// Bytes of text in one event, about: a few words, as models send them.
-const PIECE: usize = 48;
+/// Bytes of text in one event, about, where the client gets all of them at once: a few words, as models send them.
+pub const WORDS: usize = 48;
+/// The same where they come at a set rate: a word, as people read it.
+pub const WORD: usize = 1;
 
-/// The events of a stored `chat.completion`; none if it cannot be read.
-pub fn replay(answer: &[u8], include_usage: bool) -> Option<Bytes> {
+/// The events of a stored `chat.completion`, each with about so many bytes of its text; none if it cannot be read.
+pub fn replay(answer: &[u8], include_usage: bool, piece: usize) -> Option<Bytes> {
     let Value::Object(mut whole) = serde_json::from_slice(answer).ok()? else { return None };
     let Some(Value::Array(choices)) = whole.remove("choices") else { return None };
     let usage = whole.remove("usage");
@@ -34,7 +36,7 @@ pub fn replay(answer: &[u8], include_usage: bool) -> Option<Bytes> {
         let index = choice.get("index").cloned().unwrap_or_else(|| 0.into());
         let finish = choice.remove("finish_reason").unwrap_or(Value::Null);
         let event = |delta: Map<String, Value>| json!([{ "index": index, "delta": delta, "finish_reason": null }]);
-        for delta in deltas(message) {
+        for delta in deltas(message, piece) {
             send(event(delta), None);
         }
         // What lies beside the message (logprobs, say) goes with the last event.
@@ -51,7 +53,7 @@ pub fn replay(answer: &[u8], include_usage: bool) -> Option<Bytes> {
 }
 
 /// A message as the deltas that it comes in.
-fn deltas(message: Map<String, Value>) -> Vec<Map<String, Value>> {
+fn deltas(message: Map<String, Value>, piece: usize) -> Vec<Map<String, Value>> {
     let mut first = Map::new();
     let mut rest = Vec::new();
     for (name, value) in message {
@@ -61,7 +63,7 @@ fn deltas(message: Map<String, Value>) -> Vec<Map<String, Value>> {
                 if name == "content" {
                     first.insert(name.clone(), "".into());
                 }
-                rest.extend(pieces(&text).map(|piece| Map::from_iter([(name.clone(), piece.into())])));
+                rest.extend(pieces(&text, piece).map(|piece| Map::from_iter([(name.clone(), piece.into())])));
             }
             Value::Array(mut calls) if name == "tool_calls" => {
                 for (index, call) in calls.iter_mut().enumerate() {
@@ -81,14 +83,14 @@ fn deltas(message: Map<String, Value>) -> Vec<Map<String, Value>> {
     rest
 }
 
-/// Cuts text at spaces, into pieces of about [`PIECE`] bytes.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
+/// Cuts text at spaces, into pieces of about so many bytes.
+fn pieces(text: &str, piece: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let mut end = rest.len().min(PIECE);
+        let mut end = rest.len().min(piece);
         while !rest.is_char_boundary(end) {
             end += 1;
         }
@@ -107,7 +109,8 @@ mod tests {
     use crate::dialect::stream::{End, Tap, assemble};
 
     fn round_trip(answer: &Value) -> Value {
-        let stream = replay(answer.to_string().as_bytes(), true).unwrap();
+        let stream = replay(answer.to_string().as_bytes(), true, WORDS).unwrap();
+        assert_eq!(assemble(&stream), assemble(&replay(answer.to_string().as_bytes(), true, WORD).unwrap()));
         let mut tap = Tap::new(0);
         tap.feed(&stream);
         assert_eq!(tap.end(), End::Whole);
@@ -140,7 +143,7 @@ mod tests {
     fn thoughts_come_before_words() {
         let message = json!({ "role": "assistant", "content": "Yes.", "reasoning_content": "Is it? It is.", "refusal": null });
         let answer = json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] });
-        let stream = String::from_utf8(replay(answer.to_string().as_bytes(), false).unwrap().to_vec()).unwrap();
+        let stream = String::from_utf8(replay(answer.to_string().as_bytes(), false, WORDS).unwrap().to_vec()).unwrap();
         assert!(stream.find("Is it?").unwrap() < stream.find("Yes.").unwrap(), "{stream}");
         assert_eq!(round_trip(&answer)["choices"][0]["message"], message);
     }

@@ -1,8 +1,8 @@
 //! Flights across nodes: whoever is to ask upstream looks whether another node does already, and waits a while for its answer.
 //!
 //! The first node takes a lease in Redis (`cache/tier/redis/lease`). The others look for the entry until it is there, their wait is over, or it
-//! is clear that it will not come: the lease is gone, so one of them takes it and asks; or a second one has it, and then nobody waits for a
-//! third, as on one node. While its leader waits, all others of a node follow him.
+//! is clear that it will not come: the lease is gone, so one of them takes it and asks; or a third node has it, for which
+//! nobody waits, as on one node. While its leader waits, all others of a node follow him.
 //!
 //! What it does not do: it gives nobody the beginning of another node's stream.
 //!
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Seat;
+use super::{LEADERS, Seat};
 use crate::cache::tier::redis::lease::Claim;
 use crate::cache::{Cache, Entry};
 use crate::gateway::course::Course;
@@ -31,7 +31,7 @@ pub(super) async fn stage(course: &Course, keys: &Keys, cache: &Cache, seat: &Se
     }
     let ends = (Instant::now() + cache.waits()).min(course.exchange.deadline.begins());
     let (coming, counts) = (keys.coming(course), &course.gateway.flights);
-    let (mut other, mut pause) = (None, FIRST);
+    let (mut other, mut leaders, mut pause) = (None, 0, FIRST);
     loop {
         match cache.claim(&coming, course.exchange.worker).await {
             Claim::Stored(entry) => {
@@ -43,10 +43,14 @@ pub(super) async fn stage(course: &Course, keys: &Keys, cache: &Cache, seat: &Se
                 seat.flight.state().lease = Some(lease);
                 break;
             }
-            Claim::Others(holder) if other.as_ref().is_none_or(|known| *known == holder) && Instant::now() < ends => {
+            Claim::Others(holder) => {
+                leaders += u32::from(other.as_ref() != Some(&holder));
                 other = Some(holder);
+                if leaders > LEADERS || Instant::now() >= ends {
+                    break;
+                }
             }
-            Claim::Others(_) | Claim::Unknown => break,
+            Claim::Unknown => break,
         }
         sleep_until((Instant::now() + pause).min(ends)).await;
         pause = (pause * 2).min(MOST);

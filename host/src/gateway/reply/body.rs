@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::paced::Paced;
 use crate::gateway::body::{BoxError, Stream};
 use crate::gateway::course::Course;
 use crate::gateway::flight::{Follows, Leads};
@@ -21,6 +22,7 @@ pub struct ReplyBody(Content);
 enum Content {
     /// All of it; none when it has gone.
     Whole(Option<Bytes>, Course),
+    Paced(Box<Paced>, Course),
     Stream(Box<Stream>, Course),
     Leads(Leads),
     Follows(Box<Follows>, Course),
@@ -29,6 +31,10 @@ enum Content {
 impl ReplyBody {
     pub(super) fn whole(bytes: Bytes, course: Course) -> Self {
         Self(Content::Whole(Some(bytes), course))
+    }
+
+    pub(super) fn paced(paced: Box<Paced>, course: Course) -> Self {
+        Self(Content::Paced(paced, course))
     }
 
     pub(super) fn stream(stream: Box<Stream>, course: Course) -> Self {
@@ -60,6 +66,7 @@ impl Body for ReplyBody {
                 }
                 bytes.map(Ok)
             }
+            Content::Paced(paced, course) => ready!(paced.poll_piece(course, context)).map(Ok),
             Content::Stream(stream, course) => ready!(stream.poll_piece(course, context)),
             Content::Leads(leads) => ready!(leads.poll_piece(context)),
             Content::Follows(follows, course) => ready!(follows.poll_piece(course, context)),
@@ -74,7 +81,7 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Content::Stream(..) | Content::Leads(_) | Content::Follows(..) => SizeHint::default(),
+            Content::Paced(..) | Content::Stream(..) | Content::Leads(_) | Content::Follows(..) => SizeHint::default(),
         }
     }
 }

@@ -217,6 +217,7 @@ pub(super) fn cache(
             .max(wanted.stale_if_error.get()),
         revalidates_for: wanted.stale_while_revalidate.get(),
         max_entry: wanted.max_entry.as_usize(),
+        replay_rate: wanted.replay_rate,
         max_near: wanted.semantic.as_ref().map_or(0, |semantic| semantic.max_entries),
         near: match wanted.semantic.as_ref().zip(embedder) {
             Some((semantic, embedder)) => Some(near(semantic, embedder.id())?),
