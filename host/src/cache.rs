@@ -35,7 +35,7 @@ use near::Near;
 use numbers::Numbers;
 use purge::{Purges, Read, Rule, Selector, Stamp, Sweep};
 use semantic::{Asked, Candidate, Semantic};
-use tier::disk::{self, Disk};
+use tier::disk::{self, Disk, Vectors};
 use tier::memory::Memory;
 use tier::redis::lease::Claim;
 use tier::redis::{self, Redis};
@@ -113,6 +113,21 @@ impl Sweep for Held {
     }
 }
 
+impl Vectors for Held {
+    fn of(&self, entry: &Arc<Entry>) -> Option<Vec<f32>> {
+        self.near.vector(entry)
+    }
+
+    fn back(&self, entry: Entry, vector: Vec<f32>) -> bool {
+        let is_wanted = entry.is_fresh() && !entry.left().is_zero() && self.memory.find(&entry.key).is_none();
+        let Some(partition) = entry.partition.filter(|_| is_wanted) else { return false };
+        let entry = Arc::new(Entry { vector_bytes: size_of_val(&*vector), ..entry });
+        self.near.insert(partition, &vector, &entry);
+        self.memory.put(&entry);
+        true
+    }
+}
+
 /// What became of a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purged {
@@ -169,6 +184,9 @@ impl Cache {
 
     /// Begins the work of the tiers behind memory. Again: nothing.
     pub fn start(&self) {
+        if let Some(disk) = self.disk.as_ref().filter(|_| self.semantic.is_some()) {
+            disk.stands_behind(self.held.clone());
+        }
         self.further().for_each(|tier| tier.start());
     }
 

@@ -140,6 +140,13 @@ impl Index {
         }
     }
 
+    /// The vector of an entry, while it is here.
+    pub fn vector(&self, entry: &Arc<Entry>) -> Option<&[f32]> {
+        let place = *self.places.get(&hash(entry.text.as_deref()?))?;
+        let is_own = self.entries.get(place)?.as_ptr() == Arc::as_ptr(entry);
+        if is_own { self.full.get(place * self.dimensions..(place + 1) * self.dimensions) } else { None }
+    }
+
     /// The nearest entries that are still there, best first.
     pub fn nearest(&self, vector: &[f32]) -> Vec<(f32, Arc<Entry>)> {
         if vector.len() != self.dimensions {

@@ -47,6 +47,13 @@ impl Near {
         }
     }
 
+    /// The vector of an entry, while it can be found.
+    pub fn vector(&self, entry: &Arc<Entry>) -> Option<Vec<f32>> {
+        let index = self.indexes.get(entry.partition.as_ref()?)?;
+        let index = index.read().ok()?;
+        index.vector(entry).map(<[f32]>::to_vec)
+    }
+
     /// Takes an entry out.
     pub fn forget(&self, partition: &Partition, entry: &Arc<Entry>) {
         if let Some(index) = self.indexes.get(partition)

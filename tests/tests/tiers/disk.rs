@@ -47,6 +47,46 @@ fn entries_outlive_the_process() {
     assert_eq!((&report["tiers"]["disk"]["up"], &report["tiers"]["disk"]["entries"]), (&json!(true), &json!(2)));
 }
 
+/// What near hits find is found by the next process too, by the vectors that the disk has; and after a reload that makes memory anew.
+#[test]
+fn near_hits_outlive_the_process() {
+    let fake = FakeUpstream::start();
+    let lines = "[cache]\nttl = \"1d\"\nmemory = \"64MiB\"\n[cache.disk]\npath = \"kept\"\ndeadline = \"10s\"\n[cache.semantic]\nwrong_hits = 0.03";
+    let host = Host::new().upstream(&fake).key("one", "ours").key("foreign", "theirs").section(lines);
+    let mut host = host.spawn();
+    let questions = ["How do I reset my password?", "Where is the nearest bakery?", "What is the capital of Peru?"];
+    let answers = questions.map(|question| host.ask(question).key("one").send().content());
+    host.ask("How long does a parcel take?").key("one").header("x-pointsman-cache-tags", "parcels").send();
+    written(&host, "disk");
+    let asked = fake.count();
+    let reworded = ["how do i reset my password", "Where is the nearest bakery ?", "what is the capital of peru?"];
+    let found = |host: &Door| {
+        for (question, answer) in reworded.iter().zip(&answers) {
+            eventually(question, || {
+                let near = host.ask(question).key("one").header("cache-control", "only-if-cached").send();
+                (near.cache() == "semantic" && near.content() == *answer).then_some(())
+            });
+        }
+    };
+    for signal in ["KILL", "TERM"] {
+        host.restart_after(signal);
+        up(&host, "disk");
+        found(&host);
+    }
+    let text = host.folder.read("pointsman.toml");
+    host.folder.write("pointsman.toml", text.replace("64MiB", "65MiB").as_bytes());
+    eventually("it is reloaded", || (host.metrics().sum("pointsman_reloads_total", &["outcome=\"done\""]) >= 1.0).then_some(()));
+    found(&host);
+    assert_eq!(fake.count(), asked, "nobody was asked again");
+    // Others' questions are as far away as ever, and what was purged does not come back.
+    assert_eq!(host.ask(reworded[0]).key("foreign").send().cache(), "miss");
+    host.tell("/api/cache/purge", &json!({ "tag": "parcels" }));
+    host.restart_after("KILL");
+    up(&host, "disk");
+    found(&host);
+    assert_eq!(host.ask("how long does a parcel take").key("one").send().cache(), "miss");
+}
+
 /// Fifty processes, each killed while clients ask as fast as they can.
 #[test]
 fn fifty_kills_under_load_lose_nothing_that_was_acknowledged() {

@@ -15,8 +15,8 @@ mod keeper;
 mod store;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -50,6 +50,15 @@ pub struct Settings {
     pub deadline: Duration,
 }
 
+/// The vectors that near hits find entries by. Memory has them; the tier keeps them with the entries, and gives both back after a start.
+pub trait Vectors: Send + Sync {
+    /// An entry's vector, if near hits find it.
+    fn of(&self, entry: &Arc<Entry>) -> Option<Vec<f32>>;
+
+    /// An entry that has outlived a process, or another memory. False: it is there already.
+    fn back(&self, entry: Entry, vector: Vec<f32>) -> bool;
+}
+
 /// The tier.
 pub struct Disk {
     shared: Arc<Shared>,
@@ -68,10 +77,19 @@ struct Shared {
     room: AtomicU64,
     purges: Arc<Purges>,
     numbers: Numbers,
+    vectors: Mutex<Option<Arc<dyn Vectors>>>,
+    /// Memory knows nothing yet of what is here.
+    is_new_memory: AtomicBool,
     /// None: it is being opened, or cannot be.
     reader: ArcSwapOption<Reader>,
     entries: AtomicU64,
     bytes: AtomicU64,
+}
+
+impl Shared {
+    fn vectors(&self) -> Option<Arc<dyn Vectors>> {
+        self.vectors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A read that waits.
@@ -88,6 +106,8 @@ impl Disk {
             room: AtomicU64::new(settings.size),
             purges,
             numbers: Numbers::default(),
+            vectors: Mutex::new(None),
+            is_new_memory: AtomicBool::new(false),
             reader: ArcSwapOption::empty(),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -112,6 +132,14 @@ impl Disk {
     pub fn adjust(&self, settings: &Settings) {
         self.shared.room.store(settings.size, Ordering::Relaxed);
         self.deadline_us.store(settings.deadline.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// The memory before it is this one from now on.
+    pub fn stands_behind(&self, memory: Arc<dyn Vectors>) {
+        let mut vectors = self.shared.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = vectors.as_ref().is_some_and(|known| Arc::ptr_eq(known, &memory));
+        *vectors = Some(memory);
+        self.shared.is_new_memory.fetch_or(!is_known, Ordering::Relaxed);
     }
 
     async fn read(&self, key: &ExactKey) -> Option<Arc<Entry>> {

@@ -11,6 +11,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -43,11 +44,13 @@ pub(super) struct Keeper {
     said: Option<String>,
     /// Where the look through all entries goes on; none: it is done.
     looking: Option<Vec<u8>>,
+    /// Memory gets those that it sees, and has got so many.
+    reviving: Option<usize>,
 }
 
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, store: None, again: None, said: None, looking: None }
+        Self { shared, store: None, again: None, said: None, looking: None, reviving: None }
     }
 
     /// Works until the tier is dropped and all that waited is done.
@@ -102,7 +105,9 @@ impl Keeper {
         self.shared.numbers.over.add((asked - entries.len()) as u64);
         if !entries.is_empty() {
             let (count, shared) = (entries.len() as u64, self.shared.clone());
-            match self.with(|store, _| store.put(entries.iter().map(AsRef::as_ref))) {
+            let vectors = shared.vectors();
+            let vector = |entry| vectors.as_ref().and_then(|vectors| vectors.of(entry));
+            match self.with(|store, _| store.put(entries.iter().map(|entry| (&**entry, vector(entry))))) {
                 Some(()) => {
                     shared.numbers.written.add(count);
                     self.said = None;
@@ -118,12 +123,31 @@ impl Keeper {
     /// What is over or has no room goes; what is there is looked at.
     fn tidy(&mut self) {
         let now = now();
-        let room = self.shared.room.load(std::sync::atomic::Ordering::Relaxed);
+        let room = self.shared.room.load(Ordering::Relaxed);
         if let Some(evicted) = self.with(|store, _| store.make_room(room, now)) {
             self.shared.numbers.evicted.add(evicted as u64);
         }
-        if let Some(from) = self.looking.take() {
-            self.looking = self.with(|store, shared| store.walk(&from, LOOK, now, &shared.purges)).flatten();
+        if self.shared.is_new_memory.swap(false, Ordering::Relaxed) {
+            (self.looking, self.reviving) = (Some(Vec::new()), Some(0));
+        }
+        let Some(from) = self.looking.take() else { return };
+        let vectors = self.shared.vectors().filter(|_| self.reviving.is_some());
+        let mut revived = 0;
+        self.looking = self
+            .with(|store, shared| {
+                store.walk(&from, LOOK, now, &shared.purges, |entry, vector| {
+                    revived += usize::from(vectors.as_ref().is_some_and(|vectors| vectors.back(entry, vector)));
+                })
+            })
+            .flatten();
+        if let Some(count) = &mut self.reviving {
+            *count += revived;
+        }
+        if self.looking.is_none()
+            && let Some(entries) = self.reviving.take()
+            && entries > 0
+        {
+            tracing::info!(entries, "near hits find what was stored before");
         }
     }
 
@@ -145,8 +169,8 @@ impl Keeper {
 
     fn count(&self) {
         let sums = self.store.as_ref().map(|store| store.sums).unwrap_or_default();
-        self.shared.entries.store(sums.entries, std::sync::atomic::Ordering::Relaxed);
-        self.shared.bytes.store(sums.bytes, std::sync::atomic::Ordering::Relaxed);
+        self.shared.entries.store(sums.entries, Ordering::Relaxed);
+        self.shared.bytes.store(sums.bytes, Ordering::Relaxed);
     }
 
     fn open(&mut self) {
@@ -161,7 +185,7 @@ impl Keeper {
                 self.count();
                 let rules = self.shared.purges.rules();
                 self.with(|store, _| store.keep(&rules));
-                (self.again, self.looking) = (None, Some(Vec::new()));
+                (self.again, self.looking, self.reviving) = (None, Some(Vec::new()), Some(0));
                 self.shared.numbers.turns(true);
                 // It may open and take no entry, again and again.
                 if self.said.is_none() {
@@ -193,7 +217,7 @@ impl Keeper {
         self.shared.reader.store(None);
         self.shared.numbers.turns(false);
         let store = self.store.take();
-        (self.again, self.looking) = (Some(Instant::now() + AGAIN), None);
+        (self.again, self.looking, self.reviving) = (Some(Instant::now() + AGAIN), None, None);
         let path = &self.shared.path;
         match broken {
             Broken::Damaged(why) => {

@@ -1,8 +1,9 @@
-//! fjall, as the tier uses it: three keyspaces that change together or not at all.
+//! fjall, as the tier uses it: four keyspaces that change together or not at all.
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
 //! | `entries` | exact key | the entry, as `entry/wire` writes it |
+//! | `vectors` | exact key of an entry that near hits find | a checksum, and its vector |
 //! | `order` | when it ends (milliseconds, big-endian), exact key | bytes that it takes |
 //! | `about` | `sums`; `rule` and a selector | how many changes, entries and bytes there are; the purge's bound |
 //!
@@ -114,6 +115,7 @@ pub(super) struct Sums {
 pub(super) struct Store {
     db: Database,
     entries: Keyspace,
+    vectors: Keyspace,
     order: Keyspace,
     about: Keyspace,
     pub(super) sums: Sums,
@@ -136,9 +138,9 @@ impl Store {
             let keyspace = |name: &str, memtable: u64| {
                 db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable).manual_journal_persist(true))
             };
-            let entries = keyspace("entries", MEMTABLE)?;
+            let (entries, vectors) = (keyspace("entries", MEMTABLE)?, keyspace("vectors", MEMTABLE)?);
             let (order, about) = (keyspace("order", SMALL_MEMTABLE)?, keyspace("about", SMALL_MEMTABLE)?);
-            let mut store = Self { db, entries, order, about, sums: Sums::default(), rules: HashMap::new(), written };
+            let mut store = Self { db, entries, vectors, order, about, sums: Sums::default(), rules: HashMap::new(), written };
             store.look()?;
             Ok(store)
         })
@@ -198,18 +200,22 @@ impl Store {
             .collect()
     }
 
-    /// Writes entries, each in place of the one before. When it comes back they are on disk.
-    pub(super) fn put<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Broken> {
+    /// Writes entries, each in place of the one before, with the vectors that near hits find them by. When it comes back they are on disk.
+    pub(super) fn put<'a>(&mut self, entries: impl Iterator<Item = (&'a Entry, Option<Vec<f32>>)>) -> Result<(), Broken> {
         // The last one of a key counts.
-        let entries: HashMap<ExactKey, &Entry> = entries.map(|entry| (entry.key, entry)).collect();
+        let entries: HashMap<ExactKey, _> = entries.map(|(entry, vector)| (entry.key, (entry, vector))).collect();
         self.change(self.sums, true, |store, batch| {
-            for (key, entry) in entries {
+            for (key, (entry, vector)) in entries {
                 store.forget(batch, &key)?;
                 let bytes = wire::write(entry);
-                let takes = bytes.len() as u64 + BESIDE;
+                let vector = vector.map(|vector| packed(&vector));
+                let takes = (bytes.len() + vector.as_ref().map_or(0, Vec::len)) as u64 + BESIDE;
                 let ends_at = wire::head(&bytes).map_or(0, |head| head.ends_at());
                 batch.insert(&store.order, row(ends_at, &key), takes.to_le_bytes());
                 batch.insert(&store.entries, key.bytes().as_slice(), bytes);
+                if let Some(vector) = vector {
+                    batch.insert(&store.vectors, key.bytes().as_slice(), vector);
+                }
                 store.sums.entries += 1;
                 store.sums.bytes += takes;
             }
@@ -237,8 +243,15 @@ impl Store {
     }
 
     /// Looks at some entries in the order of `order`, from a row on: all are as they were written, and those that are purged are taken out.
-    /// Gives where to go on; none at the end.
-    pub(super) fn walk(&mut self, from: &[u8], count: usize, now: u64, purges: &Purges) -> Result<Option<Vec<u8>>, Broken> {
+    /// Gives where to go on; none at the end. `found_near` gets those that near hits find.
+    pub(super) fn walk(
+        &mut self,
+        from: &[u8],
+        count: usize,
+        now: u64,
+        purges: &Purges,
+        mut found_near: impl FnMut(Entry, Vec<f32>),
+    ) -> Result<Option<Vec<u8>>, Broken> {
         guarded(|| {
             let (mut last, mut seen, mut purged) = (None, 0, Vec::new());
             for found in self.order.range(from..).take(count) {
@@ -251,6 +264,13 @@ impl Store {
                 };
                 if !purges.spare(&entry) {
                     purged.push(key);
+                } else if entry.partition.is_some()
+                    && let Some(bytes) = self.vectors.get(key.bytes())?
+                {
+                    let Some(vector) = unpacked(&bytes) else {
+                        return Err(Broken::Damaged(format!("the vector of {key} is not as it was written")));
+                    };
+                    found_near(entry, vector);
                 }
                 seen += 1;
                 last = Some([&*row, &[0]].concat());
@@ -297,10 +317,15 @@ impl Store {
         let Some(head) = wire::head(&bytes) else {
             return Err(Broken::Damaged(format!("the entry {key} is not as it was written")));
         };
-        batch.remove(&self.order, row(head.ends_at(), key));
+        let row = row(head.ends_at(), key);
+        let takes = self.order.get(&row)?.map_or(Ok(0), |takes| taken(&takes))?;
+        batch.remove(&self.order, row);
         batch.remove(&self.entries, key.bytes().as_slice());
+        if head.about.partition.is_some() {
+            batch.remove(&self.vectors, key.bytes().as_slice());
+        }
         self.sums.entries = self.sums.entries.saturating_sub(1);
-        self.sums.bytes = self.sums.bytes.saturating_sub(bytes.len() as u64 + BESIDE);
+        self.sums.bytes = self.sums.bytes.saturating_sub(takes);
         Ok(())
     }
 
@@ -350,6 +375,23 @@ fn acknowledge(written: &File, changes: u64) -> std::io::Result<()> {
     bytes[..8].copy_from_slice(&count);
     bytes[8..].copy_from_slice(&blake3::hash(&count).as_bytes()[..8]);
     written.write_all_at(&bytes, 0)
+}
+
+/// A vector as bytes, behind their checksum.
+fn packed(vector: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; 8];
+    bytes.extend(vector.iter().flat_map(|value| value.to_le_bytes()));
+    let checksum = blake3::hash(&bytes[8..]);
+    bytes[..8].copy_from_slice(&checksum.as_bytes()[..8]);
+    bytes
+}
+
+/// None where the bytes are not as they were written.
+fn unpacked(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (checksum, values) = bytes.split_at_checked(8)?;
+    let (values, rest) = values.as_chunks::<4>();
+    let is_as_written = rest.is_empty() && blake3::hash(values.as_flattened()).as_bytes()[..8] == *checksum;
+    is_as_written.then(|| values.iter().map(|value| f32::from_le_bytes(*value)).collect())
 }
 
 fn row(ends_at: u64, key: &ExactKey) -> Vec<u8> {
