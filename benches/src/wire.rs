@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 64;
 
 /// What the header `x-pointsman-cache` may say, and the place of each in a count.
-pub const OUTCOMES: [&str; 5] = ["none", "exact", "semantic", "miss", "bypass"];
+pub const OUTCOMES: [&str; 7] = ["none", "exact", "semantic", "miss", "bypass", "flight", "stale"];
 
 /// A connection that is kept.
 #[derive(Debug)]

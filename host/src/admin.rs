@@ -74,6 +74,8 @@ pub async fn serve(
         .route("/api/prompts", get(api::prompts))
         .route("/api/cache", get(cache::report))
         .route("/api/cache/purge", post(cache::purge))
+        .route("/api/cache/export", get(cache::export))
+        .route("/api/cache/import", post(cache::import))
         .route("/api/cache/report", get(cache::trust))
         .route("/api/cache/entries/{id}/wrong", post(cache::wrong))
         .route("/api/degrade", get(api::degrade).post(api::pin))

@@ -9,6 +9,7 @@
 //! **Invariant:** an entry that was purged is found by nobody, in whichever tier it is.
 //! **Invariant:** a hit in memory allocates nothing and asks no other tier.
 
+pub mod carry;
 pub mod entry;
 pub mod flight;
 pub mod index;
@@ -394,14 +395,17 @@ impl Cache {
             self.held.numbers.refused.add(1);
             return false;
         }
-        let entry = Arc::new(entry);
+        self.take(Arc::new(entry), vector);
+        self.held.numbers.stored.add(1);
+        true
+    }
+
+    fn take(&self, entry: Arc<Entry>, vector: Option<&[f32]>) {
         if let (Some(partition), Some(vector)) = (entry.partition, vector) {
             self.held.near.insert(partition, vector, &entry);
         }
         self.held.memory.put(&entry);
         self.further().for_each(|tier| tier.put(&entry));
-        self.held.numbers.stored.add(1);
-        true
     }
 
     /// From now on nobody is served what the selector means: here at once, on other nodes within a second.

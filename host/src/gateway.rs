@@ -21,6 +21,7 @@ mod exchange;
 pub mod explain;
 mod fill;
 pub mod flight;
+mod fragments;
 mod key;
 pub mod models;
 mod outbound;
@@ -231,6 +232,16 @@ impl Gateway {
     /// The line. An exchange that others wait for goes down its second half whether its client is there or not.
     async fn chat(self: &Arc<Self>, mut course: Course, body: RequestBody) -> (Course, Result<Reply, Error>) {
         let met = guarded(self.meet(&mut course, body)).await;
+        self.answer(course, met).await
+    }
+
+    /// The line for a part of a prompt, which is there already.
+    async fn part(self: Arc<Self>, mut course: Course, request: Arc<ChatRequest>) -> (Course, Result<Reply, Error>) {
+        let met = guarded(self.find(&mut course, request)).await;
+        self.answer(course, met).await
+    }
+
+    async fn answer(self: &Arc<Self>, course: Course, met: Result<Met, Error>) -> (Course, Result<Reply, Error>) {
         let (request, keys, seat) = match met {
             Ok(Met::Asks(request, keys, seat)) => (request, keys, seat),
             Ok(Met::Answered(reply)) => return (course, Ok(reply)),
@@ -254,6 +265,16 @@ impl Gateway {
     async fn meet(&self, course: &mut Course, body: RequestBody) -> Result<Met, Error> {
         let request = self.parse(course, body).await?;
         let request = self.prompt(course, request).await?;
+        if !course.parts.is_empty()
+            && let Some(reply) = Box::pin(fragments::stage(course, &request)).await?
+        {
+            return Ok(Met::Answered(reply));
+        }
+        self.find(course, request).await
+    }
+
+    /// What the cache has, or who asks for it.
+    async fn find(&self, course: &mut Course, request: Arc<ChatRequest>) -> Result<Met, Error> {
         let keys = self.key(course, &request).await?;
         if let Some(hit) = self.lookup(course, &request, &keys).await {
             return Ok(Met::Answered(hit));

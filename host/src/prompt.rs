@@ -3,10 +3,13 @@
 //! What it does not do: it does not choose a version for anybody (a client, a `prompting` plugin or a pin does).
 //!
 //! **Invariant:** a version's text never changes while it is in force: an exchange renders from the snapshot that it began with.
-//! **Invariant:** a variable's value cannot make a message of its own: a template is cut into messages before it is rendered.
+//! **Invariant:** a variable's value cannot make a message of its own: a template is cut into messages before it is rendered. Nor can it
+//! make a fragment.
 
+mod fragments;
 mod registry;
 mod render;
 
+pub use fragments::Part;
 pub use registry::{Problem, Registry, Summary};
 pub use render::{PromptError, Rendered};

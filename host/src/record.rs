@@ -72,12 +72,23 @@ pub enum CacheOutcome {
     Flight,
     /// Nobody was answered: what was served of the cache was asked for anew.
     Refresh,
+    /// The answer was put together of parts, each of which was looked up by itself.
+    Fragments,
 }
 
 impl CacheOutcome {
     /// All, in the order of the counters.
-    pub const ALL: [Self; 8] =
-        [Self::Off, Self::Bypass, Self::Miss, Self::Exact, Self::Semantic, Self::Stale, Self::Flight, Self::Refresh];
+    pub const ALL: [Self; 9] = [
+        Self::Off,
+        Self::Bypass,
+        Self::Miss,
+        Self::Exact,
+        Self::Semantic,
+        Self::Stale,
+        Self::Flight,
+        Self::Refresh,
+        Self::Fragments,
+    ];
 
     /// The value of `x-pointsman-cache`, and the label.
     pub fn name(self) -> &'static str {
@@ -90,6 +101,7 @@ impl CacheOutcome {
             Self::Stale => "stale",
             Self::Flight => "flight",
             Self::Refresh => "refresh",
+            Self::Fragments => "fragments",
         }
     }
 }
@@ -163,6 +175,10 @@ pub struct Record {
     /// Micro-US-dollars for what the client did not get: answers that were not good enough, questions about them, endpoints that
     /// another one was quicker than. Partly estimated.
     pub discarded: u64,
+    /// The exchange of whose answer this is a part.
+    pub part_of: Option<String>,
+    /// Parts that the answer was put together of, and where each came from: `title=exact, text=miss`.
+    pub fragments: Option<String>,
     /// How often another endpoint went on with it after it had broken off.
     pub continued: u32,
     /// What was doubted of answers that were dropped, in their order; last `kept` if one of them went to the client after all.
@@ -232,7 +248,8 @@ impl Numbers {
     /// Books an exchange that has ended, and writes its line.
     pub fn book(&self, record: &Record) {
         self.caches[record.cache as usize].add(1);
-        if record.cache != CacheOutcome::Refresh {
+        // Those are nobody's own.
+        if record.cache != CacheOutcome::Refresh && record.part_of.is_none() {
             self.answered(record);
         }
         self.retries.add(u64::from(record.tries.saturating_sub(1 + u32::from(record.hedged))));
@@ -421,6 +438,8 @@ fn line(record: &Record) {
         completion_tokens = record.tokens.map(|tokens| tokens.1),
         cost_micro_usd = record.spent(),
         discarded_micro_usd = (record.discarded > 0).then_some(record.discarded),
+        part_of = record.part_of,
+        fragments = record.fragments,
         continued = (record.continued > 0).then_some(record.continued),
         escalated = (!record.escalated.is_empty()).then(|| record.escalated.join(",")),
         unjudged = record.unjudged.then_some(true),

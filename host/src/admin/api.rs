@@ -13,6 +13,8 @@
 //! | `GET /api/prompts` | prompts, versions, which is the default |
 //! | `GET /api/cache` | entries, bytes, tiers ([`super::cache`]) |
 //! | `POST /api/cache/purge` | `{"tag": …}` takes entries out, on all nodes; also `key`, `partition`, `tenant`, `model`, `prompt`. No body: all |
+//! | `GET /api/cache/export` | all entries of memory and disk, as [`crate::cache::carry`] writes them |
+//! | `POST /api/cache/import` | some of them, at most 1 MiB: what became of them |
 //! | `GET /api/degrade` | the level of each provider, the pressure on it, and what is pinned |
 //! | `POST /api/degrade` | `{"level": "small"}` pins a level for all of them; `"auto"`: as measured again |
 //! | `GET /api/reload` | how many reloads, and why the last one failed |

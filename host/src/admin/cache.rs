@@ -1,20 +1,32 @@
-//! The cache in the admin API: what it holds, and what is to be taken out of it.
+//! The cache in the admin API: what it holds, what is to be taken out of it, and what comes from another node.
 //!
-//! What it does not do: it takes nothing out itself; `cache/purge` says what a purge is.
+//! What it does not do: it takes nothing out itself; `cache/purge` says what a purge is, and `cache/carry` how entries travel.
 //!
 //! **Invariant:** when a purge is answered, this node serves nothing of it any more, also after a restart.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State as Shared};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::Admin;
 use super::api::{Refusal, read};
 use crate::cache::purge::Selector;
 use crate::cache::trust::Trust;
-use crate::cache::{Cache, ExactKey, Purged};
+use crate::cache::{Cache, ExactKey, Purged, carry};
+
+/// Records that wait for whoever reads them.
+const IN_LINE: usize = 64;
+/// How long whoever brings entries waits until the tiers have them.
+const SETTLES: Duration = Duration::from_secs(5);
 
 pub(super) async fn report(Shared(admin): Shared<Admin>) -> Json<Value> {
     Json(admin.gateway.state().cache.as_deref().map_or(Value::Null, Cache::report))
@@ -48,8 +60,43 @@ pub(super) async fn trust(Shared(admin): Shared<Admin>) -> Json<Value> {
 pub(super) async fn wrong(Shared(admin): Shared<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let key: ExactKey =
         id.parse().map_err(|_| (StatusCode::BAD_REQUEST, "an entry's id has 64 hexadecimal digits\n".to_owned()))?;
-    let cache = admin.gateway.state().cache.clone();
-    let Some(cache) = cache else { return Err((StatusCode::CONFLICT, "the configuration has no [cache]\n".to_owned())) };
+    let cache = cache(&admin)?;
     let counted = cache.wrong(&key).await;
     Ok(Json(json!({ "entry": id, "found": counted.is_some(), "counted": counted.unwrap_or(false) })))
+}
+
+/// A stream of records; where it breaks off, they are not all.
+pub(super) async fn export(Shared(admin): Shared<Admin>) -> Result<Response, Refusal> {
+    let cache = cache(&admin)?;
+    let (sender, mut records) = tokio::sync::mpsc::channel::<Bytes>(IN_LINE);
+    tokio::task::spawn_blocking(move || {
+        let _ = sender.blocking_send(Bytes::from_static(carry::MAGIC));
+        cache.export(|record| sender.blocking_send(record.into()).is_ok());
+    });
+    let body = Body::from_stream(stream::poll_fn(move |context| {
+        records.poll_recv(context).map(|record| record.map(Ok::<_, Infallible>))
+    }));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// Records, whole ones. It answers when the tiers have them.
+pub(super) async fn import(Shared(admin): Shared<Admin>, records: Bytes) -> Result<Json<Value>, Refusal> {
+    let cache = cache(&admin)?;
+    let brought = {
+        let cache = cache.clone();
+        tokio::task::spawn_blocking(move || cache.import(&records)).await
+    };
+    let brought =
+        brought.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed over these entries\n".to_owned()))?;
+    cache.settle(SETTLES).await;
+    let told = |carry::Brought { taken, known, over, too_large }| json!({ "taken": taken, "known": known, "over": over, "too_large": too_large });
+    brought.map(|brought| Json(told(brought))).map_err(|before| {
+        let reason = "an entry is not as it was written; those before it were taken in";
+        (StatusCode::BAD_REQUEST, format!("{reason}: {}\n", told(before)))
+    })
+}
+
+fn cache(admin: &Admin) -> Result<Arc<Cache>, Refusal> {
+    let cache = admin.gateway.state().cache.clone();
+    cache.ok_or_else(|| (StatusCode::CONFLICT, "the configuration has no [cache]\n".to_owned()))
 }

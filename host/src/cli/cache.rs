@@ -3,6 +3,7 @@
 //! What it does not do: the tier itself is `cache`'s; what is asked of a node goes through its admin API.
 
 mod calibrate;
+mod carry;
 mod evaluate;
 mod pairs;
 mod questions;
@@ -44,6 +45,15 @@ pub(super) enum CacheCommand {
     ///
     /// Asks as a batch, a few requests at a time, and waits where the node has no room. What the cache has is not asked of a model again.
     Warm(warm::Arguments),
+    /// Write the entries of a node's memory and disk into a file
+    ///
+    /// With their vectors, so that near hits find them where they are taken in. The file has answers and questions in the clear.
+    Export(carry::Export),
+    /// Take entries out of a file into a node
+    ///
+    /// They keep their age, and what the node has purged since they were made stays away. Entries are served to the same tenants for the same models, by
+    /// their names, as on the node that they come from. An entry of more than 1 MiB is left out.
+    Import(carry::Import),
 }
 
 pub(super) fn run(command: CacheCommand, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
@@ -52,6 +62,8 @@ pub(super) fn run(command: CacheCommand, out: &mut dyn Write, err: &mut dyn Writ
         CacheCommand::Evaluate(arguments) => evaluate::evaluate(&arguments),
         CacheCommand::Report(arguments) => report::report(&arguments),
         CacheCommand::Wrong(arguments) => report::wrong(&arguments),
+        CacheCommand::Export(arguments) => carry::export(&arguments),
+        CacheCommand::Import(arguments) => carry::import(&arguments),
         CacheCommand::Purge(arguments) => return purge::purge(&arguments, out, err),
         CacheCommand::Warm(arguments) => return warm::warm(&arguments, out, err),
     };

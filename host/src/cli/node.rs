@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::config;
 
@@ -37,6 +38,9 @@ pub(super) struct Node {
     config: Option<PathBuf>,
 }
 
+/// Gets an answer's bytes as they come; why not, where it cannot.
+type Take<'a> = dyn FnMut(&[u8]) -> Result<(), String> + 'a;
+
 /// Where it is, and with which key.
 struct Found {
     address: String,
@@ -46,13 +50,35 @@ struct Found {
 impl Node {
     /// What the node says. Where it refuses, in its own words.
     pub(super) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        self.send(method, path, Bytes::from(body.map(Value::to_string).unwrap_or_default()))
+    }
+
+    /// The same for a body that is no JSON.
+    pub(super) fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Value, String> {
+        let mut bytes = Vec::new();
+        let address = self.read(method, path, body, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("{address} does not answer as an admin API does: {error}"))
+    }
+
+    /// What the node says, part by part, for an answer that is no JSON or too long to be held. Gives its address.
+    pub(super) fn read(&self, method: Method, path: &str, body: Bytes, take: &mut Take<'_>) -> Result<String, String> {
         let Found { address, key } = self.find()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-        let (status, bytes) = runtime.block_on(send(&address, key.as_ref(), method, path, body))?;
+        let mut refusal = Vec::new();
+        let status = runtime.block_on(send(&address, key.as_ref(), method, path, body, &mut |status, part| {
+            if status.is_success() {
+                return take(part);
+            }
+            refusal.extend_from_slice(part);
+            Ok(())
+        }))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .map_err(|error| format!("{address} does not answer as an admin API does: {error}"));
+            return Ok(address);
         }
+        let bytes = refusal;
         let said = String::from_utf8_lossy(&bytes).trim().to_owned();
         Err(match status {
             StatusCode::UNAUTHORIZED => {
@@ -97,14 +123,15 @@ async fn send(
     key: Option<&SecretString>,
     method: Method,
     path: &str,
-    body: Option<&Value>,
-) -> Result<(StatusCode, Bytes), String> {
+    body: Bytes,
+    take: &mut (dyn FnMut(StatusCode, &[u8]) -> Result<(), String> + '_),
+) -> Result<StatusCode, String> {
     let nobody = |why: String| {
         format!(
             "no node answers at {address} ({why}); start one with `pointsman serve`, or name its admin address with --admin or --config"
         )
     };
-    let stream = match tokio::time::timeout(CONNECTS, TcpStream::connect(address)).await {
+    let stream = match timeout(CONNECTS, TcpStream::connect(address)).await {
         Ok(connected) => connected.map_err(|error| nobody(error.to_string()))?,
         Err(_) => return Err(nobody("it does not take the connection".to_owned())),
     };
@@ -112,27 +139,34 @@ async fn send(
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()));
     }
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| format!("this cannot be asked: {error}"))?;
-    let asked = async {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = request.body(Full::new(body)).map_err(|error| format!("this cannot be asked: {error}"))?;
+    let answer = async {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| nobody(error.to_string()))?;
+        let mut connection = std::pin::pin!(connection);
+        // The connection does not outlive the answer; where it ends first, the answer says how.
+        let mut is_open = true;
         let answer = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes()))
+            let silent =
+                |_| format!("{address} has not answered for {ANSWERS:?}; `pointsman plugin list` shows what has become of it");
+            let answer = timeout(ANSWERS, sender.send_request(request)).await.map_err(silent)?;
+            let answer = answer.map_err(|error| nobody(error.to_string()))?;
+            let (status, mut body) = (answer.status(), answer.into_body());
+            while let Some(frame) = timeout(ANSWERS, body.frame()).await.map_err(silent)? {
+                let frame = frame.map_err(|error| format!("the answer of {address} broke off: {error}"))?;
+                if let Ok(part) = frame.into_data() {
+                    take(status, &part)?;
+                }
+            }
+            Ok(status)
         };
         let mut answer = std::pin::pin!(answer);
-        // Whoever of the two is over first: the connection does not outlive the answer.
-        tokio::select! {
-            answered = &mut answer => answered,
-            closed = connection => match closed {
-                Ok(()) => answer.await,
-                Err(error) => Err(error),
-            },
+        loop {
+            tokio::select! {
+                answered = &mut answer => return answered,
+                _ = &mut connection, if is_open => is_open = false,
+            }
         }
     };
-    match tokio::time::timeout(ANSWERS, asked).await {
-        Ok(answered) => answered.map_err(|error| nobody(error.to_string())),
-        Err(_) => Err(format!("{address} has not answered for {ANSWERS:?}; `pointsman plugin list` shows what has become of it")),
-    }
+    answer.await
 }

@@ -205,6 +205,14 @@ impl ChatRequest {
         Ok(edited)
     }
 
+    /// The same request for an answer that comes as a whole.
+    ///
+    /// # Errors
+    /// When it would be too large to be read.
+    pub fn plain(&self) -> Result<Self, Invalid> {
+        Self::parse(self.document.splice(&[Splice::Remove("stream"), Splice::Remove("stream_options")]))
+    }
+
     /// The same request for another model.
     ///
     /// # Errors
@@ -238,6 +246,19 @@ impl ChatRequest {
             && !self.wants_logprobs()
             && is_absent("response_format")
             && is_absent("modalities")
+    }
+
+    /// Must the answer's text be a JSON object, of whatever form?
+    pub fn wants_json_object(&self) -> bool {
+        self.document.pointer("/response_format/type") == Some("\"json_object\"")
+    }
+
+    /// The same request for text of no prescribed form.
+    ///
+    /// # Errors
+    /// When it would be too large to be read.
+    pub fn without_form(&self) -> Result<Self, Invalid> {
+        Self::parse(self.document.splice(&[Splice::Remove("response_format")]))
     }
 
     /// Must the answer's text be JSON?

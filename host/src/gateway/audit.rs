@@ -27,7 +27,6 @@ use crate::cache::verify::Question;
 use crate::cache::{Cache, Entry};
 use crate::config::Priority;
 use crate::dialect::answer::Answer;
-use crate::dialect::json::{Document, Splice};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::upstream::balance::Affinity;
 use crate::upstream::deadline::{self, Deadline};
@@ -132,8 +131,7 @@ async fn ask(exchange: &Exchange, cache: &Cache, request: &ChatRequest, model: &
 
 /// The request, without a wish for a stream.
 fn plain(request: &ChatRequest, name: &str) -> Option<Bytes> {
-    let document = Document::parse(request.to_upstream(name, false)).ok()?;
-    Some(document.splice(&[Splice::Remove("stream"), Splice::Remove("stream_options")]))
+    Some(request.plain().ok()?.to_upstream(name, false))
 }
 
 /// Do two answers say the same? None: nobody can tell.

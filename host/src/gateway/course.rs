@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderName;
 use tokio::time::Instant;
 
 use super::audit::Audit;
 use super::degrade::Levels;
+use super::fragments::Part;
 use super::models::Entry;
 use super::{Exchange, Gateway, deadline, recording};
 use crate::cache;
@@ -27,6 +29,10 @@ use crate::plugin::release::figures::Fate;
 use crate::record::cost::Tokens;
 use crate::record::{Ending, Record, Stage};
 use crate::upstream;
+use crate::upstream::deadline::Deadline;
+
+/// Headers that name one request: another one under the same name would be taken for it.
+const OF_ONE_REQUEST: [&str; 3] = ["idempotency-key", "x-request-id", "x-client-request-id"];
 
 /// What goes down the line.
 pub(super) struct Course {
@@ -46,6 +52,8 @@ pub(super) struct Course {
     pub(super) stale: Option<Arc<cache::Entry>>,
     /// A stored answer that might have been this one's, and somebody wants to know.
     pub(super) near_miss: Option<Audit>,
+    /// Parts of the prompt, where each is to be asked for by itself.
+    pub(super) parts: Vec<Part>,
     /// The level that has made the answer another one.
     pub(super) degraded: Option<Level>,
     pub(super) gateway: Arc<Gateway>,
@@ -72,10 +80,27 @@ impl Course {
             levels: gateway.degrade.levels(),
             stale: None,
             near_miss: None,
+            parts: Vec::new(),
             degraded: None,
             gateway,
             since,
         }
+    }
+
+    /// One that belongs to another one: it asks as that one did, for the same client, with headers that name no request.
+    pub(super) fn beside(of: &Self, request: &ChatRequest, deadline: Option<Deadline>) -> Self {
+        let mut headers = of.exchange.headers.clone();
+        OF_ONE_REQUEST.iter().for_each(|name| drop(headers.remove(HeaderName::from_static(name))));
+        let mut exchange = Exchange::new(of.exchange.state.clone(), of.exchange.principal.clone(), headers, of.exchange.worker);
+        exchange.deadline = deadline.unwrap_or(exchange.deadline);
+        exchange.asks_for(request.model());
+        let mut course = Self::new(of.gateway.clone(), exchange);
+        course.record.asked = of.record.asked.clone();
+        course.record.substitute_for = of.record.substitute_for.clone();
+        course.record.prompt = of.record.prompt.clone();
+        course.record.streamed = request.stream();
+        (course.preference, course.priority) = (of.preference, of.priority);
+        course
     }
 
     /// A stage is over, and the next one begins.

@@ -126,7 +126,7 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
     };
     let own_time = key.as_ref().and_then(|key| key.ttl_ms).map(|ms| Duration::from_millis(u64::from(ms)));
     let spares = course.spares(request);
-    let wish = semantic(&cache, key.as_ref());
+    let wish = semantic(&cache, key.as_ref()).filter(|_| course.record.part_of.is_none());
     let near = wish.and_then(|wish| near(course, request, key.as_ref(), wish));
     Ok(Some(Keys {
         exact: exact(course, request, key.as_ref()),
@@ -143,6 +143,11 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         wanted,
         spares,
     }))
+}
+
+/// Does the client say that its answer is for nobody else?
+pub(super) fn is_not_to_be_kept(headers: &HeaderMap) -> bool {
+    Wanted::read(headers).no_store
 }
 
 /// The tags of a request.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::course::Course;
+use super::fragments::Part;
 use crate::dialect::openai_chat::{ChatRequest, Edit};
 use crate::error::{Error, Kind};
 use crate::plugin::Plugin;
 use crate::plugin::bindings::prompting::{self, Outcome};
 use crate::plugin::bindings::types::{PromptRef, Rejection, Role};
 use crate::plugin::load::Hook;
-use crate::prompt::PromptError;
+use crate::prompt::{self, PromptError, Rendered};
 
 /// The field whose values a prompt is made with.
 const VARIABLES: &str = "prompt.variables";
@@ -96,8 +97,14 @@ fn wish(by: Arc<Plugin>, outcome: Outcome, asked: Option<&PromptRef>) -> Result<
 fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Result<Arc<ChatRequest>, Error> {
     // A plugin's edits count the messages that it saw; the prompt's own come before them.
     let mut edits = wish.edits.clone();
-    if let Some(prompt) = &wish.prompt {
-        edits.extend(render(course, request, prompt, wish.may_be_unknown)?);
+    let rendered = wish.prompt.as_ref().map(|prompt| render(course, request, prompt, wish.may_be_unknown)).transpose()?;
+    if let Some(Rendered { messages, parts, .. }) = rendered.flatten() {
+        let part = |prompt::Part { name, messages }| {
+            let edits: Vec<_> = wish.edits.iter().cloned().chain(put_before(messages)).collect();
+            Ok(Part { name, request: Arc::new(request.edit(&edits)?) })
+        };
+        course.parts = parts.into_iter().map(part).collect::<Result<_, Error>>()?;
+        edits.extend(put_before(messages));
     }
     if edits.is_empty() && request.prompt().is_none() {
         return Ok(request.clone());
@@ -105,14 +112,24 @@ fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Resul
     Ok(Arc::new(request.edit(&edits)?))
 }
 
-/// The messages of a prompt, as edits that put them before the client's own.
-fn render(course: &mut Course, request: &ChatRequest, prompt: &PromptRef, may_be_unknown: bool) -> Result<Vec<Edit>, Error> {
+/// Messages before the client's own. Each is put before all others, so the last goes first.
+fn put_before(messages: Vec<(&'static str, String)>) -> impl Iterator<Item = Edit> {
+    messages.into_iter().rev().map(|(role, text)| Edit::Prepend { role, text })
+}
+
+/// A prompt with its variables in place; none where the plugin brings the text itself.
+fn render(
+    course: &mut Course,
+    request: &ChatRequest,
+    prompt: &PromptRef,
+    may_be_unknown: bool,
+) -> Result<Option<Rendered>, Error> {
     let registry = course.exchange.state.prompts.clone();
     let is_known = registry.as_ref().is_some_and(|registry| registry.has(&prompt.name));
     if may_be_unknown && !is_known {
-        // The plugin brings the text itself; the name is for the record.
+        // The name is for the record.
         note(course, &prompt.name, prompt.version.as_deref().unwrap_or("-"));
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let Some(registry) = registry else {
         let message = format!(
@@ -130,8 +147,7 @@ fn render(course: &mut Course, request: &ChatRequest, prompt: &PromptRef, may_be
         PromptError::Failed(reason) => Error::bad_request(Some(VARIABLES.to_owned()), format!("{reason}.")),
     })?;
     note(course, &rendered.name, &rendered.version);
-    // Each is put before all others, so the last goes first.
-    Ok(rendered.messages.into_iter().rev().map(|(role, text)| Edit::Prepend { role, text }).collect())
+    Ok(Some(rendered))
 }
 
 fn note(course: &mut Course, name: &str, version: &str) {

@@ -14,13 +14,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::course::Course;
 use super::key::Keys;
-use super::{Exchange, Gateway, reply};
+use super::{Gateway, reply};
 use crate::cache::{Cache, Entry, ExactKey};
 use crate::config::{Priority, RefreshAhead};
 use crate::dialect::openai_chat::ChatRequest;
@@ -31,9 +30,6 @@ use crate::record::CacheOutcome;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Refreshes that are remembered. Beyond that none begins.
 const MOST: usize = 10_000;
-
-/// Headers that name one request: another one under the same name would be taken for it.
-const OF_ONE_REQUEST: [&str; 3] = ["idempotency-key", "x-request-id", "x-client-request-id"];
 
 /// Why an answer is asked for anew.
 #[derive(Clone, Copy, Debug)]
@@ -187,18 +183,9 @@ impl Drop for Ended {
 impl Anew {
     /// None where there is no memory for it.
     fn of(behind: &Course, request: &Arc<ChatRequest>, keys: &Keys, why: Why) -> Option<Self> {
-        let (gateway, of) = (behind.gateway.clone(), &behind.exchange);
-        let mut headers: HeaderMap = of.headers.clone();
-        OF_ONE_REQUEST.iter().for_each(|name| drop(headers.remove(HeaderName::from_static(name))));
-        let exchange = Exchange::new(of.state.clone(), of.principal.clone(), headers, of.worker);
-        exchange.asks_for(request.model());
-        let mut course = Course::new(gateway.clone(), exchange);
-        course.record.asked = behind.record.asked.clone();
-        course.record.substitute_for = behind.record.substitute_for.clone();
-        course.record.prompt = behind.record.prompt.clone();
-        course.record.streamed = request.stream();
-        course.record.cache = CacheOutcome::Refresh;
-        (course.preference, course.priority) = (behind.preference, Priority::Batch);
+        let gateway = behind.gateway.clone();
+        let mut course = Course::beside(behind, request, None);
+        (course.record.cache, course.priority) = (CacheOutcome::Refresh, Priority::Batch);
         let ended = Ended { gateway: gateway.clone(), key: keys.exact, why, done: false };
         course.has_memory().ok()?;
         course.meet_plugins(request);

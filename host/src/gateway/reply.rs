@@ -122,18 +122,7 @@ pub(super) async fn upstream(
 
 /// A stored answer, in the form that was asked for. None if it cannot be read any more.
 pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, score: Option<f32>) -> Option<Reply> {
-    let mut reply = if request.stream() {
-        let rate = course.exchange.state.cache.as_ref().map_or(0, |cache| cache.replay_rate());
-        let piece = if rate > 0 { replay::WORD } else { replay::WORDS };
-        let events = replay(&entry.answer, request.include_usage(), piece)?;
-        let content = match rate {
-            0 => Content::Whole(events),
-            rate => Content::Paced(Box::new(Paced::new(course, events, &entry.answer, rate))),
-        };
-        Reply::from(content).of(EVENTS)
-    } else {
-        json(entry.answer.clone())
-    };
+    let mut reply = stored(course, request, &entry.answer)?;
     let headers = &mut reply.headers;
     headers.insert(header::AGE, entry.age(course.exchange.received_at).into());
     set(headers, "x-pointsman-cache-entry", &entry.key.to_string());
@@ -144,6 +133,26 @@ pub(super) fn cached(course: &Course, request: &ChatRequest, entry: &Entry, scor
         set(headers, "x-pointsman-prompt", &format!("{name}@{version}"));
     }
     Some(reply)
+}
+
+/// An answer that is all there, in the form that was asked for. None if it cannot be read.
+pub(super) fn stored(course: &Course, request: &ChatRequest, answer: &Bytes) -> Option<Reply> {
+    if !request.stream() {
+        return Some(json(answer.clone()));
+    }
+    let rate = course.exchange.state.cache.as_ref().map_or(0, |cache| cache.replay_rate());
+    let piece = if rate > 0 { replay::WORD } else { replay::WORDS };
+    let events = replay(answer, request.include_usage(), piece)?;
+    let content = match rate {
+        0 => Content::Whole(events),
+        rate => Content::Paced(Box::new(Paced::new(course, events, answer, rate))),
+    };
+    Some(Reply::from(content).of(EVENTS))
+}
+
+/// What another exchange was answered.
+pub(super) fn passed_on(status: StatusCode, body: Bytes) -> Reply {
+    Reply { status, ..json(body) }
 }
 
 /// An error, in the shape from which OpenAI's SDKs make a typed exception.
@@ -243,6 +252,9 @@ fn describe(course: &Course, headers: &mut HeaderMap) {
     }
     if let Some(prompt) = &record.prompt {
         set(headers, "x-pointsman-prompt", prompt);
+    }
+    if let Some(fragments) = &record.fragments {
+        set(headers, "x-pointsman-fragments", fragments);
     }
     if !record.plugins.is_empty() {
         set(headers, "x-pointsman-plugin", &record.plugins.join(", "));

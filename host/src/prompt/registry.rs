@@ -117,10 +117,10 @@ impl Registry {
                 versions.join(", ")
             ))
         })?;
-        let messages = template
+        let (messages, parts) = template
             .render(variables)
             .map_err(|error| PromptError::Failed(format!("The prompt {name}@{version} cannot be rendered: {error}")))?;
-        Ok(Rendered { name: name.to_owned(), version: version.clone(), messages })
+        Ok(Rendered { name: name.to_owned(), version: version.clone(), messages, parts })
     }
 
     /// Is there a prompt of that name?

@@ -8,6 +8,7 @@
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use super::fragments::{self, Marks, Part};
 use crate::config::unit::Wrong;
 
 /// Steps that one rendering may take: loops over some thousand items.
@@ -38,11 +39,14 @@ pub struct Rendered {
     pub version: String,
     /// Roles and texts, in order.
     pub messages: Vec<(&'static str, String)>,
+    /// Its fragments, each by itself.
+    pub parts: Vec<Part>,
 }
 
 /// One version of one prompt.
 pub(super) struct Template {
     environment: Environment<'static>,
+    marks: Marks,
     /// Role of each message, and the line of the file that it begins at.
     parts: Vec<(&'static str, usize)>,
 }
@@ -61,8 +65,13 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        let marks = Marks::new();
+        environment.add_filter(fragments::FILTER, move |text: String, name: String| {
+            marks.around(&name, &text).map_err(|reason| minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, reason))
+        });
         let mut parts = Vec::new();
         for Message { role, line, text } in messages(text)? {
+            let text = fragments::written_out(&text)?;
             let unread = |error| Wrong::new(format!("cannot be read as a template: {}", explain(&error, line)), "mend it there");
             environment.add_template_owned(parts.len().to_string(), text).map_err(unread)?;
             parts.push((role, line));
@@ -70,12 +79,12 @@ impl Template {
         if parts.is_empty() {
             Err(Wrong::new("has no text", "write the prompt into it"))
         } else {
-            Ok(Self { environment, parts })
+            Ok(Self { environment, marks, parts })
         }
     }
 
-    /// The messages with the variables in place.
-    pub(super) fn render(&self, variables: &Map<String, Value>) -> Result<Vec<(&'static str, String)>, String> {
+    /// The messages with the variables in place, and each fragment by itself.
+    pub(super) fn render(&self, variables: &Map<String, Value>) -> Result<(Vec<(&'static str, String)>, Vec<Part>), String> {
         let one = |(index, (role, line)): (usize, &(&'static str, usize))| {
             let explain = |error: minijinja::Error| explain(&error, *line);
             let template = self.environment.get_template(&index.to_string()).map_err(explain)?;
@@ -84,7 +93,8 @@ impl Template {
             // minijinja writes `str`s only.
             Ok((*role, String::from_utf8_lossy(&out.0).into_owned()))
         };
-        self.parts.iter().enumerate().map(one).collect()
+        let messages = self.parts.iter().enumerate().map(one).collect::<Result<_, String>>()?;
+        self.marks.cut(messages)
     }
 }
 
@@ -164,7 +174,8 @@ mod tests {
     use super::*;
 
     fn render(text: &str, variables: Value) -> Result<Vec<(&'static str, String)>, String> {
-        Template::parse(text).map_err(|wrong| wrong.to_string())?.render(variables.as_object().unwrap())
+        let template = Template::parse(text).map_err(|wrong| wrong.to_string())?;
+        template.render(variables.as_object().unwrap()).map(|(messages, _)| messages)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod exact;
 mod flights;
+mod fragments;
 mod freshness;
 mod memory;
 mod semantic;

@@ -3,6 +3,7 @@
 //!
 //! Redis is Debian's redis-server, started and stopped by the tests; the disk is a temporary folder.
 
+mod carry;
 mod contract;
 mod damage;
 mod disk;

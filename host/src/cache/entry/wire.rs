@@ -11,7 +11,7 @@
 //! The head stands first and is readable alone: a purge need not unpack an answer to know that it is meant. Numbers are little-endian.
 //! Checksums are BLAKE3, cut short: against damage, not against whoever may write into a tier.
 //!
-//! What it does not do: it holds no vector; where near hits are wanted, they are made from the text.
+//! A vector, by which near hits find an entry, is written by itself, since most who read an entry want none.
 //!
 //! **Invariant:** bytes of another version, or with any bit or length that is not as it was written, are no entry; nothing else is made of them.
 //! **Invariant:** reading takes no more memory than [`MAX_BODY`], whatever the bytes say.
@@ -175,6 +175,23 @@ pub fn read(bytes: &[u8], now: u64) -> Option<Entry> {
     // It was made so long ago by the wall's clock; from here on the monotonic one counts. A clock that was set back makes it young.
     about.stored = Instant::now().checked_sub(Duration::from_millis(now.saturating_sub(about.created_at)))?;
     Some(about)
+}
+
+/// A vector as bytes, behind their checksum.
+pub fn write_vector(vector: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; 8];
+    bytes.extend(vector.iter().flat_map(|value| value.to_le_bytes()));
+    let checksum = blake3::hash(&bytes[8..]);
+    bytes[..8].copy_from_slice(&checksum.as_bytes()[..8]);
+    bytes
+}
+
+/// A vector out of its bytes. None where they are not as they were written.
+pub fn read_vector(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (checksum, values) = bytes.split_at_checked(8)?;
+    let (values, rest) = values.as_chunks::<4>();
+    let is_as_written = rest.is_empty() && blake3::hash(values.as_flattened()).as_bytes()[..8] == *checksum;
+    is_as_written.then(|| values.iter().map(|value| f32::from_le_bytes(*value)).collect())
 }
 
 /// Packed, where that saves an eighth.

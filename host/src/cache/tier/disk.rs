@@ -142,6 +142,14 @@ impl Disk {
         self.shared.is_new_memory.fetch_or(!is_known, Ordering::Relaxed);
     }
 
+    /// All entries that are on disk now, with their vectors, until somebody has enough. It blocks.
+    pub fn each(&self, take: impl FnMut(Entry, Option<Vec<f32>>) -> bool) {
+        let Some(reader) = self.shared.reader.load_full() else { return };
+        if let Err(broken) = reader.each(now(), take) {
+            self.backlog.send(Job::Damaged(broken.to_string()));
+        }
+    }
+
     async fn read(&self, key: &ExactKey) -> Option<Arc<Entry>> {
         let numbers = &self.shared.numbers;
         let began = Instant::now();

@@ -53,6 +53,11 @@ impl Memory {
         self.0.get(key)
     }
 
+    /// All entries.
+    pub fn each(&self) -> impl Iterator<Item = Arc<Entry>> {
+        self.0.iter().map(|(_, entry)| entry)
+    }
+
     /// Entries and their bytes.
     pub fn sums(&self) -> (u64, u64) {
         // moka counts what it has put in order; whoever asks wants to see what is there.

@@ -94,12 +94,29 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
 }
 
 /// What reads need.
-pub(super) struct Reader(Keyspace);
+pub(super) struct Reader {
+    entries: Keyspace,
+    vectors: Keyspace,
+}
 
 impl Reader {
     /// An entry's bytes.
     pub(super) fn get(&self, key: &ExactKey) -> Result<Option<Slice>, Broken> {
-        guarded(|| Ok(self.0.get(key.bytes())?))
+        guarded(|| Ok(self.entries.get(key.bytes())?))
+    }
+
+    /// All entries, as they are when it begins, and their vectors, until somebody has enough. What is not as it was written is left out.
+    pub(super) fn each(&self, now: u64, mut take: impl FnMut(Entry, Option<Vec<f32>>) -> bool) -> Result<(), Broken> {
+        guarded(|| {
+            for found in self.entries.iter() {
+                let Some(entry) = wire::read(&found.into_inner()?.1, now) else { continue };
+                let vector = if entry.partition.is_some() { self.vectors.get(entry.key.bytes())? } else { None };
+                if !take(entry, vector.and_then(|bytes| wire::read_vector(&bytes))) {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 }
 
@@ -189,7 +206,7 @@ impl Store {
 
     /// What reads need.
     pub(super) fn reader(&self) -> Reader {
-        Reader(self.entries.clone())
+        Reader { entries: self.entries.clone(), vectors: self.vectors.clone() }
     }
 
     /// The purges that it knows.
@@ -208,7 +225,7 @@ impl Store {
             for (key, (entry, vector)) in entries {
                 store.forget(batch, &key)?;
                 let bytes = wire::write(entry);
-                let vector = vector.map(|vector| packed(&vector));
+                let vector = vector.map(|vector| wire::write_vector(&vector));
                 let takes = (bytes.len() + vector.as_ref().map_or(0, Vec::len)) as u64 + BESIDE;
                 let ends_at = wire::head(&bytes).map_or(0, |head| head.ends_at());
                 batch.insert(&store.order, row(ends_at, &key), takes.to_le_bytes());
@@ -267,7 +284,7 @@ impl Store {
                 } else if entry.partition.is_some()
                     && let Some(bytes) = self.vectors.get(key.bytes())?
                 {
-                    let Some(vector) = unpacked(&bytes) else {
+                    let Some(vector) = wire::read_vector(&bytes) else {
                         return Err(Broken::Damaged(format!("the vector of {key} is not as it was written")));
                     };
                     found_near(entry, vector);
@@ -375,23 +392,6 @@ fn acknowledge(written: &File, changes: u64) -> std::io::Result<()> {
     bytes[..8].copy_from_slice(&count);
     bytes[8..].copy_from_slice(&blake3::hash(&count).as_bytes()[..8]);
     written.write_all_at(&bytes, 0)
-}
-
-/// A vector as bytes, behind their checksum.
-fn packed(vector: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; 8];
-    bytes.extend(vector.iter().flat_map(|value| value.to_le_bytes()));
-    let checksum = blake3::hash(&bytes[8..]);
-    bytes[..8].copy_from_slice(&checksum.as_bytes()[..8]);
-    bytes
-}
-
-/// None where the bytes are not as they were written.
-fn unpacked(bytes: &[u8]) -> Option<Vec<f32>> {
-    let (checksum, values) = bytes.split_at_checked(8)?;
-    let (values, rest) = values.as_chunks::<4>();
-    let is_as_written = rest.is_empty() && blake3::hash(values.as_flattened()).as_bytes()[..8] == *checksum;
-    is_as_written.then(|| values.iter().map(|value| f32::from_le_bytes(*value)).collect())
 }
 
 fn row(ends_at: u64, key: &ExactKey) -> Vec<u8> {
