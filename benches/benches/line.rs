@@ -23,7 +23,8 @@ use pointsman::cache::{Cache, Entry, ExactKey, NearSettings, Partition, Settings
 use pointsman::dialect::answer::Answer;
 use pointsman::dialect::json::{Document, Splice};
 use pointsman::dialect::openai_chat::ChatRequest;
-use pointsman::dialect::stream::{End, Tap, assemble, replay};
+use pointsman::dialect::stream::replay::{self, replay};
+use pointsman::dialect::stream::{End, Tap, assemble};
 use pointsman::embed::built_in::BuiltIn;
 
 criterion_group!(line, requests, keys, exact, near, streams, embedding, guards);
@@ -240,7 +241,7 @@ fn streams(criterion: &mut Criterion) {
     }
     group.bench_function("put together", |bencher| bencher.iter(|| assemble(&whole).expect("an answer")));
     let answer = assemble(&whole).expect("an answer");
-    group.bench_function("played back", |bencher| bencher.iter(|| replay(&answer, true).expect("a stream")));
+    group.bench_function("played back", |bencher| bencher.iter(|| replay(&answer, true, replay::WORDS).expect("a stream")));
     group.bench_function("may it be stored", |bencher| {
         let bytes = Bytes::from(answer.clone());
         bencher.iter(|| assert!(Answer::read(bytes.clone()).expect("an answer").is_storable(1)));

@@ -12,4 +12,4 @@ mod render;
 
 pub use fragments::Part;
 pub use registry::{Problem, Registry, Summary};
-pub use render::{PromptError, Rendered};
+pub use render::{Messages, PromptError, Rendered};

@@ -40,6 +40,8 @@ pub(super) struct Node {
 
 /// Gets an answer's bytes as they come; why not, where it cannot.
 type Take<'a> = dyn FnMut(&[u8]) -> Result<(), String> + 'a;
+/// The same, whatever the status.
+type TakeAny<'a> = dyn FnMut(StatusCode, &[u8]) -> Result<(), String> + 'a;
 
 /// Where it is, and with which key.
 struct Found {
@@ -124,7 +126,7 @@ async fn send(
     method: Method,
     path: &str,
     body: Bytes,
-    take: &mut (dyn FnMut(StatusCode, &[u8]) -> Result<(), String> + '_),
+    take: &mut TakeAny<'_>,
 ) -> Result<StatusCode, String> {
     let nobody = |why: String| {
         format!(

@@ -17,7 +17,6 @@ use super::answer::Usage;
 use super::sse::Reader;
 
 pub use assemble::{assemble, gist};
-pub use replay::replay;
 use said::Said;
 
 /// How a stream ended.

@@ -15,7 +15,7 @@ use crate::plugin::Plugin;
 use crate::plugin::bindings::prompting::{self, Outcome};
 use crate::plugin::bindings::types::{PromptRef, Rejection, Role};
 use crate::plugin::load::Hook;
-use crate::prompt::{self, PromptError, Rendered};
+use crate::prompt::{self, Messages, PromptError, Rendered};
 
 /// The field whose values a prompt is made with.
 const VARIABLES: &str = "prompt.variables";
@@ -113,7 +113,7 @@ fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Resul
 }
 
 /// Messages before the client's own. Each is put before all others, so the last goes first.
-fn put_before(messages: Vec<(&'static str, String)>) -> impl Iterator<Item = Edit> {
+fn put_before(messages: Messages) -> impl Iterator<Item = Edit> {
     messages.into_iter().rev().map(|(role, text)| Edit::Prepend { role, text })
 }
 

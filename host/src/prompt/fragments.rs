@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** what one part asks for has no word of another part in it.
 
+use super::render::Messages;
 use crate::config::unit::Wrong;
 
 /// The name under which Jinja knows them.
@@ -22,7 +23,7 @@ pub struct Part {
     /// What its part of the answer is called.
     pub name: String,
     /// The prompt's messages, without its other parts.
-    pub messages: Vec<(&'static str, String)>,
+    pub messages: Messages,
 }
 
 /// The marks of one template.
@@ -63,7 +64,7 @@ impl Marks {
     }
 
     /// The messages with all parts in them, and each part by itself.
-    pub(super) fn cut(self, messages: Vec<(&'static str, String)>) -> Result<(Vec<(&'static str, String)>, Vec<Part>), String> {
+    pub(super) fn cut(self, messages: Messages) -> Result<(Messages, Vec<Part>), String> {
         let (begin, end) = (self.begin(), self.end());
         if !messages.iter().any(|(_, text)| text.contains(&begin)) {
             return Ok((messages, Vec::new()));
@@ -81,7 +82,7 @@ impl Marks {
         if names.len() > MOST {
             return Err(format!("it has {} fragments; at most {MOST} can be asked for", names.len()));
         }
-        let of = |wanted: Option<&str>| -> Vec<(&'static str, String)> {
+        let of = |wanted: Option<&str>| -> Messages {
             let texts = cut.iter().map(|(role, pieces)| (*role, joined(pieces, wanted)));
             texts.filter(|(_, text)| !text.trim().is_empty()).collect()
         };
@@ -200,7 +201,7 @@ mod tests {
         let (whole, parts) = marks.cut([alone, vec![("user", user)]].concat()).unwrap();
         assert_eq!(whole[2], ("user", "About it:\n\nA title.\n\nA text.\n\nBe short.".to_owned()));
         let of = |name: &str| parts.iter().find(|part| part.name == name).unwrap().messages.clone();
-        let owned = |messages: &[(&'static str, &str)]| -> Vec<(&'static str, String)> {
+        let owned = |messages: &[(&'static str, &str)]| -> Messages {
             messages.iter().map(|(role, text)| (*role, (*text).to_owned())).collect()
         };
         assert_eq!(of("title"), owned(&[("system", "You write."), ("user", "About it:\n\nA title.\n\nBe short.")]));

@@ -30,6 +30,9 @@ pub enum PromptError {
     Failed(String),
 }
 
+/// Roles and texts, in order.
+pub type Messages = Vec<(&'static str, String)>;
+
 /// A prompt, ready to go into a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rendered {
@@ -37,8 +40,8 @@ pub struct Rendered {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Roles and texts, in order.
-    pub messages: Vec<(&'static str, String)>,
+    /// Its messages.
+    pub messages: Messages,
     /// Its fragments, each by itself.
     pub parts: Vec<Part>,
 }
@@ -84,7 +87,7 @@ impl Template {
     }
 
     /// The messages with the variables in place, and each fragment by itself.
-    pub(super) fn render(&self, variables: &Map<String, Value>) -> Result<(Vec<(&'static str, String)>, Vec<Part>), String> {
+    pub(super) fn render(&self, variables: &Map<String, Value>) -> Result<(Messages, Vec<Part>), String> {
         let one = |(index, (role, line)): (usize, &(&'static str, usize))| {
             let explain = |error: minijinja::Error| explain(&error, *line);
             let template = self.environment.get_template(&index.to_string()).map_err(explain)?;

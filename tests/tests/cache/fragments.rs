@@ -26,7 +26,9 @@ fn fragments(answer: &Answer) -> &str {
 
 /// What the model was asked for, the last words of each request.
 fn asked(fake: &FakeUpstream) -> Vec<String> {
-    let text = |seen: &tests::upstream::Seen| seen.json()["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
+    let text = |seen: &tests::upstream::Seen| {
+        seen.json()["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned()
+    };
     let mut asked: Vec<_> = fake.requests().iter().map(text).collect();
     asked.sort();
     asked
@@ -44,16 +46,29 @@ fn parts_are_kept_by_themselves_and_used_again() {
     answers(&fake);
     let host = host(&fake).start();
     let first = ask(&host, "Lamp Aurora", "40 cm", "brass").send();
-    assert_eq!((first.status, first.cache(), first.content().as_str()), (200, "fragments", "The title\n\nThe description\n\nThe care"));
+    assert_eq!(
+        (first.status, first.cache(), first.content().as_str()),
+        (200, "fragments", "The title\n\nThe description\n\nThe care")
+    );
     assert_eq!(fragments(&first), "title=miss, description=miss, care=miss");
     assert_eq!((first.header("x-pointsman-prompt"), first.header("x-pointsman-model")), (Some("product@v1"), Some("small")));
     assert_eq!(
         asked(&fake),
-        ["Describe Lamp Aurora in two sentences: 40 cm.", "How is brass cleaned? One sentence.", "Write a title of at most six words for Lamp Aurora."]
+        [
+            "Describe Lamp Aurora in two sentences: 40 cm.",
+            "How is brass cleaned? One sentence.",
+            "Write a title of at most six words for Lamp Aurora."
+        ]
     );
     let usage = first.json()["usage"].clone();
-    assert_eq!(usage["x_pointsman"], json!({ "cached": false, "fragments": { "title": false, "description": false, "care": false } }));
-    assert_eq!(usage["total_tokens"].as_u64(), Some(usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap()));
+    assert_eq!(
+        usage["x_pointsman"],
+        json!({ "cached": false, "fragments": { "title": false, "description": false, "care": false } })
+    );
+    assert_eq!(
+        usage["total_tokens"].as_u64(),
+        Some(usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap())
+    );
 
     // One detail more: one part more.
     let detail = ask(&host, "Lamp Aurora", "40 cm, dimmable", "brass").send();
@@ -93,7 +108,10 @@ fn what_cannot_be_put_together_is_asked_as_a_whole() {
     whole(lamp().header("cache-control", "no-store"));
     whole(lamp().set("n", json!(2)));
     whole(lamp().set("tools", json!([{ "type": "function", "function": { "name": "f" } }])));
-    whole(lamp().set("response_format", json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": { "type": "object" } } })));
+    whole(lamp().set(
+        "response_format",
+        json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": { "type": "object" } } }),
+    ));
     let plain = Host::new().upstream(&fake).prompt("product", "v1", &template()).start();
     whole(ask(&plain, "Lamp", "20 cm", "brass"));
 }
@@ -138,6 +156,9 @@ fn parts_are_shared_while_they_are_under_way() {
     gate.open();
     assert_eq!(first.answer().unwrap().status, 200);
     assert_eq!(fragments(&second.answer().unwrap()), "title=miss, description=miss, care=flight");
-    assert_eq!(fragments(&ask(&host, "Lamp Luna", "20 cm", "brass").key("foreign").send()), "title=miss, description=miss, care=miss");
+    assert_eq!(
+        fragments(&ask(&host, "Lamp Luna", "20 cm", "brass").key("foreign").send()),
+        "title=miss, description=miss, care=miss"
+    );
     assert_eq!(fake.count(), 8);
 }
