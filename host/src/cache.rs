@@ -185,8 +185,8 @@ impl Cache {
 
     /// Begins the work of the tiers behind memory. Again: nothing.
     pub fn start(&self) {
-        if let Some(disk) = self.disk.as_ref().filter(|_| self.semantic.is_some()) {
-            disk.stands_behind(self.held.clone());
+        if let Some(disk) = &self.disk {
+            disk.stands_behind(self.semantic.is_some().then(|| self.held.clone() as _));
         }
         self.further().for_each(|tier| tier.start());
     }

@@ -99,7 +99,7 @@ impl Answer {
 
     /// The body without what `usage` says of an answer out of the cache: as it was when it was stored.
     pub fn as_stored(&self) -> String {
-        self.text().replacen(r#""x_pointsman":{"cached":true},"#, "", 1)
+        self.text().replacen(r#","x_pointsman":{"cached":true}"#, "", 1)
     }
 
     /// The value of `x-pointsman-cache`; empty where there is none.

@@ -4,7 +4,6 @@
 //!
 //! **Invariant:** when a purge is answered, this node serves nothing of it any more, also after a restart.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::api::{Refusal, read};
+use super::{Admin, BoxError};
 use crate::cache::purge::Selector;
 use crate::cache::trust::Trust;
 use crate::cache::{Cache, ExactKey, Purged, carry};
@@ -65,23 +64,26 @@ pub(super) async fn wrong(Shared(admin): Shared<Admin>, Path(id): Path<String>) 
     Ok(Json(json!({ "entry": id, "found": counted.is_some(), "counted": counted.unwrap_or(false) })))
 }
 
-/// A stream of records; where it breaks off, they are not all.
+/// A stream of records; without its end they are not all.
 pub(super) async fn export(Shared(admin): Shared<Admin>) -> Result<Response, Refusal> {
     let cache = cache(&admin)?;
-    let (sender, mut records) = tokio::sync::mpsc::channel::<Bytes>(IN_LINE);
+    let (sender, mut records) = tokio::sync::mpsc::channel::<Result<Bytes, BoxError>>(IN_LINE);
     tokio::task::spawn_blocking(move || {
-        let _ = sender.blocking_send(Bytes::from_static(carry::MAGIC));
-        cache.export(|record| sender.blocking_send(record.into()).is_ok());
+        let _ = sender.blocking_send(Ok(Bytes::from_static(carry::MAGIC)));
+        let end = cache.export(|record| sender.blocking_send(Ok(record.into())).is_ok());
+        if let Err(error) = &end {
+            tracing::error!(error, "the cache's entries cannot all be exported");
+        }
+        let _ = sender.blocking_send(end.map(|()| Bytes::from_static(&carry::END)).map_err(BoxError::from));
     });
-    let body = Body::from_stream(stream::poll_fn(move |context| {
-        records.poll_recv(context).map(|record| record.map(Ok::<_, Infallible>))
-    }));
+    let body = Body::from_stream(stream::poll_fn(move |context| records.poll_recv(context)));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
 /// Records, whole ones. It answers when the tiers have them.
 pub(super) async fn import(Shared(admin): Shared<Admin>, records: Bytes) -> Result<Json<Value>, Refusal> {
     let cache = cache(&admin)?;
+    let before = cache.lost();
     let brought = {
         let cache = cache.clone();
         tokio::task::spawn_blocking(move || cache.import(&records)).await
@@ -89,7 +91,8 @@ pub(super) async fn import(Shared(admin): Shared<Admin>, records: Bytes) -> Resu
     let brought =
         brought.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed over these entries\n".to_owned()))?;
     cache.settle(SETTLES).await;
-    let told = |carry::Brought { taken, known, over, too_large }| json!({ "taken": taken, "known": known, "over": over, "too_large": too_large });
+    let lost = cache.lost() - before;
+    let told = |carry::Brought { taken, known, over, purged, too_large }| json!({ "taken": taken, "known": known, "over": over, "purged": purged, "too_large": too_large, "lost": lost });
     brought.map(|brought| Json(told(brought))).map_err(|before| {
         let reason = "an entry is not as it was written; those before it were taken in";
         (StatusCode::BAD_REQUEST, format!("{reason}: {}\n", told(before)))

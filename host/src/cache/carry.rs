@@ -3,12 +3,13 @@
 //! ```text
 //! 0..18    "pointsman cache 1\n", before the first entry of a file
 //! ..       for each entry: bytes of the entry, bytes of its vector (0: none), the entry, the vector, both as [`wire`] writes them
+//! ..       at the end of a file: eight bytes of 0
 //! ```
 //!
-//! Numbers have 32 bits and are little-endian. An entry keeps its key, its age and the purges that it was made after, so it is served where an
-//! equal request of the same tenant meets the same model, and nowhere else; and what a node has purged does not come back to it.
+//! Numbers have 32 bits and are little-endian. An entry keeps its key and its age, so it is served where an equal request of the same tenant meets the
+//! same model, and nowhere else. Nodes need not agree about purges: what was made before a purge of the node that takes it in stays out, by the clocks.
 //!
-//! What it does not do: it asks Redis for nothing, whose entries all of its nodes have.
+//! What it does not do: it asks Redis for nothing, whose entries all of its nodes have; nor does it replace anything there.
 //!
 //! **Invariant:** bytes that are not as they were written bring no entry in, and those before them do.
 
@@ -16,11 +17,14 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::Cache;
 use super::entry::{Entry, wire};
-use super::{Cache, tier};
+use super::tier::{self, Tier};
 
 /// What a file begins with.
 pub const MAGIC: &[u8] = b"pointsman cache 1\n";
+/// What it ends with.
+pub const END: [u8; BEFORE] = [0; BEFORE];
 /// Bytes before an entry.
 const BEFORE: usize = 8;
 
@@ -31,8 +35,10 @@ pub struct Brought {
     pub taken: u64,
     /// There is one as new already.
     pub known: u64,
-    /// Their time is over, or they were purged here.
+    /// Their time is over.
     pub over: u64,
+    /// They were made before a purge of this node's that means them.
+    pub purged: u64,
     /// They are too large here.
     pub too_large: u64,
 }
@@ -62,13 +68,12 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub fn next(file: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut record = Vec::new();
     file.take(BEFORE as u64).read_to_end(&mut record)?;
-    let length = match lengths(&record) {
-        Some((entry, vector)) => entry as u64 + vector as u64,
-        None if record.is_empty() => return Ok(None),
-        None => 1,
-    };
+    if record == END {
+        return Ok(None);
+    }
+    let length = lengths(&record).map_or(1, |(entry, vector)| entry as u64 + vector as u64);
     if (file.take(length).read_to_end(&mut record)? as u64) < length {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within an entry; those before it were taken in"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is not all there; what there is of it was taken in"));
     }
     Ok(Some(record))
 }
@@ -88,21 +93,24 @@ fn read(record: &[u8], now: u64) -> Option<(Entry, Option<Vec<f32>>)> {
 
 impl Cache {
     /// All that memory and disk have, a record each, until somebody has enough. It blocks while the disk is read.
-    pub fn export(&self, mut take: impl FnMut(Vec<u8>) -> bool) {
+    ///
+    /// # Errors
+    /// The disk cannot be read, so this is not all.
+    pub fn export(&self, mut take: impl FnMut(Vec<u8>) -> bool) -> Result<(), String> {
         let mut told = HashSet::new();
         let is_wanted = |entry: &Entry| !entry.left().is_zero() && self.purges.spare(entry);
         for entry in self.held.memory.each() {
             told.insert(entry.key);
             if is_wanted(&entry) && !take(record(&entry, self.held.near.vector(&entry).as_deref())) {
-                return;
+                return Ok(());
             }
         }
-        if let Some(disk) = &self.disk {
-            disk.each(|entry, vector| told.contains(&entry.key) || !is_wanted(&entry) || take(record(&entry, vector.as_deref())));
-        }
+        self.disk.as_ref().map_or(Ok(()), |disk| {
+            disk.each(|entry, vector| told.contains(&entry.key) || !is_wanted(&entry) || take(record(&entry, vector.as_deref())))
+        })
     }
 
-    /// Takes records in, and puts them into all tiers.
+    /// Takes records in, and puts them into all tiers. It blocks while the disk is asked what it has.
     ///
     /// # Errors
     /// At a record that is not as it was written, with what became of those before it.
@@ -112,22 +120,30 @@ impl Cache {
             let Some((record, rest)) = first(records) else { return Err(brought) };
             let Some((entry, vector)) = read(record, tier::now()) else { return Err(brought) };
             records = rest;
-            let is_known = self.held.memory.find(&entry.key).is_some_and(|own| own.created_at >= entry.created_at);
+            let own = self.held.memory.find(&entry.key).map(|own| own.created_at);
+            let own = own.max(self.disk.as_ref().and_then(|disk| disk.made_at(&entry.key)));
             let count = match () {
-                () if is_known => &mut brought.known,
-                () if entry.left().is_zero() || !self.purges.spare(&entry) => &mut brought.over,
+                () if own.is_some_and(|own| own >= entry.created_at) => &mut brought.known,
+                () if entry.left().is_zero() => &mut brought.over,
+                () if !self.purges.spare_made_at(&entry) => &mut brought.purged,
                 () if entry.answer.len() > self.settings.max_entry => &mut brought.too_large,
                 () => {
-                    self.take(
-                        Arc::new(Entry { vector_bytes: vector.as_ref().map_or(0, |vector| size_of_val(&**vector)), ..entry }),
-                        vector.as_deref(),
-                    );
+                    let vector_bytes = vector.as_ref().map_or(0, |vector| size_of_val(&**vector));
+                    // From here on it is as one that was asked for now: whatever is purged later takes it too.
+                    let entry = Entry { stamp: self.stamp(), vector_bytes, is_brought: true, ..entry };
+                    self.take(Arc::new(entry), vector.as_deref());
                     &mut brought.taken
                 }
             };
             *count += 1;
         }
         Ok(brought)
+    }
+
+    /// Entries that a tier behind memory should have got, and has not, so far.
+    pub fn lost(&self) -> u64 {
+        let lost = |tier: Arc<dyn Tier>| tier.numbers().map_or(0, |numbers| numbers.dropped.get() + numbers.failed.get());
+        self.further().map(lost).sum()
     }
 }
 
@@ -146,8 +162,8 @@ mod tests {
         let (entry, vector) = read(&record, tier::now()).unwrap();
         assert_eq!((entry.key, entry.text.as_deref(), vector), (key, Some("How?"), Some(vec![0.5, -1.0])));
         assert_eq!(first(&record), Some((&record[..], &[][..])));
-        assert_eq!((next(&mut &record[..]).unwrap().as_ref(), next(&mut &[][..]).unwrap()), (Some(&record), None));
-        for end in 1..record.len() {
+        assert_eq!((next(&mut &record[..]).unwrap().as_ref(), next(&mut &END[..]).unwrap()), (Some(&record), None));
+        for end in 0..record.len() {
             assert_eq!(first(&record[..end]), None, "{end}");
             assert_eq!(next(&mut &record[..end]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{end}");
         }

@@ -64,6 +64,8 @@ pub struct Entry {
     pub near_level: AtomicU8,
     /// How often it was found to be wrong there.
     pub wrong: AtomicU32,
+    /// It comes from another node, so what others have of it may be newer.
+    pub is_brought: bool,
 }
 
 impl Entry {
@@ -89,6 +91,7 @@ impl Entry {
             worth: (0, 0),
             near_level: AtomicU8::new(0),
             wrong: AtomicU32::new(0),
+            is_brought: false,
         }
     }
 

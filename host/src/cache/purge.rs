@@ -201,6 +201,11 @@ impl Purges {
         spared
     }
 
+    /// May an entry be served that was made where nobody knew this node's purges? Not if it was before one that means it, by the clocks.
+    pub fn spare_made_at(&self, entry: &Entry) -> bool {
+        !self.rules.load().iter().any(|rule| rule.bound.ms() >= entry.created_at && rule.selector.means(entry))
+    }
+
     /// May what is being asked for be served once it is there? Of it all is known but the model.
     pub fn spare_coming(&self, entry: &Entry) -> bool {
         self.spare_since(entry.stamp, entry)

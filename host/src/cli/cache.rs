@@ -51,7 +51,7 @@ pub(super) enum CacheCommand {
     Export(carry::Export),
     /// Take entries out of a file into a node
     ///
-    /// They keep their age, and what the node has purged since they were made stays away. Entries are served to the same tenants for the same models, by
+    /// They keep their age, and what was made before a purge of the node's that means it stays away. Entries are served to the same tenants for the same models, by
     /// their names, as on the node that they come from. An entry of more than 1 MiB is left out.
     Import(carry::Import),
 }

@@ -4,14 +4,14 @@
 //!
 //! **Invariant:** what cannot be read counts as not storable.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::Document;
+use super::json::{Document, Splice};
 
 /// What `usage` of a kept answer says beside its numbers: nobody is charged for them again.
-const MARK: &str = r#""x_pointsman":{"cached":true}"#;
+const MARK: (&str, &str) = ("x_pointsman", r#"{"cached":true}"#);
 
 /// Tokens as the upstream counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -102,17 +102,17 @@ impl Answer {
 
     /// A copy to be given again, whose `usage` says so. Where there is no such object it is the same bytes.
     pub fn kept(&self) -> Bytes {
-        let bytes = self.bytes();
-        let Some(inner) = self.document.get("usage").and_then(|usage| usage.strip_prefix('{')) else {
-            return Bytes::copy_from_slice(bytes);
+        let usage = self.document.get("usage").filter(|usage| usage.starts_with('{'));
+        let Some(usage) = usage.and_then(|usage| Document::parse(Bytes::copy_from_slice(usage.as_bytes())).ok()) else {
+            return Bytes::copy_from_slice(self.bytes());
         };
-        let at = inner.as_ptr() as usize - bytes.as_ptr() as usize;
-        let comma = if inner.trim_start().starts_with('}') { "" } else { "," };
-        let mut out = BytesMut::with_capacity(bytes.len() + MARK.len() + comma.len());
-        for part in [&bytes[..at], MARK.as_bytes(), comma.as_bytes(), &bytes[at..]] {
-            out.put_slice(part);
+        // An upstream that is a pointsman has said something there already.
+        let marked = usage.splice(&[Splice::Set(MARK.0, MARK.1.into())]);
+        let marked = String::from_utf8_lossy(&marked);
+        match self.document.splice(&[Splice::Set("usage", marked)]) {
+            same if same.as_ptr() == self.bytes().as_ptr() => Bytes::copy_from_slice(&same),
+            marked => marked,
         }
-        out.freeze()
     }
 
     /// What the upstream counted.
@@ -188,12 +188,18 @@ mod tests {
             let kept = Answer::read(Bytes::copy_from_slice(text.as_bytes())).unwrap().kept();
             String::from_utf8(kept.to_vec()).unwrap()
         };
-        let mark = r#"{"x_pointsman":{"cached":true}"#;
-        assert_eq!(
-            kept(r#"{"a":1,"usage":{"total_tokens":3},"b":[]}"#),
-            format!(r#"{{"a":1,"usage":{mark},"total_tokens":3}},"b":[]}}"#)
-        );
-        assert_eq!(kept(r#"{"usage": {}}"#), format!(r#"{{"usage": {mark}}}}}"#));
+        let mark = r#""x_pointsman":{"cached":true}}"#;
+        for (usage, marked) in [
+            (r#"{"total_tokens":3}"#, format!(r#"{{"total_tokens":3,{mark}"#)),
+            ("{}", format!("{{{mark}")),
+            (
+                r#"{"x_pointsman":{"cached":false},"total_tokens":3}"#,
+                r#"{"x_pointsman":{"cached":true},"total_tokens":3}"#.to_owned(),
+            ),
+            (r#"{"x_pointsman":{"cached":true}}"#, r#"{"x_pointsman":{"cached":true}}"#.to_owned()),
+        ] {
+            assert_eq!(kept(&format!(r#"{{"a":1,"usage":{usage},"b":[]}}"#)), format!(r#"{{"a":1,"usage":{marked},"b":[]}}"#));
+        }
         for text in [r#"{"usage":null}"#, r#"{"a":{"usage":{}}}"#, "{}"] {
             assert_eq!(kept(text), text);
         }

@@ -250,6 +250,8 @@ impl Story {
             "streamed": record.streamed,
             "question": record.question,
             "prompt": record.prompt,
+            "part_of": record.part_of,
+            "fragments": record.fragments,
             "cache": present(json!({ "outcome": record.cache.name(), "tier": record.cache_tier, "key": record.cache_key, "partition": record.cache_partition, "score": record.cache_score })),
             "plugins": calls,
             "plan": record.planned,

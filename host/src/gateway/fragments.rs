@@ -15,14 +15,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 
 use super::course::Course;
 use super::key;
 use super::reply::{self, Reply};
-use crate::dialect::answer::Answer;
+use crate::dialect::Invalid;
+use crate::dialect::answer::{Answer, Sense, Usage};
 use crate::dialect::openai_chat::ChatRequest;
 use crate::error::{Error, Kind, Source};
 use crate::record::CacheOutcome;
@@ -30,15 +32,27 @@ use crate::record::CacheOutcome;
 /// What a part of the answer is called, and how it is asked for.
 pub(super) struct Part {
     pub(super) name: String,
-    pub(super) request: Arc<ChatRequest>,
+    pub(super) request: ChatRequest,
 }
 
 /// What became of a part.
 struct Got {
     status: StatusCode,
+    retry_after: Option<HeaderValue>,
     body: Bytes,
     cache: CacheOutcome,
     model: Option<Arc<str>>,
+    degraded: Option<&'static str>,
+    escalated: Vec<&'static str>,
+    plugins: Vec<String>,
+}
+
+/// A part of the answer.
+struct Said {
+    name: String,
+    cache: CacheOutcome,
+    sense: Sense,
+    usage: Usage,
 }
 
 /// The answer, put together. None: the prompt has no parts, or they are of no use to this request, so it is asked as a whole.
@@ -48,55 +62,70 @@ pub(super) async fn stage(course: &mut Course, request: &Arc<ChatRequest>) -> Re
         return Ok(None);
     }
     let as_json = request.wants_json_object();
-    let asked = parts.iter().map(|part| if as_json { part.request.without_form()?.plain() } else { part.request.plain() });
-    let asked: Vec<_> = asked.collect::<Result<_, _>>()?;
-    if !asked.iter().all(ChatRequest::is_plain_text) {
+    let free = |part: Part| Ok::<_, Invalid>(if as_json { Part { request: part.request.without_form()?, ..part } } else { part });
+    let parts = parts.into_iter().map(free).collect::<Result<Vec<_>, _>>()?;
+    if !parts.iter().all(|part| part.request.is_plain_text()) {
         return Ok(None);
     }
-    let got = join_all(asked.into_iter().map(|request| Box::pin(ask(course, Arc::new(request))))).await;
-    let mut whole = Vec::with_capacity(parts.len());
-    for (part, got) in parts.into_iter().zip(got) {
-        let got = got?;
-        let answer = Answer::read(got.body.clone()).filter(|_| got.status == StatusCode::OK);
-        let Some(sense) = answer.as_ref().and_then(Answer::sense) else {
-            course.record.model = got.model;
-            return Ok(Some(reply::passed_on(got.status, got.body)));
+    let (names, requests): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.name, part.request)).unzip();
+    let got = join_all(requests.into_iter().map(|request| Box::pin(ask(course, Arc::new(request))))).await;
+    let mut all = Vec::with_capacity(names.len());
+    for (name, got) in names.into_iter().zip(got) {
+        let Got { status, retry_after, body, cache, model, degraded, escalated, plugins } = got?;
+        let record = &mut course.record;
+        record.model = record.model.take().or(model);
+        record.degraded = record.degraded.or(degraded);
+        record.escalated.extend(escalated);
+        for plugin in plugins {
+            if !record.plugins.contains(&plugin) {
+                record.plugins.push(plugin);
+            }
+        }
+        if status != StatusCode::OK {
+            return Ok(Some(reply::passed_on(status, retry_after, body)));
+        }
+        let answer = Answer::read(body.clone());
+        let sense = answer.as_ref().and_then(Answer::sense).filter(|sense| !sense.refused && !sense.text.trim().is_empty());
+        let Some(sense) = sense else {
+            // Whatever it is, it is no part of an answer.
+            return Ok(Some(reply::stored(course, request, &body).unwrap_or_else(|| reply::json(body))));
         };
         let usage = answer.as_ref().and_then(Answer::usage).unwrap_or_default();
-        whole.push((part.name, got.cache, got.model, sense, usage));
+        all.push(Said { name, cache, sense, usage });
     }
-    let from: Vec<_> = whole.iter().map(|(name, cache, ..)| format!("{name}={}", cache.name())).collect();
+    let from: Vec<_> = all.iter().map(|part| format!("{}={}", part.name, part.cache.name())).collect();
     course.record.fragments = Some(from.join(", "));
     course.record.cache = CacheOutcome::Fragments;
-    course.record.model = whole.iter().find_map(|(_, _, model, ..)| model.clone());
+    let answer = Bytes::from(put_together(course, &all, as_json).to_string());
+    let unreadable = || Error::internal("an answer of its own cannot be read");
+    reply::stored(course, request, &answer).map(Some).ok_or_else(unreadable)
+}
+
+fn put_together(course: &Course, parts: &[Said], as_json: bool) -> Value {
     let text = if as_json {
-        let texts = whole.iter().map(|(name, _, _, sense, _)| (name.clone(), sense.text.as_str().into()));
+        let texts = parts.iter().map(|part| (part.name.clone(), part.sense.text.as_str().into()));
         Value::Object(texts.collect::<Map<_, _>>()).to_string()
     } else {
-        whole.iter().map(|(_, _, _, sense, _)| sense.text.trim()).collect::<Vec<_>>().join("\n\n")
+        parts.iter().map(|part| part.sense.text.trim()).collect::<Vec<_>>().join("\n\n")
     };
     // The first that did not end of its own accord says how it did.
-    let reasons = || whole.iter().map(|(_, _, _, sense, _)| sense.finish_reason.as_deref().unwrap_or("stop"));
-    let finish_reason = reasons().find(|reason| *reason != "stop").unwrap_or("stop");
-    let (prompt, completion) = whole
-        .iter()
-        .fold((0, 0), |(prompt, completion), (.., usage)| (prompt + usage.prompt_tokens, completion + usage.completion_tokens));
+    let mut reasons = parts.iter().map(|part| part.sense.finish_reason.as_deref().unwrap_or("stop"));
+    let finish_reason = reasons.find(|reason| *reason != "stop").unwrap_or("stop");
+    let sum = |count: fn(&Usage) -> u64| parts.iter().fold(0_u64, |sum, part| sum.saturating_add(count(&part.usage)));
+    let (prompt, completion) = (sum(|usage| usage.prompt_tokens), sum(|usage| usage.completion_tokens));
     let is_kept = |cache| matches!(cache, CacheOutcome::Exact | CacheOutcome::Stale | CacheOutcome::Flight);
-    let cached: Map<_, _> = whole.iter().map(|(name, cache, ..)| (name.clone(), is_kept(*cache).into())).collect();
-    let answer = json!({
+    let cached: Map<_, _> = parts.iter().map(|part| (part.name.clone(), is_kept(part.cache).into())).collect();
+    json!({
         "id": format!("chatcmpl-{}", course.exchange.id),
         "object": "chat.completion",
         "created": course.exchange.received_at / 1000,
         "model": course.record.model,
         "choices": [{ "index": 0, "message": { "role": "assistant", "content": text, "refusal": null }, "logprobs": null, "finish_reason": finish_reason }],
         "usage": {
-            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt.saturating_add(completion),
             "x_pointsman": { "cached": cached.values().all(|cached| cached == true), "fragments": cached },
         },
-    });
-    reply::stored(course, request, &Bytes::from(answer.to_string()))
-        .map(Some)
-        .ok_or_else(|| Error::internal("an answer of its own cannot be read"))
+    })
 }
 
 /// A part's answer, or what the client gets in its place.
@@ -113,11 +142,13 @@ async fn ask(of: &Course, request: Arc<ChatRequest>) -> Result<Got, Error> {
             return Err(error);
         }
     };
-    let (cache, model) = (course.record.cache, course.record.model.clone());
+    let record = &course.record;
+    let (cache, model, degraded) = (record.cache, record.model.clone(), record.degraded);
+    let (escalated, plugins) = (record.escalated.clone(), record.plugins.clone());
     let response = reply.into_response(course);
-    let status = response.status();
+    let (status, retry_after) = (response.status(), response.headers().get(RETRY_AFTER).cloned());
     match response.into_body().collect().await {
-        Ok(body) => Ok(Got { status, body: body.to_bytes(), cache, model }),
+        Ok(body) => Ok(Got { status, retry_after, body: body.to_bytes(), cache, model, degraded, escalated, plugins }),
         Err(error) => {
             let message = format!("A part of the answer broke off: {error}.");
             Err(Error::new(Kind::UpstreamBroken, Source::Gateway, message))

@@ -20,6 +20,9 @@ use crate::prompt::{self, Messages, PromptError, Rendered};
 /// The field whose values a prompt is made with.
 const VARIABLES: &str = "prompt.variables";
 
+/// Bytes of the requests for all parts of a prompt. Where they would be more, it is asked as a whole.
+const MAX_PARTS: usize = 4 << 20;
+
 /// What is to become of the request.
 struct Wish {
     prompt: Option<PromptRef>,
@@ -98,18 +101,24 @@ fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Resul
     // A plugin's edits count the messages that it saw; the prompt's own come before them.
     let mut edits = wish.edits.clone();
     let rendered = wish.prompt.as_ref().map(|prompt| render(course, request, prompt, wish.may_be_unknown)).transpose()?;
+    let mut fragments = Vec::new();
     if let Some(Rendered { messages, parts, .. }) = rendered.flatten() {
-        let part = |prompt::Part { name, messages }| {
-            let edits: Vec<_> = wish.edits.iter().cloned().chain(put_before(messages)).collect();
-            Ok(Part { name, request: Arc::new(request.edit(&edits)?) })
-        };
-        course.parts = parts.into_iter().map(part).collect::<Result<_, Error>>()?;
+        fragments = parts;
         edits.extend(put_before(messages));
     }
     if edits.is_empty() && request.prompt().is_none() {
         return Ok(request.clone());
     }
-    Ok(Arc::new(request.edit(&edits)?))
+    let edited = Arc::new(request.edit(&edits)?);
+    // Each part has the whole request but for the other parts.
+    if fragments.len() * edited.bytes().len() <= MAX_PARTS {
+        let part = |prompt::Part { name, messages }| {
+            let edits: Vec<_> = wish.edits.iter().cloned().chain(put_before(messages)).collect();
+            Ok(Part { name, request: request.edit(&edits)?.plain()? })
+        };
+        course.parts = fragments.into_iter().map(part).collect::<Result<_, Error>>()?;
+    }
+    Ok(edited)
 }
 
 /// Messages before the client's own. Each is put before all others, so the last goes first.

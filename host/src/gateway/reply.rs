@@ -151,8 +151,10 @@ pub(super) fn stored(course: &Course, request: &ChatRequest, answer: &Bytes) -> 
 }
 
 /// What another exchange was answered.
-pub(super) fn passed_on(status: StatusCode, body: Bytes) -> Reply {
-    Reply { status, ..json(body) }
+pub(super) fn passed_on(status: StatusCode, retry_after: Option<HeaderValue>, body: Bytes) -> Reply {
+    let mut reply = Reply { status, ..json(body) };
+    reply.headers.extend(retry_after.map(|after| (header::RETRY_AFTER, after)));
+    reply
 }
 
 /// An error, in the shape from which OpenAI's SDKs make a typed exception.

@@ -1,7 +1,8 @@
 //! Fragments: named parts of a prompt, each of which asks for a part of the answer that can be kept, and used again, by itself.
 //!
-//! `{% fragment "title" %} … {% endfragment %}` becomes a filter that Jinja knows, which puts marks around the text; after the rendering the text is cut
-//! at the marks. A mark has a number that is drawn anew for each template, so no variable's value can make one.
+//! `{% fragment "title" %} … {% endfragment %}` becomes two functions that Jinja knows, each of which says a mark; after the rendering the text is cut
+//! at the marks. A mark has a number that is drawn anew for each template, so no variable's value can make one. (A filter's block would be held
+//! as a whole before the bound on what is rendered could see it.)
 //!
 //! What it does not do: it asks for nothing (`gateway/fragments`).
 //!
@@ -10,8 +11,9 @@
 use super::render::Messages;
 use crate::config::unit::Wrong;
 
-/// The name under which Jinja knows them.
-pub(super) const FILTER: &str = "fragment";
+/// The names under which Jinja knows their beginnings and ends.
+pub(super) const BEGIN: &str = "fragment_begin";
+pub(super) const END: &str = "fragment_end";
 /// The most parts of a prompt: each is a request of its own.
 const MOST: usize = 32;
 /// Bytes of a part's name.
@@ -41,35 +43,36 @@ impl Marks {
         Self(fastrand::u64(..))
     }
 
-    /// A part's text between its marks.
-    pub(super) fn around(self, name: &str, text: &str) -> Result<String, String> {
+    /// The mark before a part's text.
+    pub(super) fn begins(self, name: &str) -> Result<String, String> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_name) {
             return Err(format!(
                 "a fragment is called {name:.64?}; a name has at most {MAX_NAME} letters, digits, hyphens, points and underscores"
             ));
         }
-        if text.contains(&self.begin()) {
-            return Err(format!("the fragment `{name}` has another one in it; end it first"));
-        }
-        Ok(format!("{}{name}\u{F8F1}{text}{}", self.begin(), self.end()))
+        Ok(format!("{}{name}\u{F8F1}", self.begin()))
+    }
+
+    /// The mark behind it.
+    pub(super) fn ends(self) -> String {
+        format!("\u{F8F2}{:x} ", self.0)
     }
 
     fn begin(self) -> String {
         format!("\u{F8F0}{:x} ", self.0)
     }
 
-    fn end(self) -> String {
-        format!("\u{F8F2}{:x} ", self.0)
-    }
-
     /// The messages with all parts in them, and each part by itself.
     pub(super) fn cut(self, messages: Messages) -> Result<(Messages, Vec<Part>), String> {
-        let (begin, end) = (self.begin(), self.end());
-        if !messages.iter().any(|(_, text)| text.contains(&begin)) {
+        let (begin, end) = (self.begin(), self.ends());
+        if !messages.iter().any(|(_, text)| text.contains(&begin) || text.contains(&end)) {
             return Ok((messages, Vec::new()));
         }
-        let cut: Vec<_> = messages.iter().map(|(role, text)| (*role, cut(text, &begin, &end))).collect();
+        let mut cut = Vec::with_capacity(messages.len());
+        for (role, text) in &messages {
+            cut.push((*role, pieces(text, &begin, &end)?));
+        }
         let mut names: Vec<&str> = Vec::new();
         for piece in cut.iter().flat_map(|(_, pieces)| pieces) {
             if let Piece::Part(name, _) = piece {
@@ -91,19 +94,24 @@ impl Marks {
     }
 }
 
-fn cut<'a>(text: &'a str, begin: &str, end: &str) -> Vec<Piece<'a>> {
+fn pieces<'a>(text: &'a str, begin: &str, end: &str) -> Result<Vec<Piece<'a>>, String> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once(begin) {
-        let Some(((name, part), behind)) =
-            after.split_once(end).and_then(|(part, behind)| Some((part.split_once('\u{F8F1}')?, behind)))
-        else {
-            break;
+        let (name, after) = after.split_once('\u{F8F1}').unwrap_or((after, ""));
+        let Some((part, behind)) = after.split_once(end) else {
+            return Err(format!("the fragment `{name}` does not end in its message"));
         };
+        if part.contains(begin) {
+            return Err(format!("the fragment `{name}` has another one in it; end it first"));
+        }
         pieces.extend([Piece::Text(before), Piece::Part(name, part)]);
         rest = behind;
     }
+    if rest.contains(end) {
+        return Err("a fragment ends that has not begun".to_owned());
+    }
     pieces.push(Piece::Text(rest));
-    pieces
+    Ok(pieces)
 }
 
 /// With all parts, or with one alone. Where one is left out, so is the room behind it: another part more or less changes nothing for the others.
@@ -123,22 +131,22 @@ fn joined(pieces: &[Piece<'_>], wanted: Option<&str>) -> String {
     if wanted.is_some() { out.trim_end().to_owned() } else { out }
 }
 
-/// A template's text with what Jinja knows in the place of fragments.
-pub(super) fn written_out(text: &str) -> Result<String, Wrong> {
+/// A message's text with what Jinja knows in the place of fragments. `begins`: its first line in the file.
+pub(super) fn written_out(text: &str, begins: usize) -> Result<String, Wrong> {
     let (mut out, mut rest, mut open) = (String::with_capacity(text.len()), text, 0_usize);
     while let Some(at) = rest.find("{%") {
         let (before, tag) = rest.split_at(at);
-        out.push_str(before);
         let Some(end) = tag.find("%}") else { break };
+        out.push_str(before);
         let (tag, behind) = tag.split_at(end + 2);
-        let line = || text[..text.len() - rest.len() + at].matches('\n').count() + 1;
+        let line = || text[..text.len() - rest.len() + at].matches('\n').count() + begins;
         let inner = tag[2..tag.len() - 2].trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
         let (head, tail) = (
-            &tag[..2 + usize::from(tag[2..].starts_with(['-', '+']))],
-            if tag[..tag.len() - 2].ends_with('-') { "-%}" } else { "%}" },
+            if tag[2..].starts_with('-') { "{{-" } else { "{{" },
+            if tag[..tag.len() - 2].ends_with('-') { "-}}" } else { "}}" },
         );
         match inner.trim().split_once(char::is_whitespace).unwrap_or((inner.trim(), "")) {
-            (FILTER, name) => {
+            ("fragment", name) => {
                 if name.trim().is_empty() {
                     return Err(Wrong::new(
                         format!("has a fragment without a name in line {}", line()),
@@ -146,7 +154,7 @@ pub(super) fn written_out(text: &str) -> Result<String, Wrong> {
                     ));
                 }
                 open += 1;
-                out.push_str(&format!("{head} filter {FILTER}({}) {tail}", name.trim()));
+                out.push_str(&format!("{head} {BEGIN}({}) {tail}", name.trim()));
             }
             ("endfragment", _) => {
                 if open == 0 {
@@ -156,7 +164,7 @@ pub(super) fn written_out(text: &str) -> Result<String, Wrong> {
                     ));
                 }
                 open -= 1;
-                out.push_str(&format!("{head} endfilter {tail}"));
+                out.push_str(&format!("{head} {END}() {tail}"));
             }
             _ => out.push_str(tag),
         }
@@ -176,26 +184,26 @@ mod tests {
     #[test]
     fn tags_are_written_out() {
         let cases = [
-            (r#"a {% fragment "t" %}b{% endfragment %} c"#, r#"a {% filter fragment("t") %}b{% endfilter %} c"#),
-            ("{%- fragment 'a' ~ n -%}\nb\n{%-endfragment-%}", "{%- filter fragment('a' ~ n) -%}\nb\n{%- endfilter -%}"),
+            (r#"a {% fragment "t" %}b{% endfragment %} c"#, r#"a {{ fragment_begin("t") }}b{{ fragment_end() }} c"#),
+            ("{%- fragment 'a' ~ n -%}\nb\n{%-endfragment-%}", "{{- fragment_begin('a' ~ n) -}}\nb\n{{- fragment_end() -}}"),
             ("{% if x %}{% fragments %}{% endif %} {% ", "{% if x %}{% fragments %}{% endif %} {% "),
         ];
         for (text, expect) in cases {
-            assert_eq!(written_out(text).unwrap(), expect);
+            assert_eq!(written_out(text, 1).unwrap(), expect);
         }
         for (text, expect) in [
             ("{% fragment %}b{% endfragment %}", "without a name in line 1"),
             ("a\n{% endfragment %}", "in line 2 that has not begun"),
             ("{% fragment \"a\" %}b", "does not end"),
         ] {
-            assert!(written_out(text).unwrap_err().reason.contains(expect), "{text}");
+            assert!(written_out(text, 1).unwrap_err().reason.contains(expect), "{text}");
         }
     }
 
     #[test]
     fn a_part_has_nothing_of_the_others() {
         let marks = Marks::new();
-        let around = |name, text| marks.around(name, text).unwrap();
+        let around = |name, text| format!("{}{text}{}", marks.begins(name).unwrap(), marks.ends());
         let user = format!("About it:\n\n{}\n\n{}\n\nBe short.", around("title", "A title."), around("text", "A text."));
         let alone = vec![("system", "You write.".to_owned()), ("assistant", around("more", "More?"))];
         let (whole, parts) = marks.cut([alone, vec![("user", user)]].concat()).unwrap();
@@ -213,14 +221,19 @@ mod tests {
     #[test]
     fn what_cannot_be_a_part_says_why() {
         let marks = Marks::new();
-        assert!(
-            marks.around("", "x").is_err() && marks.around("a b", "x").is_err() && marks.around(&"x".repeat(65), "").is_err()
-        );
-        assert!(marks.around("a", &marks.around("b", "x").unwrap()).unwrap_err().contains("another one in it"));
-        let twice = marks.around("a", "x").unwrap().repeat(2);
-        assert!(marks.cut(vec![("user", twice)]).unwrap_err().contains("two fragments are called `a`"));
+        assert!(marks.begins("").is_err() && marks.begins("a b").is_err() && marks.begins(&"x".repeat(65)).is_err());
+        let (begin, end) = (|name: &str| marks.begins(name).unwrap(), marks.ends());
+        for (text, reason) in [
+            (format!("{}x{end}", begin("a")).repeat(2), "two fragments are called `a`"),
+            (format!("{}x{}y{end}{end}", begin("a"), begin("b")), "`a` has another one in it"),
+            (format!("{}x", begin("a")), "`a` does not end"),
+            (format!("x{end}"), "has not begun"),
+        ] {
+            assert!(marks.cut(vec![("user", text)]).unwrap_err().contains(reason), "{reason}");
+        }
         // A value of another template's marks is text.
-        let foreign = Marks::new().around("a", "x").unwrap();
+        let other = Marks::new();
+        let foreign = format!("{}x{}", other.begins("a").unwrap(), other.ends());
         assert_eq!(marks.cut(vec![("user", foreign.clone())]).unwrap(), (vec![("user", foreign)], Vec::new()));
     }
 }

@@ -69,12 +69,13 @@ impl Template {
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         let marks = Marks::new();
-        environment.add_filter(fragments::FILTER, move |text: String, name: String| {
-            marks.around(&name, &text).map_err(|reason| minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, reason))
+        environment.add_function(fragments::BEGIN, move |name: String| {
+            marks.begins(&name).map_err(|reason| minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, reason))
         });
+        environment.add_function(fragments::END, move || marks.ends());
         let mut parts = Vec::new();
         for Message { role, line, text } in messages(text)? {
-            let text = fragments::written_out(&text)?;
+            let text = fragments::written_out(&text, line)?;
             let unread = |error| Wrong::new(format!("cannot be read as a template: {}", explain(&error, line)), "mend it there");
             environment.add_template_owned(parts.len().to_string(), text).map_err(unread)?;
             parts.push((role, line));
@@ -242,6 +243,8 @@ mod tests {
             let error = render(text, variables).unwrap_err();
             assert!(error.contains(expect), "{text}: {error}");
         }
+        let held = "{% fragment 'a' %}{% for a in range(9) %}{{ x }}{% endfor %}{% endfragment %}";
+        assert!(render(held, json!({ "x": "x".repeat(MAX_OUTPUT / 8) })).unwrap_err().contains("larger than"));
         let long = "x".repeat(MAX_OUTPUT + 1);
         assert!(render("{{ x }}", json!({ "x": long })).unwrap_err().contains("larger than"));
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pointsman::embed::{Files, Limits, Settings, open};
+use tests::pairs::{hard, paraphrases, served};
 use tests::{Binary, FakeUpstream, Host, eventually, models};
 
 use super::{cache, cosine, vectors};
@@ -63,7 +65,7 @@ fn a_rewording_is_a_near_hit_and_an_opposite_is_not() {
     let first = host.chat("How do I reset my password?");
     assert_eq!(cache(&first), "miss");
     let hit = host.chat("how can I reset my password");
-    assert_eq!((cache(&hit).as_str(), hit.body == first.body), ("semantic", true));
+    assert_eq!((cache(&hit).as_str(), hit.as_stored() == first.text()), ("semantic", true));
     for other in ["How do I not reset my password?", "How do I reset your password?", "How do I bake bread?"] {
         assert_eq!(cache(&host.chat(other)), "miss", "{other}");
     }
@@ -107,4 +109,19 @@ fn nobody_waits_for_a_vector_longer_than_the_owner_has_said() {
     assert!(began.elapsed() < Duration::from_secs(5));
     let late = || host.metrics().sum("pointsman_embedder_texts_total", &["outcome=\"late\""]);
     eventually("it is counted", || (late() > 0.0).then_some(()));
+}
+
+/// What pointsman brings for it: what only looks alike is served at no bound up to the tenth, and more paraphrases the more may be wrong.
+#[test]
+fn no_hard_pair_is_served_and_paraphrases_are() {
+    let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
+    let files = Files::Folder(models().join("pointsman/models/minilm"));
+    let model = open(&Settings::Local { files, limits, runtime: None }).unwrap();
+    let same = paraphrases();
+    for (wrong_hits, tenths) in [(0.03, 1), (0.05, 3), (0.1, 6)] {
+        let wrong = served(&*model, wrong_hits, &hard());
+        assert!(wrong.is_empty(), "{wrong_hits}: {wrong:#?}");
+        let right = served(&*model, wrong_hits, &same).len();
+        assert!(right * 10 >= same.len() * tenths, "{wrong_hits}: only {right} of {} paraphrases are served", same.len());
+    }
 }

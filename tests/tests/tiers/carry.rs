@@ -35,7 +35,11 @@ fn what_one_node_has_another_one_serves() {
 
     let to = node(&other_fake, "");
     let (code, said, wrong) = carry(&to, &["import", path]);
-    assert_eq!((code, said.as_str()), (0, "81 entries taken in, 0 known already, 0 over or purged, 0 too large\n"), "{wrong}");
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "81 entries taken in, 0 known already, 0 over, 0 purged here since they were made, 0 too large\n"),
+        "{wrong}"
+    );
     for (question, answer) in questions.iter().cloned().chain((0..40).map(long)).zip(&answers) {
         let there = to.ask(&question).key("one").send();
         assert_eq!((there.cache(), &there.content()), ("exact", answer), "{question}");
@@ -49,8 +53,40 @@ fn what_one_node_has_another_one_serves() {
     assert!(carry(&to, &["import", path]).1.starts_with("0 entries taken in, 81 known already"));
     to.tell("/api/cache/purge", &json!({ "tag": "bread" }));
     let (_, said, _) = carry(&to, &["import", path]);
-    assert_eq!(said, "0 entries taken in, 80 known already, 1 over or purged, 0 too large\n");
+    assert_eq!(said, "0 entries taken in, 80 known already, 0 over, 1 purged here since they were made, 0 too large\n");
     assert_eq!(to.ask("Where is the nearest bakery?").key("one").send().cache(), "miss");
+    // What was brought is purged like any other, and what was made after a purge comes in.
+    to.order("/api/cache/purge");
+    assert_eq!(to.ask(&questions[0]).key("one").send().cache(), "miss");
+    from.ask("What is made later?").key("one").send();
+    assert_eq!(carry(&from, &["export", "--out", path]).0, 0);
+    let (_, said, _) = carry(&to, &["import", path]);
+    assert!(said.starts_with("1 entries taken in, 1 known already, 0 over, 80 purged here"), "{said}");
+    assert_eq!(to.ask("What is made later?").key("one").send().cache(), "exact");
+}
+
+/// Another node's older answer replaces none, in whichever tier.
+#[test]
+fn what_is_older_replaces_nothing() {
+    let (fake, redis) = (FakeUpstream::start(), tests::Redis::start());
+    let from = node(&fake, "");
+    let older = from.ask("hi").key("one").send();
+    let file = from.folder.path("entries");
+    let path = file.to_str().unwrap();
+    assert_eq!(carry(&from, &["export", "--out", path]).0, 0);
+    let shared = format!("[cache.redis]\nurl = {:?}\ndeadline = \"5s\"", redis.url());
+    let mut to = node(&fake, &format!("[cache.disk]\npath = \"kept\"\ndeadline = \"10s\"\n{shared}"));
+    let newer = to.ask("hi").key("one").send();
+    assert_ne!(newer.content(), older.content());
+    written(&to, "disk");
+    written(&to, "redis");
+    to.restart_after("KILL");
+    up(&to, "disk");
+    let (_, said, wrong) = carry(&to, &["import", path]);
+    assert!(said.starts_with("0 entries taken in, 1 known already"), "{said}{wrong}");
+    // A node that shares the Redis, and has nothing else.
+    assert!(carry(&node(&fake, &shared), &["import", path]).1.starts_with("1 entries taken in"));
+    assert_eq!(node(&fake, &shared).ask("hi").key("one").send().content(), newer.content(), "Redis has what it had");
 }
 
 #[test]
@@ -67,7 +103,7 @@ fn what_is_no_export_is_refused() {
     for (what, bytes, reason) in [
         ("nothing", &b""[..], "is no file of"),
         ("another file", b"[cache]\nttl = 1\n and more", "is no file of"),
-        ("its end missing", &bytes[..bytes.len() - 1], "ends within an entry"),
+        ("its end missing", &bytes[..bytes.len() - 1], "is not all there"),
     ] {
         std::fs::write(&file, bytes).unwrap();
         let (code, said, wrong) = carry(&host, &["import", path]);
@@ -75,7 +111,8 @@ fn what_is_no_export_is_refused() {
         assert!(wrong.contains(reason) && wrong.contains(path), "{what}: {wrong}");
     }
     let mut flipped = bytes.clone();
-    let last = flipped.len() - 1;
+    // Before the end mark.
+    let last = flipped.len() - 9;
     flipped[last] ^= 1;
     std::fs::write(&file, flipped).unwrap();
     let (code, _, wrong) = carry(&host, &["import", path]);

@@ -134,20 +134,30 @@ impl Disk {
         self.deadline_us.store(settings.deadline.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// The memory before it is this one from now on.
-    pub fn stands_behind(&self, memory: Arc<dyn Vectors>) {
+    /// The memory before it is this one from now on; none: no near hits are looked for.
+    pub fn stands_behind(&self, memory: Option<Arc<dyn Vectors>>) {
         let mut vectors = self.shared.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = vectors.as_ref().is_some_and(|known| Arc::ptr_eq(known, &memory));
-        *vectors = Some(memory);
-        self.shared.is_new_memory.fetch_or(!is_known, Ordering::Relaxed);
+        let is_known = matches!((&*vectors, &memory), (Some(known), Some(memory)) if Arc::ptr_eq(known, memory));
+        self.shared.is_new_memory.fetch_or(memory.is_some() && !is_known, Ordering::Relaxed);
+        *vectors = memory;
     }
 
     /// All entries that are on disk now, with their vectors, until somebody has enough. It blocks.
-    pub fn each(&self, take: impl FnMut(Entry, Option<Vec<f32>>) -> bool) {
-        let Some(reader) = self.shared.reader.load_full() else { return };
-        if let Err(broken) = reader.each(now(), take) {
+    ///
+    /// # Errors
+    /// Why it cannot say.
+    pub fn each(&self, take: impl FnMut(Entry, Option<Vec<f32>>) -> bool) -> Result<(), String> {
+        let Some(reader) = self.shared.reader.load_full() else { return Err("the cache's disk is not open".to_owned()) };
+        reader.each(now(), take).map_err(|broken| {
             self.backlog.send(Job::Damaged(broken.to_string()));
-        }
+            broken.to_string()
+        })
+    }
+
+    /// When the entry under a key was made, in milliseconds since the Unix epoch; none where there is none. It blocks.
+    pub fn made_at(&self, key: &ExactKey) -> Option<u64> {
+        let bytes = self.shared.reader.load_full()?.get(key).ok()??;
+        wire::head(&bytes).map(|head| head.about.created_at)
     }
 
     async fn read(&self, key: &ExactKey) -> Option<Arc<Entry>> {

@@ -19,7 +19,7 @@ use crate::cache::verify::{SAME_WORDS, VERIFIER};
 const FORMAT: u32 = 1;
 
 /// What is shipped: a file for each model that pointsman brings or installs.
-const SHIPPED: &[&str] = &[include_str!("shipped/built-in.json")];
+const SHIPPED: &[&str] = &[include_str!("shipped/built-in.json"), include_str!("shipped/minilm.json")];
 
 /// What is shipped for all other models: no more is known of them than what texts of the same words are worth.
 const OTHERS: &str = include_str!("shipped/any.json");

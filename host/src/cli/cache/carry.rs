@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::Method;
 
 use super::Failed;
-use crate::cache::carry::{self, MAGIC};
+use crate::cache::carry::{self, END, MAGIC};
 use crate::cli::node::Node;
 
 /// Bytes of entries that are sent at a time; a node takes no more in one request.
 const AT_ONCE: usize = 1 << 20;
 /// What it says of them.
-const COUNTS: [&str; 4] = ["taken", "known", "over", "too_large"];
+const COUNTS: [&str; 6] = ["taken", "known", "over", "purged", "too_large", "lost"];
 
 /// Where to.
 #[derive(clap::Args)]
@@ -46,12 +46,17 @@ pub(super) fn export(arguments: &Export) -> Result<String, Failed> {
     let part = out.with_added_extension("part");
     let cannot = |error: std::io::Error| Failed::input(format!("{} cannot be written: {error}", part.display()));
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(cannot)?;
-    let (mut file, mut bytes) = (BufWriter::new(opened), 0);
+    let (mut file, mut bytes, mut last) = (BufWriter::new(opened), 0, Vec::new());
     let written = node.read(Method::GET, "/api/cache/export", Bytes::new(), &mut |part| {
         bytes += part.len();
+        last.extend_from_slice(&part[part.len().saturating_sub(END.len())..]);
+        last.drain(..last.len().saturating_sub(END.len()));
         file.write_all(part).map_err(|error| error.to_string())
     });
-    let kept = written.map_err(Failed::system).and_then(|_| {
+    let kept = written.map_err(Failed::system).and_then(|address| {
+        if last != END {
+            return Err(Failed::system(format!("{address} could not say all that it has; its log says why")));
+        }
         file.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all()).map_err(cannot)?;
         std::fs::rename(&part, out).map_err(cannot)
     });
@@ -87,8 +92,15 @@ pub(super) fn import(arguments: &Import) -> Result<String, Failed> {
     };
     send(node, batch, &mut counts)?;
     ended?;
-    let [taken, known, over, too_large] = counts;
-    Ok(format!("{taken} entries taken in, {known} known already, {over} over or purged, {} too large\n", too_large + left_out))
+    let [taken, known, over, purged, too_large, lost] = counts;
+    let mut said = format!(
+        "{taken} entries taken in, {known} known already, {over} over, {purged} purged here since they were made, {} too large\n",
+        too_large + left_out
+    );
+    if lost > 0 {
+        said.push_str(&format!("{lost} times Redis or the disk has not taken one: those are in memory alone\n"));
+    }
+    Ok(said)
 }
 
 fn send(node: &Node, records: Vec<u8>, counts: &mut [u64; COUNTS.len()]) -> Result<(), Failed> {

@@ -12,8 +12,12 @@ pub const WORDS: usize = 48;
 /// The same where they come at a set rate: a word, as people read it.
 pub const WORD: usize = 1;
 
+/// Bytes of all events, about: each has what stands beside the text in it, so where that is much there are fewer.
+const MOST: usize = 16 << 20;
+
 /// The events of a stored `chat.completion`, each with about so many bytes of its text; none if it cannot be read.
 pub fn replay(answer: &[u8], include_usage: bool, piece: usize) -> Option<Bytes> {
+    let piece = piece.max(answer.len().saturating_mul(answer.len()) / MOST);
     let Value::Object(mut whole) = serde_json::from_slice(answer).ok()? else { return None };
     let Some(Value::Array(choices)) = whole.remove("choices") else { return None };
     let usage = whole.remove("usage");
@@ -135,6 +139,18 @@ mod tests {
         for answer in &answers {
             assert_eq!(&round_trip(answer), answer);
         }
+    }
+
+    /// With a megabyte beside the text each word would take one.
+    #[test]
+    fn what_stands_beside_the_text_is_not_said_again_with_each_word() {
+        let text = "word ".repeat(50_000);
+        let message = json!({ "role": "assistant", "content": text });
+        let answer =
+            json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }], "sources": "x".repeat(500_000) });
+        let stream = replay(answer.to_string().as_bytes(), false, WORD).unwrap();
+        assert!(stream.len() < 2 * MOST, "{}", stream.len());
+        assert_eq!(round_trip(&answer)["choices"][0]["message"]["content"], text);
     }
 
     /// A stored stream of a reasoning model was played back with its thoughts behind its words: the first delta had named

@@ -6,7 +6,7 @@
 //!
 //! What it does not do: it gives nobody the beginning of another node's stream.
 //!
-//! **Invariant:** nobody waits longer than `cache.redis.wait`, nor than his own time; Redis slow or away costs its deadline once.
+//! **Invariant:** nobody waits longer than `cache.redis.wait`, nor than half of his own time; Redis slow or away costs its deadline once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,10 @@ pub(super) async fn stage(course: &Course, keys: &Keys, cache: &Cache, seat: &Se
         // The leader before had it already.
         return None;
     }
-    let ends = (Instant::now() + cache.waits()).min(course.exchange.deadline.begins());
+    // From when the first of this node came: who leads after another one waits no second time. Half of one's own time is for asking.
+    let now = Instant::now();
+    let ends =
+        (seat.flight.began + cache.waits()).min(now + course.exchange.deadline.begins().saturating_duration_since(now) / 2);
     let (coming, counts) = (keys.coming(course), &course.gateway.flights);
     let (mut other, mut leaders, mut pause) = (None, 0, FIRST);
     loop {

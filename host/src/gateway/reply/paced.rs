@@ -39,7 +39,7 @@ impl Paced {
         let now = Instant::now();
         // A tenth of the client's time is for the way there.
         let most = course.exchange.deadline.ends().saturating_duration_since(now) * 9 / 10;
-        let takes = Duration::from_secs_f64(tokens as f64 / f64::from(rate)).min(most);
+        let takes = Duration::try_from_secs_f64(tokens as f64 / f64::from(rate)).unwrap_or(most).min(most);
         let count = memmem::find_iter(&events, b"\n\n").count().max(1) as u32;
         Self { rest: events, due: now, pause: takes / count, sleep: None, cut: course.gateway.cut().map(Box::pin) }
     }

@@ -223,6 +223,9 @@ impl Store {
         let entries: HashMap<ExactKey, _> = entries.map(|(entry, vector)| (entry.key, (entry, vector))).collect();
         self.change(self.sums, true, |store, batch| {
             for (key, (entry, vector)) in entries {
+                if entry.is_brought && store.has_newer(&key, entry.created_at)? {
+                    continue;
+                }
                 store.forget(batch, &key)?;
                 let bytes = wire::write(entry);
                 let vector = vector.map(|vector| wire::write_vector(&vector));
@@ -326,6 +329,11 @@ impl Store {
         }
         // What is not taken out after all is so the next time.
         self.change(self.sums, false, |store, batch| keys.iter().try_for_each(|key| store.forget(batch, key)))
+    }
+
+    fn has_newer(&self, key: &ExactKey, created_at: u64) -> Result<bool, Broken> {
+        let bytes = self.entries.get(key.bytes())?;
+        Ok(bytes.and_then(|bytes| wire::head(&bytes).map(|head| head.about.created_at)).is_some_and(|own| own > created_at))
     }
 
     /// Adds to a change that an entry is taken out, if it is there.

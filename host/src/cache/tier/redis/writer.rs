@@ -89,6 +89,9 @@ async fn put(shared: &Shared, lane: &Lane, entries: impl Iterator<Item = &Entry>
         let left = u64::try_from(entry.left().as_millis()).unwrap_or(u64::MAX).min(i64::MAX as u64 / 4);
         if left > 0 && shared.purges.spare(entry) {
             commands.cmd("SET").arg(shared.key(&entry.key)).arg(wire::write(entry)).arg("PX").arg(left);
+            if entry.is_brought {
+                commands.arg("NX");
+            }
         } else {
             shared.numbers.over.add(1);
         }
