@@ -198,6 +198,8 @@ pub struct Run<'a> {
     reasons: Vec<String>,
     detail: Vec<String>,
     hedged: bool,
+    /// Another try might have helped, and the pool's budget had none left.
+    is_spent: bool,
     /// An endpoint that was asked beside another one was cancelled.
     cancelled: bool,
     /// The failure that the client is told of, if nothing better comes.
@@ -236,7 +238,19 @@ impl<'a> Run<'a> {
     pub fn new(context: &'a Context<'a>) -> Self {
         let (asked, reasons, detail) = Default::default();
         let deadline = context.deadline;
-        Self { context, deadline, tries: 0, asked, reasons, detail, hedged: false, cancelled: false, last: None, why: None }
+        Self {
+            context,
+            deadline,
+            tries: 0,
+            asked,
+            reasons,
+            detail,
+            hedged: false,
+            is_spent: false,
+            cancelled: false,
+            last: None,
+            why: None,
+        }
     }
 
     /// An answer has broken off after it had begun, and before the client got any of it.
@@ -283,7 +297,7 @@ impl<'a> Run<'a> {
         for turn in 0..=retries {
             let token = if turn > 0 { pool.further_try() } else { None };
             if turn > 0 && token.is_none() {
-                tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
+                self.spent(pool);
                 break;
             }
             let permit = match self.admitted(pool, Ask { avoid: &avoid, again, last, ..attempt.ask() }).await {
@@ -488,6 +502,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whoever might have answered was not asked: it is said, so that nobody looks for the reason at the one that was.
+    fn spent(&mut self, pool: &Pool) {
+        tracing::debug!(exchange = self.context.id, pool = pool.name(), "the retry budget is spent");
+        if pool.settings().retry_budget > 0.0 {
+            self.is_spent = true;
+            self.reasons.push(format!(
+                "The provider `{}` is asked no more for now: further tries are at its `retry_budget`.",
+                pool.name()
+            ));
+        }
+    }
+
     /// Nothing worked: the upstream's own words where there are any (429, 5xx), else ours.
     ///
     /// # Errors
@@ -496,7 +522,7 @@ impl<'a> Run<'a> {
         if let Some(over) = self.deadline.over() {
             return Err(self.out_of_time(over));
         }
-        let Self { tries, asked, mut reasons, detail, hedged, last, .. } = self;
+        let Self { tries, asked, mut reasons, detail, hedged, is_spent, last, .. } = self;
         let Some(failure) = last else {
             return Err(Error::internal("a plan without attempts"));
         };
@@ -510,7 +536,7 @@ impl<'a> Run<'a> {
         reasons.dedup();
         let message = reasons.join(" ");
         let again = failure.error.comes_back_after();
-        let error = if one_asked {
+        let error = if one_asked && !is_spent {
             failure.error.told(message, detail)
         } else {
             Error::new(Kind::NoUpstream, Source::Gateway, String::new()).told(format!("No upstream answered. {message}"), detail)

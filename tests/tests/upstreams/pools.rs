@@ -163,6 +163,21 @@ fn retries_keep_to_their_budget() {
     assert!((200 + 15..=200 + 20 + 30).contains(&fake.count()), "{}", fake.count());
 }
 
+/// Another endpoint might have answered, and the owner's budget keeps it from being asked: the client is told, and not that the first one broke.
+#[test]
+fn an_error_says_that_the_budget_is_spent() {
+    let fakes = [FakeUpstream::start(), FakeUpstream::start()];
+    fakes.iter().for_each(|fake| drop(fake.always(Act::answer().at(Place::Head(0), Fault::Cut))));
+    let policy = "retry_budget = 0.1\nbreaker = { failures = 1000, success_rate = 0.0 }";
+    let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).provider(policy).start();
+    let seen: Vec<_> = (0..100).map(|_| host.chat("hi")).collect();
+    let is_spent = |answer: &&tests::Answer| answer.text().contains("`retry_budget`");
+    assert!(seen.iter().filter(is_spent).count() > 20, "{}", seen[99].text());
+    for answer in &seen {
+        assert_eq!((answer.status, answer.code().as_str()), (503, "no_upstream"), "{}", answer.text());
+    }
+}
+
 /// `retry_budget = 0` still gave three further tries a second: whoever writes 0 means none.
 #[test]
 fn a_budget_of_nothing_is_none() {
