@@ -126,7 +126,7 @@ async fn board(
                 }
             }
             Begun::Live(head) => {
-                let answer = timeout_at(begins, follow(course, head, form, listener)).await.map_err(|_| late(course))?;
+                let answer = timeout_at(begins, follow(course, request, head, form, listener)).await.map_err(|_| late(course))?;
                 if let Some(reply) = answer {
                     return Ok(Boarded::Answered(reply));
                 }
@@ -155,11 +155,12 @@ async fn leads(course: &mut Course, request: &Arc<ChatRequest>, keys: &Keys, cac
 }
 
 /// The leader's answer in the form that was asked for; none where it came to none that can be given.
-async fn follow(course: &mut Course, head: Head, form: Form, mut listener: Listener) -> Option<Reply> {
+async fn follow(course: &mut Course, request: &ChatRequest, head: Head, form: Form, mut listener: Listener) -> Option<Reply> {
     let reply = match (form, head.streamed) {
         (Form::Stream { .. }, true) => reply::shared(&head, listener),
-        // A provider that does not stream though it was asked to answers all of them so.
-        (_, false) => reply::whole(&head, listener.whole().await?),
+        // Somebody who wants no stream leads in the place of one who did, or a provider does not stream though it was asked to.
+        (Form::Stream { .. }, false) => reply::stored(course, request, &listener.whole().await?)?,
+        (Form::Plain, false) => reply::whole(&head, listener.whole().await?),
         (Form::Plain, true) => reply::json(fill::put_together(listener.whole().await?).await?.into()),
     };
     course.record.cache = CacheOutcome::Flight;

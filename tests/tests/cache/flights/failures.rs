@@ -47,6 +47,34 @@ fn a_leader_that_fails_before_the_commit_point_hands_over() {
     assert_eq!(host.metrics().sum("pointsman_flight_events_total", &["handed-over"]), 5.0);
 }
 
+/// Whoever leads in the place of another one may want another form: each gets his own. (Streams got a plain answer.)
+#[test]
+fn a_plain_request_that_leads_in_the_place_of_a_stream_answers_streams() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake, "");
+    let gate = Gate::new();
+    fake.next(Act::refuse(500, "broken").at(Place::Head(0), Fault::Hold(gate.clone())));
+    let (ask, mut connections) = (host.ask("hi").key("one"), Vec::new());
+    let mut leader = ask.clone().streamed().begin();
+    fake.wait_for(1);
+    // Who is woken first leads: of each form there are some.
+    for round in 0..3 {
+        connections.push((false, ask.begin()));
+        followed_by(&host, 2 * round + 1);
+        connections.push((true, ask.clone().streamed().begin()));
+        followed_by(&host, 2 * round + 2);
+    }
+    gate.open();
+    assert_eq!(leader.answer().unwrap().status, 500);
+    for (streamed, connection) in &mut connections {
+        let answer = connection.answer().unwrap();
+        assert_eq!((answer.status, answer.content().as_str()), (200, "Answer 2 of tiny-1 to: hi"), "{}", answer.text());
+        assert_eq!(answer.header("content-type").unwrap().starts_with("text/event-stream"), *streamed, "{}", answer.text());
+        assert!(!*streamed || sse::is_done(&answer.body), "{}", answer.text());
+    }
+    assert_eq!(fake.count(), 2);
+}
+
 /// Where the second leader fails too, the others do not wait for a third's failure: each asks for himself.
 #[test]
 fn after_two_failures_each_asks_for_himself() {
