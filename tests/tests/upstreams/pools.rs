@@ -167,7 +167,9 @@ fn retries_keep_to_their_budget() {
 #[test]
 fn an_error_says_that_the_budget_is_spent() {
     let fakes = [FakeUpstream::start(), FakeUpstream::start()];
-    fakes.iter().for_each(|fake| drop(fake.always(Act::answer().at(Place::Head(0), Fault::Cut))));
+    for fake in &fakes {
+        fake.always(Act::answer().at(Place::Head(0), Fault::Cut));
+    }
     let policy = "retry_budget = 0.1\nbreaker = { failures = 1000, success_rate = 0.0 }";
     let host = Host::new().upstream(&fakes[0]).upstream(&fakes[1]).provider(policy).start();
     let seen: Vec<_> = (0..100).map(|_| host.chat("hi")).collect();
