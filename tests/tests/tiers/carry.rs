@@ -7,7 +7,7 @@ use crate::{up, written};
 
 fn node(fake: &FakeUpstream, lines: &str) -> Binary {
     let host = Host::new().upstream(fake).key("one", "ours").key("foreign", "theirs");
-    host.section(&format!("[cache]\nttl = \"1d\"\n{lines}\n[cache.semantic]\nwrong_hits = 0.03")).spawn()
+    host.section(&format!("[cache]\nttl = \"1d\"\n{lines}\n[cache.semantic]\nwrong_hits = 0.03\naudit = 0.0")).spawn()
 }
 
 fn carry(host: &Binary, arguments: &[&str]) -> (i32, String, String) {

@@ -51,7 +51,7 @@ fn entries_outlive_the_process() {
 #[test]
 fn near_hits_outlive_the_process() {
     let fake = FakeUpstream::start();
-    let lines = "[cache]\nttl = \"1d\"\nmemory = \"64MiB\"\n[cache.disk]\npath = \"kept\"\ndeadline = \"10s\"\n[cache.semantic]\nwrong_hits = 0.03";
+    let lines = "[cache]\nttl = \"1d\"\nmemory = \"64MiB\"\n[cache.disk]\npath = \"kept\"\ndeadline = \"10s\"\n[cache.semantic]\nwrong_hits = 0.03\naudit = 0.0";
     let host = Host::new().upstream(&fake).key("one", "ours").key("foreign", "theirs").section(lines);
     let mut host = host.spawn();
     let questions = ["How do I reset my password?", "Where is the nearest bakery?", "What is the capital of Peru?"];
