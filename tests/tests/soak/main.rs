@@ -75,9 +75,7 @@ fn holds(world: &World, tally: &Tally, faults: usize, replaced: usize, time: Dur
     // It is one in some five seconds for each.
     assert!(whole as u64 > USERS * time.as_secs() / 10, "{whole} answers: the users were not served");
     assert!(broken > 0 && broken + continued <= faults, "{broken} streams broke, {continued} were gone on with: {faults} faults");
-    // Where the machine is slow for a thousand users the line is full at moments, and while three of four endpoints fail so is the budget
-    // for further tries: that is policy. That most are served is not a matter of luck all the same.
-    assert!(refused * 20 <= whole, "{refused} refused");
+    assert!(refused * 1_000 <= whole, "{refused} refused");
     assert!(stale <= replaced * 10, "{stale} connections were closed under a request, in {replaced} handovers");
     for sign in [Sign::Escalated, Sign::Continued, Sign::Cached, Sign::Degraded] {
         assert!(tally.count(sign) > 0, "nothing was {sign:?}");

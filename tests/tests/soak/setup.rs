@@ -14,9 +14,8 @@ use std::path::Path;
 
 use tests::{Host, Plugin};
 
-/// What the providers have in common.
-const COMMON: &str =
-    "retries = 2\ntimeouts = { connect = \"5s\", headers = \"5s\", first_token = \"5s\", between_tokens = \"5s\" }";
+/// What the providers have in common. Whatever can be tried again is: no budget is to stand between a user and an endpoint that answers.
+const COMMON: &str = "retries = 2\nretry_budget = 1.0\ntimeouts = { connect = \"5s\", headers = \"5s\", first_token = \"5s\", between_tokens = \"5s\" }";
 
 /// About as many places as there are streams at a time, from which it grows and shrinks: at worst somebody waits, and nobody is sent away.
 const GATE: &str = "concurrency = { start = 256, min = 208, queue = 512, wait = \"10s\" }";
