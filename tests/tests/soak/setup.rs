@@ -18,7 +18,9 @@ use tests::{Host, Plugin};
 const COMMON: &str = "retries = 2\nretry_budget = 1.0\ntimeouts = { connect = \"5s\", headers = \"5s\", first_token = \"5s\", between_tokens = \"5s\" }";
 
 /// About as many places as there are streams at a time, from which it grows and shrinks: at worst somebody waits, and nobody is sent away.
-const GATE: &str = "concurrency = { start = 256, min = 208, queue = 512, wait = \"10s\" }";
+/// A gate sends people away where its line has stood for as long as anybody may wait. How long a line of these users stands is a matter of
+/// how fast the machine is that is all of them, so they may wait for longer than any line of theirs can take.
+const GATE: &str = "concurrency = { start = 256, min = 208, queue = 512, wait = \"2m\" }";
 
 const MODELS: &str = r#"
 [models.quick]
