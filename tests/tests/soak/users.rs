@@ -15,6 +15,9 @@ use crate::judge::judge;
 use crate::questions::Question;
 use crate::tally::{Sign, Tally};
 
+/// For how long a user waits for the next byte, longer than all tries of an answer take that fail one after another: SDKs wait for minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Asks until the end.
 pub(crate) fn user(number: u64, seed: u64, door: &Door, tally: &Tally) {
     let mut random = Rng::with_seed(seed.wrapping_add(number));
@@ -54,6 +57,7 @@ fn exchange(
         }
     }
     let mut connection = Connection::try_open(address)?;
+    connection.socket().set_read_timeout(Some(PATIENCE))?;
     let answer = connection.exchange(bytes)?;
     *kept = keep.then_some(connection);
     Ok(answer)
