@@ -71,7 +71,7 @@ fn component() -> PathBuf {
         target_dir: Some(temporary.join("guests")),
         component: Some(temporary.join("benches-guest-replay.wasm")),
     };
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/policy");
     build::build(&dir, &options).unwrap_or_else(|error| panic!("{error}")).component
 }
 

@@ -175,9 +175,9 @@ impl Index {
     }
 }
 
-/// Is the entry still there, and its time not over?
+/// Is the entry still there, and its time not over? A tier lets go of what is over when it comes to it, so the clock is asked.
 fn lives(entry: &Weak<Entry>) -> bool {
-    entry.upgrade().is_some_and(|entry| entry.is_fresh())
+    entry.upgrade().is_some_and(|entry| !entry.fresh_for().is_zero())
 }
 
 fn hash(text: &str) -> u64 {
@@ -208,12 +208,27 @@ fn reserve(graph: &usearch::Index, entries: usize) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::cache::key::KeyBuilder;
 
     fn entry(text: &str) -> Arc<Entry> {
         let key = KeyBuilder::new(text).exact();
-        Arc::new(Entry { text: Some(text.into()), ..Entry::new(key, Default::default(), 0) })
+        Arc::new(Entry { text: Some(text.into()), ttl: Duration::from_secs(60), ..Entry::new(key, Default::default(), 0) })
+    }
+
+    /// A tier lets go of an entry some time after it is over, and whoever reads its answer keeps it for as long as that takes.
+    #[test]
+    fn what_is_over_is_found_no_more_though_somebody_has_it() {
+        let mut index = Index::new(64, 10);
+        let over = Arc::new(Entry { text: Some("over".into()), ..Entry::new(KeyBuilder::new("over").exact(), Default::default(), 0) });
+        index.insert(&vector(1), &over);
+        index.insert(&vector(2), &entry("there"));
+        let there = entry("there too");
+        index.insert(&vector(3), &there);
+        let found: Vec<_> = index.nearest(&vector(1)).into_iter().filter_map(|(_, entry)| entry.text.clone()).collect();
+        assert_eq!(found.iter().map(|text| &**text).collect::<Vec<_>>(), ["there too"]);
     }
 
     /// A pseudo-random unit vector.

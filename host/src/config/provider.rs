@@ -196,7 +196,7 @@ impl JsonSchema for HedgeAfter {
 }
 
 /// Adaptive concurrency: the number of requests at a time grows while streamed answers begin as soon as they do when there is little to do,
-/// and shrinks when they take twice as long, or when a tenth is refused. (How long a plain answer takes says how long it is.) What is beyond it waits: by priority first, then by tenant in turn, then by age. Where the line is full or the
+/// and shrinks when they take about half as long again, or when a tenth is refused. (How long a plain answer takes says how long it is.) What is beyond it waits: by priority first, then by tenant in turn, then by age. Where the line is full or the
 /// wait too long a request gets 503 with `retry-after`, the least urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -272,7 +272,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The TLS handshake. Default 5s.
     pub tls: Duration,
-    /// From the request's last byte to the answer's head. Default 5m.
+    /// From a try's beginning to the answer's head: connecting, and sending the request, are part of it. Default 5m.
     pub headers: Duration,
     /// From the answer's head to its first content. Default 60s.
     pub first_token: Duration,

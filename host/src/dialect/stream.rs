@@ -48,7 +48,10 @@ pub struct Tap {
 #[derive(Debug, Default)]
 struct Seen {
     done: bool,
-    finished: bool,
+    /// The choices that have a reason to finish, a bit for each.
+    finished: u128,
+    /// How many were asked for.
+    choices: u32,
     error: bool,
     /// The error is the server's, in the middle of its answer: another one may do better.
     failed: bool,
@@ -69,6 +72,13 @@ impl Tap {
         self
     }
 
+    /// Of so many choices that were asked for: it is whole when each of them is.
+    #[must_use]
+    pub fn of_choices(mut self, asked: usize) -> Self {
+        self.seen.choices = u32::try_from(asked).unwrap_or(u32::MAX);
+        self
+    }
+
     /// What was said, if it is remembered.
     pub fn said(&self) -> Option<&Said> {
         self.said.as_ref()
@@ -76,7 +86,8 @@ impl Tap {
 
     /// Another stream goes on with what this one has said. Gives back in how many events it was said since the last seam.
     pub fn goes_on(&mut self) -> u32 {
-        (self.reader, self.copy, self.seen, self.failed_at) = (Reader::default(), None, Seen::default(), None);
+        let seen = Seen { choices: self.seen.choices, ..Seen::default() };
+        (self.reader, self.copy, self.seen, self.failed_at) = (Reader::default(), None, seen, None);
         self.said.as_mut().map_or(0, Said::take_events)
     }
 
@@ -151,7 +162,7 @@ impl Tap {
 
     /// How it ended, when its bytes have ended.
     pub fn end(&self) -> End {
-        match (self.seen.error, self.seen.done || self.seen.finished) {
+        match (self.seen.error, self.seen.done || self.seen.is_finished()) {
             (true, _) => End::Error,
             (false, true) => End::Whole,
             (false, false) => End::Cut,
@@ -175,6 +186,11 @@ impl Tap {
 }
 
 impl Seen {
+    /// Has each choice that was asked for a reason to finish?
+    fn is_finished(&self) -> bool {
+        self.finished.count_ones() >= self.choices.clamp(1, u128::BITS)
+    }
+
     /// Most events are one more piece of text: three searches, no parse.
     fn event(&mut self, data: &[u8]) {
         self.done |= data == b"[DONE]";
@@ -190,12 +206,16 @@ impl Seen {
             }
             #[derive(serde::Deserialize)]
             struct Choice<'a> {
+                #[serde(default)]
+                index: u32,
                 #[serde(borrow, default)]
                 finish_reason: Option<std::borrow::Cow<'a, str>>,
             }
             let has_reason = |choice: &Choice<'_>| choice.finish_reason.as_ref().is_some_and(|reason| !reason.is_empty());
             // The words may be the model's own, and some servers write an empty reason into each chunk.
-            self.finished |= serde_json::from_slice::<Chunk<'_>>(data).is_ok_and(|chunk| chunk.choices.iter().any(has_reason));
+            let chunk = serde_json::from_slice::<Chunk<'_>>(data);
+            let finished = chunk.iter().flat_map(|chunk| &chunk.choices).filter(|choice| has_reason(choice));
+            self.finished |= finished.fold(0, |all, choice| all | 1 << choice.index.min(u128::BITS - 1));
         }
         if let Some(at) = memmem::find(data, b"\"usage\"")
             && value_at(data, at).starts_with(b"{")
@@ -207,7 +227,7 @@ impl Seen {
             self.usage = serde_json::from_slice::<Chunk>(data).ok().and_then(|chunk| chunk.usage).or(self.usage);
         }
         if let Some(is_servers) = error(data) {
-            self.failed |= is_servers && !self.error && !self.finished;
+            self.failed |= is_servers && !self.error && !self.is_finished();
             self.error = true;
         }
     }
@@ -255,6 +275,21 @@ fn value_at(data: &[u8], name: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_of_several_choices_needs_a_reason_to_finish() {
+        let reason = |index: u32| Bytes::from(format!("data: {{\"choices\":[{{\"index\":{index},\"finish_reason\":\"stop\"}}]}}\n\n"));
+        let mut tap = Tap::new(0).of_choices(2);
+        tap.feed(&reason(1));
+        tap.feed(&reason(1));
+        assert_eq!(tap.end(), End::Cut);
+        tap.feed(&reason(0));
+        assert_eq!(tap.end(), End::Whole);
+        let mut tap = Tap::new(0).of_choices(2);
+        tap.feed(&reason(0));
+        tap.feed(&Bytes::from_static(b"data: [DONE]\n\n"));
+        assert_eq!(tap.end(), End::Whole, "whoever says that it is done knows");
+    }
 
     #[test]
     fn endings() {

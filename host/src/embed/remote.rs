@@ -55,7 +55,8 @@ struct Waiting {
 #[derive(Default)]
 struct Health {
     failures: u32,
-    /// Left alone until then.
+    /// Left alone since then, and until then. What was asked before says nothing new.
+    since: Option<Instant>,
     until: Option<Instant>,
     pause: Duration,
 }
@@ -150,6 +151,7 @@ impl Remote {
     async fn request(&self, core: usize, batch: Vec<Waiting>, until: Instant) {
         let texts: Vec<String> = batch.iter().map(|one| one.text.clone()).collect();
         self.numbers.batches.add(1);
+        let began = Instant::now();
         let asked = timeout_at(until, self.ask.ask(core, &texts, until)).await;
         let found = match asked {
             Err(_) => Err(EmbedError::Late),
@@ -161,7 +163,7 @@ impl Remote {
             }
             Ok(Ok(vectors)) => Ok(vectors),
         };
-        self.note(found.as_ref().err());
+        self.note(found.as_ref().err(), began);
         match found {
             Ok(vectors) => {
                 for (one, vector) in batch.into_iter().zip(vectors) {
@@ -181,20 +183,24 @@ impl Remote {
         unit(vector).ok_or(EmbedError::Empty)
     }
 
-    /// How a request ended.
-    fn note(&self, error: Option<&EmbedError>) {
+    /// How a request ended that began then.
+    fn note(&self, error: Option<&EmbedError>, began: Instant) {
         let mut health = self.health();
         let Some(error) = error else {
             *health = Health::default();
             return;
         };
+        if health.since.is_some_and(|since| began < since) {
+            return;
+        }
         health.failures += 1;
         if health.failures < FAILURES {
             tracing::debug!(embedder = %self.id, %error, "an embedder's request failed");
             return;
         }
         health.pause = (health.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
-        health.until = Some(Instant::now() + health.pause);
+        health.since = Some(Instant::now());
+        health.until = health.since.map(|since| since + health.pause);
         // The next one decides.
         health.failures = FAILURES - 1;
         tracing::warn!(embedder = %self.id, %error, pause = ?health.pause, "an embedder keeps failing and is left alone; nothing near is looked for");

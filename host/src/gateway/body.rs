@@ -82,10 +82,12 @@ impl Stream {
         is_events: bool,
         fill: Option<Fill>,
         endpoint: Arc<str>,
+        choices: usize,
         strip: bool,
         continuation: Option<Box<Continuation>>,
     ) -> Self {
-        let tap = is_events.then(|| Tap::new(fill.as_ref().map_or(0, Fill::limit)).listening(continuation.is_some()));
+        let new = || Tap::new(fill.as_ref().map_or(0, Fill::limit)).of_choices(choices).listening(continuation.is_some());
+        let tap = is_events.then(new);
         Self {
             upstream,
             endpoint,

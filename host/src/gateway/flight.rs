@@ -233,7 +233,8 @@ impl Flight {
                 ears: BTreeMap::new(),
                 next_ear: 0,
                 shared: false,
-                log: Log::new(limit),
+                // What is read ahead of the quickest must not push out what he has not read.
+                log: Log::new(limit.max(4 * keeper::AHEAD as usize)),
                 over: None,
                 keeper: None,
             }),

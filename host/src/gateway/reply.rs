@@ -84,7 +84,7 @@ pub(super) async fn upstream(
     answer: Answered,
     seat: Option<Seat>,
 ) -> Result<Reply, Error> {
-    let Answered { reply, strip, continuation, watch, .. } = answer;
+    let Answered { reply, choices, strip, continuation, watch, .. } = answer;
     let upstream::Reply { status, headers, endpoint, body, .. } = reply;
     let is_events = sse::is_readable(&headers);
     let mut is_shareable = fill.is_some() && headers.contains_key(header::CONTENT_TYPE) && watch.is_none();
@@ -112,7 +112,7 @@ pub(super) async fn upstream(
             Content::Whole(bytes)
         }
         Body::Stream(body) => {
-            let stream = Stream::new(body, is_events, fill, endpoint, strip, continuation).watched(watch);
+            let stream = Stream::new(body, is_events, fill, endpoint, choices, strip, continuation).watched(watch);
             is_shareable &= stream.is_shareable();
             Content::Stream(Box::new(stream))
         }

@@ -51,6 +51,8 @@ pub(super) struct Answered {
     pub(super) reply: upstream::Reply,
     /// It may be kept for others: nothing has failed before it, and nobody doubts it.
     pub(super) storable: bool,
+    /// How many the client has asked for.
+    pub(super) choices: usize,
     /// Log-probabilities in it were asked for by us alone.
     pub(super) strip: bool,
     /// What goes on with it where it breaks off.
@@ -62,7 +64,7 @@ pub(super) struct Answered {
 impl Answered {
     /// As it is, and for nobody else.
     pub(super) fn plain(reply: upstream::Reply) -> Self {
-        Self { reply, storable: false, strip: false, continuation: None, watch: None }
+        Self { reply, storable: false, choices: 1, strip: false, continuation: None, watch: None }
     }
 }
 
@@ -211,7 +213,8 @@ impl Turns<'_> {
             Body::Stream(_) => Continuation::of(self.course, self.request, &turn.attempt, self.context),
             Body::Whole(_) => None,
         };
-        let answered = Answered { reply, storable: !self.failed, strip: turn.plain.is_some(), continuation, watch: None };
+        let (choices, strip) = (self.request.choices(), turn.plain.is_some());
+        let answered = Answered { reply, storable: !self.failed, choices, strip, continuation, watch: None };
         let is_worse = !answered.reply.status.is_success()
             && matches!(self.judge, Some(Judge::Cascade(_)))
             && self.kept.as_ref().is_some_and(|kept| kept.answered.reply.status.is_success());

@@ -144,8 +144,8 @@ impl Gate {
         };
         let ends = now + wait;
         let called = loop {
-            // Places that were left free for others come back with time, and nobody calls then.
-            let until = if lane == Priority::Batch { ends.min(Instant::now() + ALONE) } else { ends };
+            // Places that were left free, for others or to measure, come back with time, and nobody calls then.
+            let until = ends.min(Instant::now() + ALONE.min(wait / 4));
             match timeout_at(until, &mut place.called).await {
                 Err(_) if until < ends => self.lock().call_and_watch(),
                 called => break called,
@@ -169,6 +169,7 @@ impl Gate {
     /// A pass, if there is room and nobody waits who would be called before.
     pub fn try_enter(self: &Arc<Self>, lane: Priority) -> Option<Pass> {
         let mut state = self.lock();
+        state.limit.look_at_the_time();
         let passes = state.ahead(lane as usize + 1) == 0 && state.has_room(lane);
         passes.then(|| {
             state.running[lane as usize] += 1;
@@ -301,6 +302,7 @@ impl State {
     /// Lets in those who are next, as far as there is room.
     fn call(&mut self) {
         use Priority::{Batch, Interactive, Realtime};
+        self.limit.look_at_the_time();
         let next = |state: &Self| [Realtime, Interactive, Batch].into_iter().find(|lane| !state.lanes[*lane as usize].is_empty());
         while let Some(lane) = next(self).filter(|lane| self.has_room(*lane)) {
             let Some(caller) = self.pop() else { return };

@@ -3,7 +3,7 @@
 //! The while is fixed, or the time within which 95 of 100 of the pool's answers have begun, so that what is hedged is the slow
 //! end whatever the model. A budget keeps what it adds small even when all endpoints are slow.
 //!
-//! **Invariant:** no hedge is made before the pool has answered [`KNOWN`] requests, nor beyond the budget.
+//! **Invariant:** no hedge is made beyond the budget, nor by a percentile before the pool has answered [`KNOWN`] requests.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

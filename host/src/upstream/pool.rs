@@ -39,7 +39,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The TLS handshake.
     pub tls: Duration,
-    /// From the request's last byte to the answer's head.
+    /// From a try's beginning to the answer's head.
     pub headers: Duration,
     /// From the answer's head to its first content.
     pub first_token: Duration,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::listener::{Heard, Hearing};
-use super::{Flight, Listener, State, wake};
+use super::{Flight, Instead, Listener, Phase, State, wake};
 use crate::dialect;
 use crate::error::Error;
 use crate::gateway::body::{BoxError, note};
@@ -102,6 +102,10 @@ impl Drop for Leads {
                 }
             }
             let is_over = state.ears.is_empty() || state.over.is_some();
+            if state.ears.is_empty() && state.over.is_none() {
+                // Before anybody else can board: there will be no more of it.
+                state.phase = Phase::Gone(Instead::Alone);
+            }
             (if is_over { place.take() } else { None }, state.keeper.take())
         };
         if gone.is_some() {

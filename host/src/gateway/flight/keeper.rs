@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Driven, Flight, Over, wake};
+use super::{Driven, Flight, Instead, Over, Phase, wake};
 use crate::record::Ending;
 
 /// Bytes that are read ahead of the quickest listener, so that he need not be asked for each piece.
@@ -31,6 +31,8 @@ impl Flight {
             {
                 let mut state = self.state();
                 if state.is_deserted() {
+                    // Before anybody else can board: there will be no more of it.
+                    state.phase = Phase::Gone(Instead::Alone);
                     return Poll::Ready(());
                 }
                 state.keeper = Some(context.waker().clone());

@@ -225,6 +225,11 @@ impl Listener {
                 Poll::Ready(Err(Lost))
             }
             Next::None => match over {
+                // Nobody is left who could still hear of it; but whoever is must not take it for all.
+                Some(over) if over.ending == Ending::Left => {
+                    let message = "The answer was given up before its end. Ask again.";
+                    Poll::Ready(Ok(Heard::Failed(Error::new(Kind::UpstreamBroken, Source::Gateway, message))))
+                }
                 Some(over) => Poll::Ready(Ok(Heard::Over(over.clone()))),
                 None => {
                     ear.waker = Some(context.waker().clone());

@@ -31,6 +31,8 @@ pub(super) struct Limit {
     base: Option<f32>,
     window: Window,
     phase: Phase,
+    /// For how long nobody may be let in so that the base can be measured.
+    empties: Duration,
 }
 
 /// Now and then half as many run for a moment, to see how long answers take when there is less to do. What is usual can then change for
@@ -38,8 +40,8 @@ pub(super) struct Limit {
 enum Phase {
     /// Windows since the last look at the base.
     Usual(u32),
-    /// More are under way than may be. The number to go back to.
-    Emptying(f32),
+    /// More are under way than may be. The number to go back to, and since when.
+    Emptying(f32, Instant),
     /// The base is measured, by those who came from then on. The number to go back to.
     Measuring(f32, Instant),
 }
@@ -67,6 +69,8 @@ const MEASURED_EVERY: u32 = 64;
 const PLAIN: u32 = 4;
 /// How many times as long as the base answers may take to begin before the limit shrinks.
 const TOLERANCE: f32 = 1.25;
+/// For how long nobody may be let in so that the base can be measured, where others may not wait for longer either.
+const EMPTIES: Duration = Duration::from_secs(1);
 
 impl Limit {
     pub(super) fn new(settings: Settings) -> Self {
@@ -79,6 +83,17 @@ impl Limit {
             base: None,
             window: Window::default(),
             phase: Phase::Usual(0),
+            empties: EMPTIES.max(settings.wait / 2),
+        }
+    }
+
+    /// Where too many are under way for too long, the base is measured another time.
+    pub(super) fn look_at_the_time(&mut self) {
+        if let Phase::Emptying(usual, since) = self.phase
+            && since.elapsed() > self.empties
+        {
+            self.phase = Phase::Usual(0);
+            self.set(usual);
         }
     }
 
@@ -89,7 +104,7 @@ impl Limit {
     /// What a request that was let in then has shown, with so many under way.
     pub(super) fn observe(&mut self, sample: Sample, since: Instant, running: u32) {
         match self.phase {
-            Phase::Emptying(usual) if running <= self.get() => {
+            Phase::Emptying(usual, _) if running <= self.get() => {
                 self.window = Window::default();
                 self.phase = Phase::Measuring(usual, Instant::now());
                 return;
@@ -118,7 +133,7 @@ impl Limit {
     /// Hardly any answer is a stream, so nobody knows when answers begin: one more may run while nothing is refused.
     fn look_at_plain(&mut self) {
         let Window { began, whole, refused, most, .. } = std::mem::take(&mut self.window);
-        if let Phase::Emptying(usual) | Phase::Measuring(usual, _) = self.phase {
+        if let Phase::Emptying(usual, _) | Phase::Measuring(usual, _) = self.phase {
             self.phase = Phase::Usual(0);
             self.set(usual);
         }
@@ -132,7 +147,7 @@ impl Limit {
     fn look(&mut self) {
         let Window { took, began, whole, refused, most } = std::mem::take(&mut self.window);
         if refused * 10 >= began + whole + refused {
-            let (Phase::Emptying(usual) | Phase::Measuring(usual, _)) = self.phase else { return self.set(self.now * 0.8) };
+            let (Phase::Emptying(usual, _) | Phase::Measuring(usual, _)) = self.phase else { return self.set(self.now * 0.8) };
             self.phase = Phase::Usual(0);
             return self.set(usual * 0.8);
         }
@@ -142,7 +157,7 @@ impl Limit {
         let mean = took / began as f32;
         match self.phase {
             // They are long under way; what is measured would not be the base.
-            Phase::Emptying(_) => {}
+            Phase::Emptying(..) => {}
             Phase::Measuring(usual, _) => {
                 self.learn(mean);
                 self.set(usual);
@@ -159,9 +174,10 @@ impl Limit {
         let gradient = (TOLERANCE * *self.base.get_or_insert(mean) / mean).clamp(0.5, 1.0);
         let aim = self.now * gradient + self.now.sqrt();
         self.set(self.now + (aim - self.now) * 0.2);
-        self.phase = if windows + 1 < MEASURED_EVERY { Phase::Usual(windows + 1) } else { Phase::Emptying(self.now) };
-        if let Phase::Emptying(usual) = self.phase {
-            self.set(usual / 2.0);
+        self.phase = Phase::Usual(windows + 1);
+        if windows + 1 >= MEASURED_EVERY {
+            self.phase = Phase::Emptying(self.now, Instant::now());
+            self.set(self.now / 2.0);
         }
     }
 
@@ -179,6 +195,23 @@ impl Limit {
 mod tests {
     use super::*;
 
+    /// Where answers take a minute each, nobody was let in until half of those under way had ended.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_kept_out_for_long_to_measure() {
+        let settings = Settings { start: 64, min: 4, max: 64, queue: 8, wait: Duration::from_secs(5) };
+        let mut limit = Limit::new(settings);
+        while matches!(limit.phase, Phase::Usual(_)) {
+            limit.observe(Sample::Began(Duration::from_millis(100)), Instant::now(), 60);
+        }
+        let usual = limit.now * 2.0;
+        tokio::time::advance(settings.wait / 4).await;
+        limit.look_at_the_time();
+        assert!(limit.now < usual, "it is measured");
+        tokio::time::advance(settings.wait / 2).await;
+        limit.look_at_the_time();
+        assert_eq!((limit.now, limit.get()), (usual, 64));
+    }
+
     /// Refusals alone moved the limit where no answer was a stream: down, and never up again.
     #[test]
     fn plain_answers_are_signs_of_health() {
@@ -194,7 +227,7 @@ mod tests {
         assert_eq!(limit.now, 4.0);
         (0..2_000).for_each(|_| limit.observe(Sample::Whole, Instant::now(), limit.get()));
         assert!(limit.now > 10.0, "{}", limit.now);
-        limit.phase = Phase::Emptying(40.0);
+        limit.phase = Phase::Emptying(40.0, Instant::now());
         (0..400).for_each(|_| limit.observe(Sample::Whole, Instant::now(), limit.get() + 1));
         assert!(limit.now >= 40.0 && matches!(limit.phase, Phase::Usual(_)), "{}", limit.now);
     }

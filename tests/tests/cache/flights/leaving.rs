@@ -96,6 +96,31 @@ fn when_nobody_listens_the_call_is_cancelled() {
     assert_eq!(host.metrics().sum("pointsman_upstream_in_flight", &[]), 0.0);
 }
 
+/// "Stop", and once more: whoever comes while the last ones go follows nobody whose answer has been given up.
+#[test]
+fn whoever_asks_as_the_last_ones_leave_gets_all_of_it() {
+    const WORDS: usize = 20;
+    let fake = FakeUpstream::start();
+    fake.always(Act::say(words(WORDS)).pace(Duration::from_millis(5)));
+    let host = host(&fake, "");
+    for round in 0..60 {
+        let ask = host.ask(&format!("question {round}")).key("one").streamed();
+        let (mut leader, mut follower) = (ask.begin(), ask.begin());
+        read_events(&mut leader, 2);
+        read_events(&mut follower, 2);
+        let leaves = std::thread::spawn(move || {
+            drop(follower);
+            std::thread::sleep(Duration::from_micros(round * 20));
+            drop(leader);
+        });
+        let answer = ask.send();
+        leaves.join().unwrap();
+        assert_eq!(answer.status, 200, "round {round}");
+        assert!(answer.whole && sse::is_done(&answer.body), "round {round}: {}", answer.text());
+        assert_eq!(answer.content(), words(WORDS), "round {round}");
+    }
+}
+
 /// A drain waits for those who follow, though the leader has gone.
 #[test]
 fn a_drain_lets_those_who_follow_finish() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tests::{Act, FakeUpstream, Fault, Gate, Place, eventually, sse};
 
-use super::{followed_by, host};
+use super::{followed_by, host, words};
 
 const MIB: u64 = 1 << 20;
 /// An event's text; more of them than any socket takes.
@@ -37,6 +37,25 @@ fn who_reads_slowly_delays_nobody() {
         assert!(answer.whole && answer.body == bodies[0].body);
     }
     assert_eq!(fake.count(), 1);
+}
+
+/// However little may be kept of an answer, nobody loses what is read ahead of him.
+#[test]
+fn small_entries_break_no_stream() {
+    let (fake, gate) = (FakeUpstream::start(), Gate::new());
+    fake.next(Act::say(words(3_000)).at(Place::Piece(1, 0), Fault::Hold(gate.clone())));
+    let host = host(&fake, "max_entry = \"1KiB\"");
+    let ask = host.ask("hi").key("one").streamed();
+    let mut leader = ask.begin();
+    fake.wait_for(1);
+    let mut follower = ask.begin();
+    followed_by(&host, 1);
+    gate.open();
+    for connection in [&mut leader, &mut follower] {
+        let answer = connection.answer().unwrap();
+        assert!(answer.whole && sse::is_done(&answer.body), "{:?}", sse::error(&answer.body));
+        assert_eq!(answer.content(), words(3_000));
+    }
 }
 
 /// Where all are slow the upstream waits, as it does for one.

@@ -50,6 +50,8 @@ struct Way {
 #[derive(Default)]
 struct Breaker {
     failures: u32,
+    /// When it has opened last. Whoever asked before that says nothing new.
+    since: Option<Instant>,
     /// When somebody may ask again.
     opens_at: Option<Instant>,
     open: Duration,
@@ -73,12 +75,15 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// True: it is open.
-    fn failed(&mut self, now: Instant) -> bool {
+    /// Somebody who has asked then has no answer. True: it is open.
+    fn failed(&mut self, now: Instant, asked: Instant) -> bool {
+        if self.since.is_some_and(|since| asked < since) {
+            return true;
+        }
         self.failures = self.failures.saturating_add(1);
         if self.failures >= TRIPS {
             self.open = (self.open * 2).clamp(OPEN, OPEN_AT_MOST);
-            self.opens_at = Some(now + self.open);
+            (self.since, self.opens_at) = (Some(now), Some(now + self.open));
         }
         self.opens_at.is_some()
     }
@@ -119,8 +124,9 @@ impl Lane {
         way.manager.clone().ok_or(No::Away)
     }
 
-    async fn answered<T>(&self, shared: &Shared, asked: impl Future<Output = RedisResult<T>>) -> Result<T, No> {
-        let (no, why) = match timeout(self.deadline, asked).await {
+    async fn answered<T>(&self, shared: &Shared, answer: impl Future<Output = RedisResult<T>>) -> Result<T, No> {
+        let asked = Instant::now();
+        let (no, why) = match timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => {
                 self.lock().breaker.succeeded();
                 shared.turns(true, &"");
@@ -141,7 +147,7 @@ impl Lane {
             }
             Err(_) => (No::Late, "not in time".to_owned()),
         };
-        if self.lock().breaker.failed(Instant::now()) {
+        if self.lock().breaker.failed(Instant::now(), asked) {
             shared.turns(false, &why);
         }
         Err(no)
@@ -179,17 +185,28 @@ mod tests {
     async fn the_breaker_opens_and_lets_one_ask() {
         let mut breaker = Breaker::default();
         let now = Instant::now();
-        assert!(breaker.admits(now) && !breaker.failed(now) && !breaker.failed(now) && breaker.failed(now));
+        assert!(breaker.admits(now) && !breaker.failed(now, now) && !breaker.failed(now, now) && breaker.failed(now, now));
         assert!(!breaker.admits(now + OPEN / 2));
         let later = now + OPEN;
         assert!(breaker.admits(later) && !breaker.admits(later), "one asks");
-        assert!(breaker.failed(later));
+        assert!(breaker.failed(later, later));
         assert!(!breaker.admits(later + OPEN) && breaker.admits(later + 2 * OPEN), "twice as long");
         for _ in 0..20 {
-            breaker.failed(later);
+            breaker.failed(later, later);
         }
         assert!(breaker.admits(later + OPEN_AT_MOST));
         breaker.succeeded();
-        assert!(breaker.admits(later) && !breaker.failed(later));
+        assert!(breaker.admits(later) && !breaker.failed(later, later));
+    }
+
+    /// Many are under way when Redis stalls: all of them fail, and that is one stall.
+    #[tokio::test(start_paused = true)]
+    async fn those_who_asked_before_it_opened_open_it_no_further() {
+        let mut breaker = Breaker::default();
+        let (asked, late) = (Instant::now(), Instant::now() + OPEN / 4);
+        for _ in 0..20 {
+            breaker.failed(late, asked);
+        }
+        assert!(!breaker.admits(late + OPEN / 2) && breaker.admits(late + OPEN));
     }
 }

@@ -82,6 +82,21 @@ impl Drop for Lease {
     }
 }
 
+/// A lease that this node may have by now. Where nobody hears whether it has, it is given back: it would keep others waiting for nothing.
+struct Claimed<'a> {
+    held: &'a Arc<Held>,
+    backlog: &'a Backlog,
+    is_heard: bool,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        if !self.is_heard {
+            self.backlog.send(Job::GiveBack(self.held.clone()));
+        }
+    }
+}
+
 /// Takes the lease of a key where nobody has it, and looks for the entry. What stands there is for the caller to read.
 pub(super) async fn claim(
     shared: &Shared,
@@ -90,15 +105,19 @@ pub(super) async fn claim(
     key: &ExactKey,
     stamp: Stamp,
 ) -> Result<(Claim, Option<Vec<u8>>), No> {
-    let (place, own) = (format!("{}flight:{key}", shared.prefix), Holder::new(stamp));
+    let held = Arc::new(Held { key: format!("{}flight:{key}", shared.prefix), holder: Holder::new(stamp) });
+    let Held { key: place, holder: own } = &*held;
     let mut asked = Pipeline::with_capacity(3);
-    asked.cmd("SET").arg(&place).arg(&own.name).arg("NX").arg("PX").arg(LASTS.as_millis() as u64).ignore();
-    asked.cmd("GET").arg(&place);
+    asked.cmd("SET").arg(place).arg(&own.name).arg("NX").arg("PX").arg(LASTS.as_millis() as u64).ignore();
+    asked.cmd("GET").arg(place);
     asked.cmd("GET").arg(shared.key(key));
-    let (there, entry): (Option<String>, Option<Vec<u8>>) = lane.send(shared, &asked).await?;
+    let mut claimed = Claimed { held: &held, backlog, is_heard: false };
+    let answer = lane.send(shared, &asked).await;
+    claimed.is_heard = answer != Err(No::Late);
+    drop(claimed);
+    let (there, entry): (Option<String>, Option<Vec<u8>>) = answer?;
     let claim = match there.and_then(Holder::read) {
-        Some(there) if there == own => {
-            let held = Arc::new(Held { key: place, holder: own });
+        Some(there) if there == *own => {
             backlog.send(Job::Prolong(Arc::downgrade(&held)));
             Claim::Own(Lease { held, backlog: backlog.clone() })
         }
