@@ -35,9 +35,11 @@ pub mod provider;
 pub mod quota;
 pub mod retry;
 mod scrape;
+mod secret;
 mod send;
 pub mod tally;
 pub mod watch;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -34,7 +34,17 @@ pub(super) async fn report(Shared(admin): Shared<Admin>) -> Json<Value> {
 /// Without a body: all of it. `told`: whether other nodes know; null where there is no Redis to tell them by. Where it is away they are told
 /// when it is back.
 pub(super) async fn purge(Shared(admin): Shared<Admin>, body: Bytes) -> Result<Json<Value>, Refusal> {
-    let selector = if body.is_empty() { Selector::default() } else { read(&body)? };
+    let selector = match body.trim_ascii_start().first() {
+        None => Selector::default(),
+        // A list would be taken for an object's values in their order, and an empty one for all entries.
+        Some(b'[') => {
+            return Err((
+                StatusCode::BAD_REQUEST,
+                "the body: a list says nothing; write an object, or nothing for all entries\n".to_owned(),
+            ));
+        }
+        Some(_) => read(&body)?,
+    };
     let Some(cache) = admin.gateway.state().cache.clone() else { return Ok(Json(json!({ "entries": 0, "told": null }))) };
     let Purged { entries, told } = cache.purge(selector).await;
     Ok(Json(json!({ "entries": entries, "told": told })))

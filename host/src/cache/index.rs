@@ -222,7 +222,8 @@ mod tests {
     #[test]
     fn what_is_over_is_found_no_more_though_somebody_has_it() {
         let mut index = Index::new(64, 10);
-        let over = Arc::new(Entry { text: Some("over".into()), ..Entry::new(KeyBuilder::new("over").exact(), Default::default(), 0) });
+        let over =
+            Arc::new(Entry { text: Some("over".into()), ..Entry::new(KeyBuilder::new("over").exact(), Default::default(), 0) });
         index.insert(&vector(1), &over);
         index.insert(&vector(2), &entry("there"));
         let there = entry("there too");

@@ -64,8 +64,19 @@ struct Message<'a> {
     content: Option<String>,
     #[serde(borrow, default)]
     tool_calls: Option<&'a RawValue>,
+    /// What calls of tools were before.
+    #[serde(borrow, default)]
+    function_call: Option<&'a RawValue>,
     #[serde(default)]
     refusal: Option<String>,
+}
+
+impl Message<'_> {
+    /// Does it call tools?
+    fn calls(&self) -> bool {
+        let is_some = |calls: Option<&RawValue>| !matches!(calls.map_or("null", RawValue::get), "null" | "[]" | "{}");
+        is_some(self.tool_calls) || is_some(self.function_call)
+    }
 }
 
 /// What a judge looks at, of the first choice.
@@ -129,11 +140,12 @@ impl Answer {
     pub fn sense(&self) -> Option<Sense> {
         let Choice { finish_reason, message, logprobs } = self.choices()?.into_iter().next()?;
         let message = message.unwrap_or_default();
+        let calls = message.calls();
         Some(Sense {
             text: message.content.unwrap_or_default(),
             mean_logprob: logprobs.and_then(|logprobs| mean_logprob(logprobs.get())),
             refused: message.refusal.is_some_and(|refusal| !refusal.is_empty()),
-            calls: !matches!(message.tool_calls.map_or("null", RawValue::get), "null" | "[]"),
+            calls,
             finish_reason: finish_reason.filter(|reason| !reason.is_empty()),
         })
     }
@@ -153,8 +165,7 @@ impl Answer {
     /// without tool calls (they act on the world as it was) and without an error.
     pub fn is_storable(&self, asked: usize) -> bool {
         let is_whole = |choice: &Choice<'_>| {
-            let calls = choice.message.as_ref().and_then(|message| message.tool_calls).map_or("null", RawValue::get);
-            choice.finish_reason.as_deref() == Some("stop") && choice.message.is_some() && matches!(calls, "null" | "[]")
+            choice.finish_reason.as_deref() == Some("stop") && choice.message.as_ref().is_some_and(|message| !message.calls())
         };
         self.is_one() && self.choices().is_some_and(|choices| choices.len() == asked && choices.iter().all(is_whole))
     }
@@ -217,6 +228,7 @@ mod tests {
             (r#"{"choices":[{"finish_reason":"content_filter","message":{"content":"x"}}]}"#, false),
             (r#"{"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[{}]}}]}"#, false),
             (r#"{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{}]}}]}"#, false),
+            (r#"{"choices":[{"finish_reason":"stop","message":{"content":"","function_call":{"name":"f"}}}]}"#, false),
             (r#"{"choices":[{"finish_reason":null,"message":{"content":"x"}}]}"#, false),
             (r#"{"choices":[{"finish_reason":"stop"}]}"#, false),
             (r#"{"choices":[]}"#, false),

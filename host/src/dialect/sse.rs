@@ -23,7 +23,8 @@ pub fn is_events(content_type: &[u8]) -> bool {
 
 /// Is an answer with these headers a stream of events that can be read?
 pub fn is_readable(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes())) && !headers.contains_key(CONTENT_ENCODING)
+    let is_plain = headers.get_all(CONTENT_ENCODING).iter().all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    is_plain && headers.get(CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes()))
 }
 
 /// An incremental reader.

@@ -250,10 +250,22 @@ pub fn is_error(data: &[u8]) -> bool {
 fn error(data: &[u8]) -> Option<bool> {
     #[derive(serde::Deserialize)]
     struct Failed {
-        error: Option<serde_json::Value>,
+        #[serde(default)]
+        error: serde_json::Value,
+        #[serde(default)]
+        object: serde_json::Value,
     }
     memmem::find(data, b"\"error\"")?;
-    let error = serde_json::from_slice::<Failed>(data).ok()?.error?;
+    let Failed { error, object } = serde_json::from_slice(data).ok()?;
+    let error = match error {
+        // Some servers write the field into each chunk.
+        serde_json::Value::Null | serde_json::Value::Bool(false) => None,
+        serde_json::Value::String(text) if text.is_empty() => None,
+        serde_json::Value::Object(fields) if fields.is_empty() => None,
+        error => Some(error),
+    };
+    // And some are one altogether.
+    let error = error.or_else(|| (object == "error").then(|| serde_json::from_slice(data).ok()).flatten())?;
     let word =
         |name: &str| error.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_ascii_lowercase));
     let status = ["code", "status", "status_code"].iter().filter_map(|name| word(name)?.parse::<u16>().ok()).next();
@@ -278,7 +290,8 @@ mod tests {
 
     #[test]
     fn each_of_several_choices_needs_a_reason_to_finish() {
-        let reason = |index: u32| Bytes::from(format!("data: {{\"choices\":[{{\"index\":{index},\"finish_reason\":\"stop\"}}]}}\n\n"));
+        let reason =
+            |index: u32| Bytes::from(format!("data: {{\"choices\":[{{\"index\":{index},\"finish_reason\":\"stop\"}}]}}\n\n"));
         let mut tap = Tap::new(0).of_choices(2);
         tap.feed(&reason(1));
         tap.feed(&reason(1));

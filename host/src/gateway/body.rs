@@ -339,7 +339,10 @@ impl Stream {
                 self.release();
                 if course.record.ending != Ending::Whole {
                     course.record.ending = Ending::Whole;
-                    self.store();
+                    // Its usage may be missing, at the least.
+                    if !self.upstream.may_be_cut() {
+                        self.store();
+                    }
                 }
             }
             Some(End::Error) => {

@@ -38,21 +38,22 @@ fn bad(message: &'static str) -> Refusal {
 ///
 /// # Errors
 /// When the request must be refused.
-pub fn check(head: &Parts) -> Result<(), Refusal> {
+pub fn check(head: &Parts, max_headers: usize) -> Result<(), Refusal> {
     if head.method == Method::TRACE || head.method == Method::CONNECT {
         return Err(Refusal {
             status: StatusCode::METHOD_NOT_ALLOWED,
             message: "TRACE and CONNECT are not served. Use GET or POST.",
         });
     }
-    if head.version >= Version::HTTP_2 { check_h2(head) } else { check_h1(head) }?;
-    match head.headers.get(header::EXPECT) {
-        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Refusal {
+    if head.version >= Version::HTTP_2 { check_h2(head, max_headers) } else { check_h1(head) }?;
+    let mut expected = head.headers.get_all(header::EXPECT).iter();
+    if expected.any(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal {
             status: StatusCode::EXPECTATION_FAILED,
             message: "The only expectation that is known is 100-continue. Leave the others out.",
-        }),
-        _ => Ok(()),
+        });
     }
+    Ok(())
 }
 
 fn check_h1(head: &Parts) -> Result<(), Refusal> {
@@ -84,10 +85,20 @@ fn check_h1(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_h2(head: &Parts) -> Result<(), Refusal> {
+fn check_h2(head: &Parts, max_headers: usize) -> Result<(), Refusal> {
+    // hyper counts those of HTTP/1.1.
+    if head.headers.len() > max_headers {
+        return Err(Refusal {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            message: "There are more header fields than `listen.max_headers` allows. Send fewer.",
+        });
+    }
     const OF_HTTP_1: [HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
     if OF_HTTP_1.iter().any(|name| head.headers.contains_key(name)) {
         return Err(bad("HTTP/2 has no Connection, Transfer-Encoding or Upgrade header. Leave them out."));
+    }
+    if head.headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(bad("There are two Host headers. Send one."));
     }
     let authority = head.uri.authority().map(|authority| authority.as_str());
     if let (Some(authority), Some(host)) = (authority, head.headers.get(header::HOST))
@@ -109,7 +120,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).unwrap().into_parts().0).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+        check(&request.body(()).unwrap().into_parts().0, 4).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
     }
 
     #[test]
@@ -134,6 +145,10 @@ mod tests {
             ("POST", "/", one, &[("host", "a"), ("expect", "200-ok")], 417),
             ("POST", "http://a/", two, &[], 200),
             ("POST", "http://a/", two, &[("host", "b")], 400),
+            ("POST", "/", two, &[("host", "a"), ("host", "b")], 400),
+            ("POST", "http://a/", two, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")], 200),
+            ("POST", "http://a/", two, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")], 431),
+            ("POST", "/", one, &[("host", "a"), ("expect", "100-continue"), ("expect", "200-ok")], 417),
             ("POST", "http://a/", two, &[("transfer-encoding", "chunked")], 400),
         ];
         for (method, uri, version, headers, expect) in cases {

@@ -193,7 +193,7 @@ async fn answer<H: Handler>(
     place: Option<Place<H::Body>>,
 ) -> Result<Response<Answer<H::Body>>, Infallible> {
     let (head, body) = request.into_parts();
-    if let Err(refusal) = guard::check(&head) {
+    if let Err(refusal) = guard::check(&head, options.max_headers) {
         tracing::debug!(peer = %peer.address, reason = refusal.message, "a request was refused for its framing");
         let mut response = Response::new(Answer::Refused(Full::new(refusal.body())));
         *response.status_mut() = refusal.status;

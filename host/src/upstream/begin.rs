@@ -12,7 +12,7 @@ use http::header::{CONTENT_ENCODING, HeaderMap};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
-use crate::dialect::sse::{MAX_EVENT, Reader};
+use crate::dialect::sse::{self, MAX_EVENT, Reader};
 use crate::dialect::stream;
 
 /// How a stream begins.
@@ -35,7 +35,7 @@ pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(body: &mut B, headers: &
             continue;
         }
         let before = first.len() + held.len();
-        let mut failed = headers.contains_key(CONTENT_ENCODING).then_some(false);
+        let mut failed = (!sse::is_readable(headers) && headers.contains_key(CONTENT_ENCODING)).then_some(false);
         let complete = reader.feed(&data, &mut |event| {
             failed.get_or_insert_with(|| stream::is_error(event));
         });
@@ -87,10 +87,10 @@ mod tests {
             (&[], Beginning::Nothing),
             (&[": ping\n\n", "data: a\n"], Beginning::Nothing),
             (
-                &[": ping\n\ndata: {\"error\"", ":{}}\n\ndata: [DO"],
-                Beginning::Error(Bytes::from_static(b": ping\n\ndata: {\"error\":{}}\n\n")),
+                &[": ping\n\ndata: {\"error\"", ":{\"code\":1}}\n\ndata: [DO"],
+                Beginning::Error(Bytes::from_static(b": ping\n\ndata: {\"error\":{\"code\":1}}\n\n")),
             ),
-            (&["data: a\n\ndata: {\"error\":{}}\n\n"], answer("data: a\n\ndata: {\"error\":{}}\n\n")),
+            (&["data: a\n\ndata: {\"error\":{\"code\":1}}\n\n"], answer("data: a\n\ndata: {\"error\":{\"code\":1}}\n\n")),
         ] {
             assert_eq!(begin(pieces, &none).await, expect, "{pieces:?}");
         }

@@ -1,6 +1,6 @@
 //! The body of an answer that is still coming.
 //!
-//! What it does not do: it looks at no byte; `gateway/body` watches what passes.
+//! What it does not do: it understands nothing of it; `gateway/body` watches what passes.
 //!
 //! **Invariant:** dropping it cancels the upstream at once: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
 //! **Invariant:** its permit is held until it ends or is dropped, or gives way to another model's answer.
@@ -17,6 +17,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::endpoint::{Endpoint, Permit};
+use super::secret::Secret;
+use super::whole::Depth;
 use crate::error::{Error, Kind, Retry};
 
 /// How long the end of a body is waited for, when all that it has to say was said: long enough for the connection to be used again.
@@ -60,6 +62,11 @@ pub struct UpstreamBody {
     of: (Arc<Endpoint>, Instant),
     /// That it broke off has been counted.
     blamed: bool,
+    /// The connection's end is the only sign of its own.
+    until_close: bool,
+    /// How far it is from being whole, where nothing else says so.
+    depth: Option<Depth>,
+    secret: Option<Secret>,
 }
 
 impl UpstreamBody {
@@ -78,7 +85,41 @@ impl UpstreamBody {
             permit: Some(permit),
             over: false,
             blamed: false,
+            until_close: false,
+            depth: None,
+            secret: None,
         }
+    }
+
+    /// Is the connection's end the only sign of its own?
+    #[must_use]
+    pub(super) fn until_close(mut self, is: bool) -> Self {
+        self.until_close = is;
+        self
+    }
+
+    /// The connection's end is the only sign of its own, and it is JSON: one that ends in the middle was cut.
+    #[must_use]
+    pub(super) fn until_whole(mut self) -> Self {
+        let mut depth = Depth::default();
+        self.first.iter().for_each(|piece| depth.feed(piece));
+        (self.until_close, self.depth) = (true, Some(depth));
+        self
+    }
+
+    /// With a key covered wherever it is quoted.
+    #[must_use]
+    pub(super) fn without(mut self, secret: Option<Secret>) -> Self {
+        if let Some(secret) = &secret {
+            self.first.iter_mut().for_each(|piece| *piece = secret.covered(std::mem::take(piece)));
+        }
+        self.secret = secret;
+        self
+    }
+
+    /// May it have been cut though it ended in good order?
+    pub fn may_be_cut(&self) -> bool {
+        self.until_close
     }
 
     /// The next piece, as [`UpstreamBody::poll_piece`].
@@ -126,6 +167,13 @@ impl UpstreamBody {
         Error::upstream(Kind::UpstreamTimeout, &self.endpoint, Retry::Never, message)
     }
 
+    fn cut(&mut self, why: &str) -> Error {
+        self.end();
+        self.was_cut();
+        let message = format!("The answer of {} was cut: {why}.", self.endpoint);
+        Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message)
+    }
+
     fn end(&mut self) {
         (self.permit, self.over, self.rest) = (None, true, None);
     }
@@ -166,18 +214,22 @@ impl UpstreamBody {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.last = Instant::now();
                     if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(data)));
+                        if let Some(depth) = &mut self.depth {
+                            depth.feed(&data);
+                        }
+                        return Poll::Ready(Some(Ok(match &self.secret {
+                            Some(secret) => secret.covered(data),
+                            None => data,
+                        })));
                     }
                 }
                 Poll::Ready(Some(Err(_))) if self.said_all => {
                     self.end();
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    self.end();
-                    self.was_cut();
-                    let message = format!("The answer of {} was cut: {error}.", self.endpoint);
-                    return Poll::Ready(Some(Err(Error::upstream(Kind::UpstreamBroken, &self.endpoint, Retry::Never, message))));
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
+                Poll::Ready(None) if self.depth.is_some_and(|depth| !depth.is_whole()) => {
+                    return Poll::Ready(Some(Err(self.cut("it ended in the middle"))));
                 }
                 Poll::Ready(None) => {
                     self.end();

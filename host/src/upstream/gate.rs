@@ -145,7 +145,7 @@ impl Gate {
         let ends = now + wait;
         let called = loop {
             // Places that were left free, for others or to measure, come back with time, and nobody calls then.
-            let until = ends.min(Instant::now() + ALONE.min(wait / 4));
+            let until = ends.min(Instant::now() + if lane == Priority::Batch { ALONE } else { wait / 4 });
             match timeout_at(until, &mut place.called).await {
                 Err(_) if until < ends => self.lock().call_and_watch(),
                 called => break called,

@@ -82,6 +82,9 @@ pub fn downwards(upstream: &HeaderMap) -> HeaderMap {
         OF_ONE_HOP.contains(name)
             || [header::SET_COOKIE, header::DATE, header::SERVER, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY]
                 .contains(name)
+            // Of the upstream's own place, access and cache.
+            || [header::LOCATION, header::WWW_AUTHENTICATE, header::AGE].contains(name)
+            || name.as_str().starts_with("access-control-")
             || matches!(name.as_str(), "keep-alive" | "proxy-connection")
             || name.as_str().starts_with("x-pointsman-")
     };

@@ -13,7 +13,6 @@ use http::{Method, Request, StatusCode, Version, response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use memchr::memmem;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,8 +24,9 @@ use super::endpoint::{Endpoint, Permit};
 use super::gate::Pass;
 use super::keys::Key;
 use super::pool::{Pool, Timeouts};
+use super::secret::Secret;
 use super::{Attempt, Body, Context, Failure, UpstreamBody, provider, retry};
-use crate::dialect::sse;
+use crate::dialect::{self, sse};
 use crate::error::{Error, Kind, Retry};
 
 /// The largest plain answer that is held before it is passed on. A larger one passes through as it comes.
@@ -87,7 +87,7 @@ pub(super) async fn send(
     endpoint.tally.requests.add(1);
     let Some(client) = permit.client(context.worker) else { return Err(Error::internal("an endpoint without clients").into()) };
     // Who wants nothing sent twice has no retries, and not these either.
-    let mut others = if settings.retries > 0 { OTHER_CONNECTIONS } else { 0 };
+    let mut others = if settings.retries > 0 && settings.retry_budget > 0.0 { OTHER_CONNECTIONS } else { 0 };
     let response = loop {
         let mut request = Request::new(Full::new(attempt.body.clone()));
         *request.method_mut() = Method::POST;
@@ -147,24 +147,20 @@ pub(super) async fn send(
         }
         return Err(failure.without(secret.as_ref()));
     }
-    let ends_with_connection = is_until_close(&head);
-    let mut body = if is_stream(&head.headers) {
-        stream(&clock, (head.status, &headers), body, permit).await.map_err(|failure| failure.without(secret.as_ref()))?
+    let body = if is_stream(&head.headers) {
+        let body = stream(&clock, (head.status, &headers), body, permit).await;
+        let body = body.map_err(|failure| failure.without(secret.as_ref()))?;
+        Body::Stream(Box::new(body.until_close(is_until_close(&head)).without(secret)))
     } else {
-        whole(&clock, body, permit).await?
+        match whole(&clock, body, permit).await? {
+            Body::Whole(answer) => Body::Whole(plain(&clock, &head, &headers, answer, secret.as_ref())?),
+            // What nobody holds can only be watched.
+            Body::Stream(body) => Body::Stream(Box::new(match is_until_close(&head) && is_json(&head.headers) {
+                true => body.until_whole(),
+                false => *body,
+            })),
+        }
     };
-    match (&mut body, &secret) {
-        (Body::Whole(answer), _) if answer.is_empty() && head.status.is_success() => {
-            let message = format!("{} answered {} with nothing.", endpoint.authority(), head.status.as_u16());
-            return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), AT_ONCE, message).into());
-        }
-        (Body::Whole(answer), _) if ends_with_connection && is_half_of_json(&head.headers, answer) => {
-            let message = format!("{} ended its answer in the middle of it.", endpoint.authority());
-            return Err(Error::upstream(Kind::UpstreamBroken, endpoint.authority(), AT_ONCE, message).into());
-        }
-        (Body::Whole(answer), Some(secret)) if !head.status.is_success() => *answer = secret.covered(std::mem::take(answer)),
-        _ => {}
-    }
     keys.accepted(ticket);
     endpoint.answered(began, head.status.is_success());
     Ok((head.status, headers, body))
@@ -239,40 +235,6 @@ fn unsent(endpoint: &Endpoint, error: &legacy::Error) -> Failure {
     Error::upstream(kind, endpoint.authority(), again, format!("{} cannot be reached: {reason}.", endpoint.authority())).into()
 }
 
-/// The provider's key, which some servers quote in their errors.
-struct Secret<'a>(&'a [u8]);
-
-impl<'a> Secret<'a> {
-    fn of(value: &'a HeaderValue) -> Self {
-        Self(value.as_bytes().strip_prefix(b"Bearer ").unwrap_or(value.as_bytes()))
-    }
-
-    fn is_in(&self, text: &[u8]) -> bool {
-        !self.0.is_empty() && memmem::find(text, self.0).is_some()
-    }
-
-    fn leave_out_of(&self, headers: &mut HeaderMap) {
-        let telling: Vec<_> =
-            headers.iter().filter(|(_, value)| self.is_in(value.as_bytes())).map(|(name, _)| name.clone()).collect();
-        telling.iter().for_each(|name| drop(headers.remove(name)));
-    }
-
-    /// An error's body with something else in its place.
-    fn covered(&self, body: Bytes) -> Bytes {
-        if !self.is_in(&body) {
-            return body;
-        }
-        let (mut out, mut from) = (BytesMut::with_capacity(body.len()), 0);
-        for at in memmem::find_iter(&body, self.0) {
-            out.extend_from_slice(&body[from..at]);
-            out.extend_from_slice(b"[key]");
-            from = at + self.0.len();
-        }
-        out.extend_from_slice(&body[from..]);
-        out.freeze()
-    }
-}
-
 /// Statuses with which a server says that it cannot just now; another one may. Those that say that it never will (501, 505) are
 /// answers.
 fn is_elsewhere(status: StatusCode) -> bool {
@@ -281,7 +243,7 @@ fn is_elsewhere(status: StatusCode) -> bool {
 
 impl Failure {
     /// The same with the key taken out of the upstream's own words.
-    fn without(mut self, secret: Option<&Secret<'_>>) -> Self {
+    fn without(mut self, secret: Option<&Secret>) -> Self {
         if let (Some(secret), Some((_, _, answer))) = (secret, &mut self.answer) {
             *answer = secret.covered(std::mem::take(answer));
         }
@@ -320,10 +282,45 @@ fn is_until_close(head: &response::Parts) -> bool {
     head.version < Version::HTTP_2 && !framed
 }
 
-fn is_half_of_json(headers: &HeaderMap, body: &[u8]) -> bool {
+fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let is_json = kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"));
-    is_json && !headers.contains_key(header::CONTENT_ENCODING) && serde_json::from_slice::<IgnoredAny>(body).is_err()
+    kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"))
+        && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// A plain answer, all of it, if it is one: to what is asked of a model any success is an object in JSON.
+fn plain(
+    clock: &Clock<'_>,
+    head: &response::Parts,
+    headers: &HeaderMap,
+    answer: Bytes,
+    secret: Option<&Secret>,
+) -> Result<Bytes, Failure> {
+    let answer = if let Some(secret) = secret { secret.covered(answer) } else { answer };
+    if !head.status.is_success() {
+        return Ok(answer);
+    }
+    let failed = |what: &str| {
+        let message = format!("{} {what}.", clock.endpoint.authority());
+        Failure::from(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message))
+    };
+    let text = answer.trim_ascii();
+    if text.is_empty() {
+        return Err(failed(&format!("answered {} with nothing", head.status.as_u16())));
+    }
+    if !is_json(&head.headers) {
+        return Ok(answer);
+    }
+    let is_cut = !text.starts_with(b"{") || !text.ends_with(b"}");
+    if is_cut || (is_until_close(head) && serde_json::from_slice::<IgnoredAny>(text).is_err()) {
+        return Err(failed("ended its answer in the middle of it"));
+    }
+    if dialect::stream::is_error(text) {
+        // Where nothing better comes the client gets these words, under a status of which its SDK makes an exception.
+        let said = (StatusCode::BAD_GATEWAY, headers.clone(), answer);
+        return Err(Failure { answer: Some(said), ..failed(&format!("answered {} with an error", head.status.as_u16())) });
+    }
+    Ok(answer)
 }
 
 /// A stream from its first whole event on. One that ends before that, or says that it has failed, is a failure like any other.
@@ -332,7 +329,7 @@ async fn stream(
     (status, headers): (StatusCode, &HeaderMap),
     mut body: Incoming,
     mut permit: Permit,
-) -> Result<Body, Failure> {
+) -> Result<UpstreamBody, Failure> {
     let endpoint = clock.endpoint.authority();
     let beginning = begin::read(&mut body, headers);
     let beginning = clock.bounded("the first event of its answer", clock.timeouts.first_token, beginning).await?;
@@ -348,7 +345,7 @@ async fn stream(
         }
     };
     permit.begun(true, clock.began.elapsed());
-    Ok(Body::Stream(Box::new(UpstreamBody::new(first, body, permit, endpoint.clone(), clock.bounds()))))
+    Ok(UpstreamBody::new(first, body, permit, endpoint.clone(), clock.bounds()))
 }
 
 /// All of a plain answer.

@@ -157,14 +157,15 @@ fn what_is_never_stored() {
             json!([{ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
         completion["choices"][0]["finish_reason"] = json!("tool_calls");
     };
+    // Those that are none are asked for twice.
     let acts: Vec<(&str, Act)> = vec![
         ("cut short", Act::answer().finish("length")),
         ("filtered", Act::answer().finish("content_filter")),
         ("tool calls", Act::answer().edit(tool)),
         ("no choices", Act::answer().edit(|completion| completion["choices"] = json!([]))),
         ("an error", Act::refuse(400, "no")),
-        ("an error with status 200", Act::json(&json!({ "error": { "message": "no" }, "choices": [] }))),
-        ("no JSON", Act::body("application/json", ["{"])),
+        ("an error with status 200", Act::json(&json!({ "error": { "message": "no" }, "choices": [] })).times(2)),
+        ("no JSON", Act::body("application/json", ["{"]).times(2)),
         ("too large", Act::say("x".repeat(2 << 20))),
     ];
     for (index, (what, act)) in acts.into_iter().enumerate() {

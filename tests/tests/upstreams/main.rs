@@ -13,6 +13,7 @@ mod hedges;
 mod http_2;
 mod idle;
 mod keys;
+mod lies;
 mod pools;
 mod probes;
 mod timeouts;
