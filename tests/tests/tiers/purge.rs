@@ -71,7 +71,9 @@ fn by_whatever_is_said() {
         purge(&host, selector.clone());
         assert_eq!(gone(), expect, "{selector}");
     }
-    for (selector, part) in [(json!({ "tags": "x" }), "unknown field"), (json!({ "key": "x" }), "hexadecimal")] {
+    for (selector, part) in
+        [(json!({ "tags": "x" }), "unknown field"), (json!({ "key": "x" }), "hexadecimal"), (json!([]), "a list")]
+    {
         let answer = host.tell("/api/cache/purge", &selector);
         assert!(answer.status == 400 && answer.text().contains(part), "{}", answer.text());
     }
