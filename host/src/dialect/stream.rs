@@ -240,14 +240,9 @@ fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(end + 1 + both)
 }
 
-/// Does an event's data say that the upstream has failed? The word may be the model's; only a top-level field is an error.
-pub fn is_error(data: &[u8]) -> bool {
-    error(data).is_some()
-}
-
-/// The error that an event's data is: the server's, or the request's, which would fail at another one as well. Once an answer has begun that
+/// The error that an event's data, or a plain answer, is (the word may be the model's; only a top-level field is one): the server's (true), or the request's, which would fail at another one as well. Once an answer has begun that
 /// is a filter's mostly, and servers say it in too many words to know them all: what is not known is the server's.
-fn error(data: &[u8]) -> Option<bool> {
+pub fn error(data: &[u8]) -> Option<bool> {
     #[derive(serde::Deserialize)]
     struct Failed {
         #[serde(default)]

@@ -20,8 +20,8 @@ use crate::dialect::stream;
 pub(super) enum Beginning {
     /// With an answer: all bytes so far.
     Answer(Bytes),
-    /// With an event that says that it has failed: the events so far.
-    Error(Bytes),
+    /// With an event that says that it has failed: the events so far, and whether it is the server that has.
+    Error(Bytes, bool),
     /// It has ended without an event.
     Nothing,
 }
@@ -35,9 +35,9 @@ pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(body: &mut B, headers: &
             continue;
         }
         let before = first.len() + held.len();
-        let mut failed = (!sse::is_readable(headers) && headers.contains_key(CONTENT_ENCODING)).then_some(false);
+        let mut failed = (!sse::is_readable(headers) && headers.contains_key(CONTENT_ENCODING)).then_some(None);
         let complete = reader.feed(&data, &mut |event| {
-            failed.get_or_insert_with(|| stream::is_error(event));
+            failed.get_or_insert_with(|| stream::error(event));
         });
         if before == 0 {
             // Most first pieces are whole events: no copy.
@@ -48,8 +48,8 @@ pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(body: &mut B, headers: &
         }
         let all = |first: Bytes, held: BytesMut| if held.is_empty() { first } else { held.freeze() };
         match failed {
-            Some(true) => return Ok(Beginning::Error(all(first, held).slice(..before + complete))),
-            Some(false) => return Ok(Beginning::Answer(all(first, held))),
+            Some(Some(is_servers)) => return Ok(Beginning::Error(all(first, held).slice(..before + complete), is_servers)),
+            Some(None) => return Ok(Beginning::Answer(all(first, held))),
             None if before > MAX_EVENT || reader.overflowed() => return Ok(Beginning::Answer(all(first, held))),
             None => {}
         }
@@ -88,7 +88,7 @@ mod tests {
             (&[": ping\n\n", "data: a\n"], Beginning::Nothing),
             (
                 &[": ping\n\ndata: {\"error\"", ":{\"code\":1}}\n\ndata: [DO"],
-                Beginning::Error(Bytes::from_static(b": ping\n\ndata: {\"error\":{\"code\":1}}\n\n")),
+                Beginning::Error(Bytes::from_static(b": ping\n\ndata: {\"error\":{\"code\":1}}\n\n"), true),
             ),
             (&["data: a\n\ndata: {\"error\":{\"code\":1}}\n\n"], answer("data: a\n\ndata: {\"error\":{\"code\":1}}\n\n")),
         ] {

@@ -315,12 +315,21 @@ fn plain(
     if is_cut || (is_until_close(head) && serde_json::from_slice::<IgnoredAny>(text).is_err()) {
         return Err(failed("ended its answer in the middle of it"));
     }
-    if dialect::stream::is_error(text) {
+    if let Some(is_servers) = dialect::stream::error(text) {
         // Where nothing better comes the client gets these words, under a status of which its SDK makes an exception.
-        let said = (StatusCode::BAD_GATEWAY, headers.clone(), answer);
-        return Err(Failure { answer: Some(said), ..failed(&format!("answered {} with an error", head.status.as_u16())) });
+        let status = if is_servers { StatusCode::BAD_GATEWAY } else { StatusCode::BAD_REQUEST };
+        let what = format!("answered {} with an error", head.status.as_u16());
+        return Err(says_error(clock, is_servers, &what, (status, headers.clone(), answer)));
     }
     Ok(answer)
+}
+
+/// An answer that is an error, whatever its status. One of the request's own would come of it anywhere, and is no fault of the endpoint's.
+fn says_error(clock: &Clock<'_>, is_servers: bool, what: &str, said: (StatusCode, HeaderMap, Bytes)) -> Failure {
+    let again = if is_servers { AT_ONCE } else { Retry::Never };
+    let message = format!("{} {what}.", clock.endpoint.authority());
+    let error = Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), again, message);
+    Failure { answer: Some(said), blames: is_servers, ..error.into() }
 }
 
 /// A stream from its first whole event on. One that ends before that, or says that it has failed, is a failure like any other.
@@ -335,9 +344,8 @@ async fn stream(
     let beginning = clock.bounded("the first event of its answer", clock.timeouts.first_token, beginning).await?;
     let first = match beginning.map_err(|error| clock.broken(&error))? {
         Beginning::Answer(first) => first,
-        Beginning::Error(said) => {
-            let error = Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, format!("{endpoint} began with an error."));
-            return Err(Failure { answer: Some((status, headers.clone(), said)), ..error.into() });
+        Beginning::Error(said, is_servers) => {
+            return Err(says_error(clock, is_servers, "began with an error", (status, headers.clone(), said)));
         }
         Beginning::Nothing => {
             let message = format!("{endpoint} ended its stream before it began.");

@@ -55,6 +55,11 @@ fn an_error_under_200_is_an_error_and_tells_no_key() {
     fake.always(Act::json(&error));
     let answer = host.ask("hi").send();
     assert_eq!((answer.status, answer.json()["error"]["message"].as_str()), (502, Some("who is [key]?")), "{}", answer.text());
+    // One of the request's own would come of it anywhere.
+    let (own, before) = (json!({ "error": { "message": "too long", "code": "context_length_exceeded" } }), fake.count());
+    fake.always(Act::json(&own));
+    let answer = host.ask("hi").send();
+    assert_eq!((answer.status, answer.json(), fake.count()), (400, own, before + 1), "{}", answer.text());
     fake.always(Act::events([chunk(0, "a", None), error.to_string()]));
     let answer = host.ask("hi").streamed().send();
     assert_eq!(sse::error(&answer.body).expect("an error")["message"], "who is [key]?");
