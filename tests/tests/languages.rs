@@ -184,6 +184,15 @@ fn each_hook_and_each_import_of_the_sdks() {
         let failures = |cause: &str| host.metrics().sum("pointsman_plugin_failures_total", &[&format!("cause=\"{cause}\"")]);
         assert_eq!((failures("error"), failures("trap")), (5.0, 0.0), "{language}");
 
+        // What a hook cannot return, and what there is not, too: each was a trap that said nothing.
+        let own = if language == "js" { ("promise", "a Promise") } else { ("print", "a plugin has no standard output") };
+        for (what, expect) in [own, ("promise", "nothing waits for one"), ("text", "where it returns a Plan")] {
+            assert_eq!(ask("hi", &[("route", what)]).status, 200, "{language} {what}");
+            let last = host.api("/api/plugins")["plugins"][0]["last_failure"].clone();
+            let reason = last["reason"].as_str().unwrap_or_default();
+            assert!(last["cause"] == "error" && reason.contains(expect), "{language} {what}: {last}");
+        }
+
         let refused = ask("hi", &[("route", "reject")]);
         assert_eq!((refused.status, refused.code().as_str(), refused.header("retry-after")), (429, "slow_down", Some("2")));
         let refused = ask("hi", &[("select", "reject")]);

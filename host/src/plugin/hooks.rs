@@ -26,7 +26,7 @@ use super::imports::{Aside, State, Surroundings};
 use super::kv::Kv;
 use super::last_words;
 use super::limits;
-use super::load::{Hook, Plugin};
+use super::load::{Hook, Plugin, Settings};
 use super::quarantine::Back;
 use super::registry::{PluginSet, Whose};
 use super::release::shadow::{Asked, Job};
@@ -466,10 +466,14 @@ impl Session {
     }
 
     fn checked_target(&self, target: &types::Target) -> Result<(), Failed> {
-        if self.around.may_choose(&target.model) {
-            return Ok(());
+        if !self.around.may_choose(&target.model) {
+            return Err(bad_output(format!("`{:.64}` is not a model that may answer `{:.64}`", target.model, self.head.model)));
         }
-        Err(bad_output(format!("`{:.64}` is not a model that may answer `{:.64}`", target.model, self.head.model)))
+        // It would end before it began, and the client would be told that the provider was late.
+        if target.timeout_ms == Some(0) || target.first_byte_timeout_ms == Some(0) {
+            return Err(bad_output(format!("`{:.64}` has a timeout of 0 ms: give it at least 1, or none", target.model)));
+        }
+        Ok(())
     }
 
     /// An instance of the plugin, ready for one call; `None` where the call falls through.
@@ -608,6 +612,7 @@ impl Session {
         if let Cow::Owned(line) = printable(&failed.reason) {
             failed.reason = line;
         }
+        failed.reason = in_terms(&failed, &plugin.settings);
         plugin.numbers.calls[hook as usize].observe(began.elapsed());
         plugin.numbers.failed(hook, failed.cause, &failed.reason);
         let quarantined = plugin.quarantine.failed(hook, &self.head.tenant);
@@ -655,8 +660,18 @@ async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Fai
     if !plugin.waits || plugin.engine.is_metered() {
         return asked.await;
     }
-    let late = || Failed { cause: Cause::Deadline, reason: format!("no answer in {:?}", plugin.settings.deadline) };
+    let late = || Failed { cause: Cause::Deadline, reason: "it waits for the host".to_owned() };
     tokio::time::timeout(plugin.settings.deadline, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Why a call failed, in terms of the setting that ended it, where one did.
+fn in_terms(failed: &Failed, settings: &Settings) -> String {
+    let reason = &failed.reason;
+    match failed.cause {
+        Cause::Deadline => format!("no answer in {:?}, which is its `deadline`: {reason}", settings.deadline),
+        Cause::Memory => format!("it wants more than the {} KiB that `memory` allows it: {reason}", settings.memory >> 10),
+        Cause::Trap | Cause::Error | Cause::Output | Cause::Exhausted => reason.clone(),
+    }
 }
 
 fn asks_to_confirm(directive: &caching::Directive) -> bool {

@@ -54,14 +54,20 @@ fn message(memory: &[u8]) -> Option<String> {
     Some(said.split(|character: char| character.is_whitespace() || character.is_control()).collect::<Vec<_>>().join(" "))
 }
 
-/// An error in one line: the panic alone where there was one; where the guest stood, and why it ended, otherwise.
+/// An error in one line: the panic alone where there was one; why the guest ended, and then where it stood, otherwise. Whoever has
+/// room for a part of it keeps the beginning.
 pub(super) fn told(error: &Error) -> String {
     if let Some(Panicked(said)) = error.downcast_ref() {
         return said.clone();
     }
+    in_order(error.chain().map(|cause| beginning(&cause)))
+}
+
+fn in_order(parts: impl Iterator<Item = String>) -> String {
     // What wasmtime keeps of a trap prints as a list of everything that was in the store.
-    let is_dump = |text: &String| text.starts_with("wasm coredump ");
-    error.chain().map(|cause| beginning(&cause)).filter(|text| !is_dump(text)).collect::<Vec<_>>().join(": ")
+    let parts = parts.filter(|text| !text.starts_with("wasm coredump "));
+    let (stood, ended): (Vec<_>, Vec<_>) = parts.partition(|text| text.starts_with("error while executing at wasm backtrace:"));
+    ended.into_iter().chain(stood).collect::<Vec<_>>().join(": ")
 }
 
 /// The beginning of what prints. The rest is not made: a guest can make it long.
@@ -90,6 +96,16 @@ mod tests {
         memory[at + 20..at + 24].copy_from_slice(&length.to_le_bytes());
         memory[2048..2048 + said.len()].copy_from_slice(said);
         memory
+    }
+
+    /// wasmtime puts the backtrace before the cause, and a backtrace is longer than what logs and lists show of an error: they
+    /// showed no cause.
+    #[test]
+    fn the_cause_comes_before_the_backtrace() {
+        let parts =
+            ["error while executing at wasm backtrace:\n    0: 0x1d3 - m!f", "wasm coredump generated", "wasm trap: interrupt"];
+        let told = in_order(parts.into_iter().map(str::to_owned));
+        assert_eq!(told, format!("wasm trap: interrupt: {}", parts[0]));
     }
 
     #[test]

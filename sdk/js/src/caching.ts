@@ -6,6 +6,7 @@
 import type { CacheKey as Raw, Candidate, Directive as RawDirective, Scope, SemanticKey, Verdict } from "pointsman:plugin/caching@0.1.0";
 import type { Request, Response } from "pointsman:plugin/request-data@0.1.0";
 import type { RequestHead } from "pointsman:plugin/types@0.1.0";
+import { unlike } from "./errors.ts";
 
 export type { Candidate, Scope, SemanticKey, Verdict } from "pointsman:plugin/caching@0.1.0";
 /** An answer that is there. */
@@ -91,12 +92,22 @@ const LONGEST = 2 ** 32 - 1;
 
 /** From what a plugin returns to what the contract has. */
 export function directive(said: ReturnType<Caching["key"]>): RawDirective {
-  if (said === undefined) return { tag: "pass" };
-  return said instanceof CacheKey ? { tag: "key", val: said } : said;
+  if (said == null) return { tag: "pass" };
+  if (said instanceof CacheKey) return { tag: "key", val: said };
+  if (typeof said.tag === "string") return said;
+  throw unlike("key", said, "a CacheKey, a Directive or nothing");
+}
+
+/** As `directive`. */
+export function verdict(said: Verdict | undefined): Verdict {
+  if (said != null && said !== "serve" && said !== "veto") throw unlike("confirm", said, "\"serve\", \"veto\" or nothing");
+  return said ?? "serve";
 }
 
 /** As `directive`. */
 export function admission(said: boolean | number | undefined): number | undefined {
   if (typeof said === "number") return Math.min(Math.max(0, Math.trunc(said)), LONGEST);
+  // A Promise is neither yes nor no, whatever it comes to.
+  if (said != null && typeof said !== "boolean") throw unlike("admit", said, "a boolean, a number of milliseconds or nothing");
   return said === false ? undefined : LONGEST;
 }

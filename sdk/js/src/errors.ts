@@ -52,6 +52,13 @@ const SAID: Record<string, Raw> = {
   "not-a-number": { tag: "internal", val: "what is kept there is no number" },
 };
 
+/** A hook has returned what it cannot: its author is told what it was, and what it may be. */
+export function unlike(hook: string, said: unknown, wanted: string): PluginError {
+  const isLate = typeof (said as { then?: unknown } | null)?.then === "function";
+  const what = isLate ? "a Promise, and nothing waits for one: it is not `async`," : Array.isArray(said) ? "a list" : typeof said === "object" ? "an object" : `a ${typeof said}`;
+  return new PluginError("internal", `\`${hook}\` returned ${what} where it returns ${wanted}`);
+}
+
 /** The name of a host function's error, such as `quota`; none for whatever else was thrown. */
 export function hostError(thrown: unknown): string | undefined {
   const payload = (thrown as { payload?: unknown } | undefined)?.payload;

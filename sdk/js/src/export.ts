@@ -5,7 +5,7 @@
  * instance stays sound.
  */
 import type { Info } from "pointsman:plugin/lifecycle@0.1.0";
-import { admission, type Caching, directive } from "./caching.ts";
+import { admission, type Caching, directive, verdict } from "./caching.ts";
 import { failure } from "./errors.ts";
 import { outcome, type Prompting } from "./prompting.ts";
 import { decision, nextStep, observed, type Routing } from "./routing.ts";
@@ -38,6 +38,6 @@ export const prompting = (hook: Prompting) => ({
 
 export const caching = (hook: Caching) => ({
   key: (...ask: Arguments<Caching["key"]>) => told(() => directive(hook.key(...ask))),
-  confirm: (...ask: Arguments<NonNullable<Caching["confirm"]>>) => told(() => hook.confirm?.(...ask) ?? "serve"),
+  confirm: (...ask: Arguments<NonNullable<Caching["confirm"]>>) => told(() => verdict(hook.confirm?.(...ask))),
   admit: (...ask: Arguments<NonNullable<Caching["admit"]>>) => told(() => admission(hook.admit?.(...ask))),
 });

@@ -2,7 +2,7 @@
 import type { Edit, Outcome, PromptChoice as RawChoice, Rewrite as RawRewrite } from "pointsman:plugin/prompting@0.1.0";
 import type { Request } from "pointsman:plugin/request-data@0.1.0";
 import type { PromptRef, RequestHead } from "pointsman:plugin/types@0.1.0";
-import { Rejection } from "./errors.ts";
+import { Rejection, unlike } from "./errors.ts";
 
 export type { Edit } from "pointsman:plugin/prompting@0.1.0";
 
@@ -64,7 +64,9 @@ export class Rewrite implements RawRewrite {
 
 /** From what a plugin returns to what the contract has. */
 export function outcome(said: ReturnType<Prompting["select"]>): Outcome {
-  if (said === undefined) return { tag: "pass" };
+  if (said == null) return { tag: "pass" };
   if (said instanceof Rejection) return { tag: "reject", val: said };
-  return said instanceof PromptChoice ? { tag: "choose", val: said } : { tag: "rewrite", val: said };
+  if (said instanceof PromptChoice) return { tag: "choose", val: said };
+  if (Array.isArray(said.edits)) return { tag: "rewrite", val: said };
+  throw unlike("select", said, "a PromptChoice, a Rewrite, a Rejection or nothing");
 }

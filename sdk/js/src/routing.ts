@@ -4,7 +4,7 @@ import type {
 } from "pointsman:plugin/routing@0.1.0";
 import type { Chunk, Request, Response } from "pointsman:plugin/request-data@0.1.0";
 import type { RequestHead, Target } from "pointsman:plugin/types@0.1.0";
-import { Rejection } from "./errors.ts";
+import { Rejection, unlike } from "./errors.ts";
 
 export type { Attempt, Batch, Ending, Failure, Review } from "pointsman:plugin/routing@0.1.0";
 
@@ -153,21 +153,27 @@ export const ChunkStep = {
 
 /** From what a plugin returns to what the contract has. */
 export function decision(said: ReturnType<Routing["route"]>): Decision {
-  if (said === undefined) return { tag: "pass" };
+  if (said == null) return { tag: "pass" };
   if (said instanceof Observe) return { tag: "observe", val: said };
-  return said instanceof Rejection ? { tag: "reject", val: said } : { tag: "plan", val: said };
+  if (said instanceof Rejection) return { tag: "reject", val: said };
+  if (Array.isArray(said.targets)) return { tag: "plan", val: said };
+  throw unlike("route", said, "a Plan, an Observe, a Rejection or nothing");
 }
 
 /** What follows where the plugin has no code for it, and what it says where it has. */
 export function nextStep(said: NextStep | Rejection | undefined, last: Attempt): Raw {
   if (said instanceof Rejection) return { tag: "reject", val: said };
-  return said ?? (last.failure === undefined ? NextStep.accept : NextStep.fallBack);
+  if (said == null) return last.failure === undefined ? NextStep.accept : NextStep.fallBack;
+  if (typeof said.tag === "string") return said;
+  throw unlike("afterAttempt", said, "a NextStep, a Rejection or nothing");
 }
 
 /** As `decision`. */
 export function observed(said: ChunkStep | Observed | Rejection | undefined): Observed {
   const state = new Uint8Array();
   if (said instanceof Rejection) return { step: { tag: "reject", val: said }, state };
-  if (said === undefined) return { step: ChunkStep.enough, state };
-  return "step" in said ? said : { step: said, state };
+  if (said == null) return { step: ChunkStep.enough, state };
+  if (typeof said === "object" && "step" in said) return said;
+  if (typeof said.tag === "string") return { step: said, state };
+  throw unlike("onChunk", said, "a ChunkStep, a Rejection or nothing");
 }

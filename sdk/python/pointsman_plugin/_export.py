@@ -7,17 +7,32 @@ instance stays sound.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .caching import CacheKey, Caching, Directive, Scope, Verdict
-from .errors import Rejection, failure
+from .errors import Rejection, failure, unlike
 from .prompting import PromptChoice, Prompting, Rewrite
 from .routing import ChunkStep, NextStep, Observe, Plan, Routing
 
 _T = TypeVar("_T")
 #: The longest time that the contract can say: the host takes the shorter of this and the key's.
 _LONGEST = 2**32 - 1
+
+
+class _Nowhere:
+    """What `print` writes to in a plugin. Python itself would trap."""
+
+    def write(self, _: str) -> int:
+        # What `logging` and `warnings` bear: they go on without.
+        raise OSError("a plugin has no standard output: write with `log`, and grant it")
+
+    def flush(self) -> None:
+        pass
+
+
+sys.stdout = sys.stderr = _Nowhere()  # type: ignore[assignment]
 
 
 def _told(ask: Callable[..., _T], *arguments: Any) -> _T:
@@ -61,12 +76,16 @@ def routing(hook: Routing) -> type:
             return raw.Decision_Reject(said)
         if isinstance(said, Observe):
             return raw.Decision_Observe(observe(said))
+        if not isinstance(said, Plan):
+            raise unlike("route", said, "a Plan, an Observe, a Rejection or None")
         review = said.review and raw.Review(said.review.answers, said.review.logprobs, said.review.tokens)
         return raw.Decision_Plan(raw.Plan(said.targets, said.headers, said.reason, said.labels, review, observe(said.observe)))
 
     def next_step(said: NextStep | Rejection) -> Any:
         if isinstance(said, Rejection):
             return raw.NextStep_Reject(said)
+        if not isinstance(said, NextStep):
+            raise unlike("after_attempt", said, "a NextStep or a Rejection")
         if said.kind == "again":
             return raw.NextStep_Again(said.after_ms)
         if said.kind == "escalate":
@@ -76,6 +95,8 @@ def routing(hook: Routing) -> type:
     def observed(said: ChunkStep | Rejection) -> Any:
         if isinstance(said, Rejection):
             return raw.Observed(raw.ChunkStep_Reject(said), b"")
+        if not isinstance(said, ChunkStep):
+            raise unlike("on_chunk", said, "a ChunkStep or a Rejection")
         if said.kind == "stop":
             step = raw.ChunkStep_Stop(raw.Ending.LENGTH if said.value == "length" else raw.Ending.CONTENT_FILTER)
         elif said.kind == "escalate":
@@ -111,6 +132,8 @@ def prompting(hook: Prompting) -> type:
             return raw.Outcome_Reject(said)
         if isinstance(said, PromptChoice):
             return raw.Outcome_Choose(choice(said))
+        if not isinstance(said, Rewrite):
+            raise unlike("select", said, "a PromptChoice, a Rewrite, a Rejection or None")
         edits = [getattr(raw, f"Edit_{edit.kind}")(edit.value) for edit in said.edits]
         return raw.Outcome_Rewrite(raw.Rewrite(choice(said.choice), edits))
 
@@ -141,6 +164,8 @@ def caching(hook: Caching) -> type:
             return raw.Directive_Pass()
         if isinstance(said, CacheKey):
             return raw.Directive_Key(cache_key(said))
+        if not isinstance(said, Directive):
+            raise unlike("key", said, "a CacheKey, a Directive or None")
         if said.key is None:
             return raw.Directive_Bypass()
         case = raw.Directive_ReadOnly if said.kind == "read-only" else raw.Directive_Refresh
@@ -149,6 +174,8 @@ def caching(hook: Caching) -> type:
     def admission(said: bool | int) -> int | None:
         if isinstance(said, bool):
             return _LONGEST if said else None
+        if not isinstance(said, int):
+            raise unlike("admit", said, "a bool or a number of milliseconds")
         return min(max(0, said), _LONGEST)
 
     class Raw:

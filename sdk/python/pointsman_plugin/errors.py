@@ -59,6 +59,15 @@ def host_error(error: BaseException) -> str | None:
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in case).lstrip("-")
 
 
+def unlike(hook: str, said: Any, wanted: str) -> PluginError:
+    """A hook has returned what it cannot: its author is told what it was, and what it may be."""
+    what = f"a {type(said).__name__}"
+    if hasattr(said, "__await__"):
+        what = "a coroutine, and nothing waits for one: it is not `async`,"
+        said.close()
+    return PluginError("internal", f"`{hook}` returned {what} where it returns {wanted}")
+
+
 def failure(error: Exception) -> Err[Any]:
     """Whatever a hook has raised, as the contract says it."""
     if isinstance(error, PluginError):

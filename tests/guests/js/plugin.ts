@@ -10,7 +10,9 @@ const say = (request: Request, hook: string): string => request.header(`x-say-${
 function other(what: string): undefined {
   if (what === "bug") (undefined as unknown as { missing(): void }).missing();
   if (what === "unavailable") throw new PluginError("unavailable", "not just now");
-  if (what === "host error") kv.bytes("");
+  if (what === "promise") return Promise.resolve() as never;
+  if (what === "text") return "small" as never;
+  if (what === "host error" kv.bytes("");
   if (what !== "pass") throw new PluginError("internal", `what is ${what}?`);
   return undefined;
 }

@@ -1,6 +1,7 @@
 """Every hook and every import of the SDK, as the header `x-say-HOOK` wants it. Its twin in TypeScript is `tests/guests/js`."""
 
 import random as chance
+from typing import Any
 
 from pointsman_plugin import (
     Attempt, CacheKey, Caching, Candidate, Directive, Edit, Message, NextStep, Plan, PluginError, PromptChoice, Prompting, Rejection,
@@ -13,12 +14,22 @@ def say(request: Request, hook: str) -> str:
     return request.header(f"x-say-{hook}") or "pass"
 
 
-def other(what: str) -> None:
+async def promise() -> None:
+    pass
+
+
+def other(what: str) -> Any:
     """What a hook does besides its own; none of it is an answer."""
     if what == "bug":
         [].missing()  # type: ignore[attr-defined]
     if what == "unavailable":
         raise PluginError("unavailable", "not just now")
+    if what == "promise":
+        return promise()
+    if what == "text":
+        return "small"
+    if what == "print":
+        print("hi")
     if what == "host error":
         kv.get("")
     if what != "pass":
@@ -105,8 +116,7 @@ class EveryHook(Routing, Prompting, Caching):
             return plan.header("x-sent", "yes").because("as told")
         if what == "review":
             return Plan.to("small").then("large").reviewed(16).with_logprobs()
-        other(what)
-        return None
+        return other(what)
 
     def after_attempt(self, head: RequestHead, request: Request, last: Attempt, answer: Response | None) -> NextStep | Rejection:
         what = say(request, "after")
