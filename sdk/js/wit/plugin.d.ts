@@ -877,11 +877,11 @@ declare module 'pointsman:plugin/types@0.1.0' {
   export interface Target {
     model: string,
     /**
-     * time allowed for the whole answer; none: the provider's own
+     * time allowed for the whole answer, at least 1; none: the provider's own
      */
     timeoutMs?: number,
     /**
-     * time allowed until the first byte of the answer's body; none: the provider's own
+     * time allowed until the first byte of the answer's body, at least 1; none: the provider's own
      */
     firstByteTimeoutMs?: number,
   }

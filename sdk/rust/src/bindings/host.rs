@@ -173,9 +173,9 @@ pub mod pointsman {
             #[derive(Clone, PartialEq)]
             pub struct Target {
                 pub model: _rt::String,
-                /// time allowed for the whole answer; none: the provider's own
+                /// time allowed for the whole answer, at least 1; none: the provider's own
                 pub timeout_ms: Option<u32>,
-                /// time allowed until the first byte of the answer's body; none: the provider's own
+                /// time allowed until the first byte of the answer's body, at least 1; none: the provider's own
                 pub first_byte_timeout_ms: Option<u32>,
             }
             impl ::core::fmt::Debug for Target {
