@@ -163,8 +163,13 @@ pub fn make(dir: &Path, options: &Options) -> Result<Made, BuildError> {
             (component::checked(scripts::make(dir, folder.language)?).map_err(unfit)?, String::new())
         }
     };
-    let file = options.component.clone().unwrap_or_else(|| dir.join(format!("{}.wasm", folder.name)));
+    let file = options.component.clone().unwrap_or_else(|| folder.component(dir));
     Ok(Made { file, bytes, warnings })
+}
+
+/// Where a build of the folder puts its component; none where the folder has no manifest.
+pub fn component(dir: &Path) -> Option<PathBuf> {
+    Folder::open(dir).ok().map(|folder| folder.component(dir))
 }
 
 /// What a folder's plugin is written in; none where it is no plugin.

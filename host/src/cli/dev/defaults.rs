@@ -77,16 +77,10 @@ fn plugin(text: &mut String, folder: &Path) {
     text.push('\n');
 }
 
-/// The component that a build of the folder leaves there, and its name.
+/// The component that a build of the folder leaves there, and its name. What else lies there, a bundle or what an earlier name has left,
+/// is no build's.
 fn component(folder: &Path) -> Option<(String, PathBuf)> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
-        .collect();
-    files.sort();
-    let file = files.into_iter().next()?;
+    let file = build::component(folder).filter(|file| file.is_file())?;
     Some((file.file_stem()?.to_str()?.to_owned(), file))
 }
 
@@ -213,6 +207,10 @@ mod tests {
         says(&none, "plugin new DIR");
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().to_owned();
+        says(&greeting(&own, std::slice::from_ref(&own)), "has no component yet");
+        std::fs::write(own.join("Cargo.toml"), "[package]\nname = \"by-length\"\n").unwrap();
+        // `dev` served the first file of the folder for good, whatever was built.
+        std::fs::write(own.join("a-bundle.wasm"), "not what was built").unwrap();
         says(&greeting(&own, std::slice::from_ref(&own)), "has no component yet");
         std::fs::write(own.join("by-length.wasm"), "no component, but it is there").unwrap();
         let one = greeting(&own, std::slice::from_ref(&own));

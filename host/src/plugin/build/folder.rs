@@ -65,6 +65,11 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// Its component's file.
+    pub(super) fn component(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.wasm", self.name))
+    }
+
     /// Reads the folder's manifest.
     pub(super) fn open(dir: &Path) -> Result<Self, BuildError> {
         let language = Language::ALL.into_iter().find(|language| dir.join(language.manifest()).is_file());
