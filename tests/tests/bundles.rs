@@ -147,6 +147,8 @@ fn only_what_is_signed_is_loaded() {
         about.contains(&format!("signed    {ours}")) && about.contains("cases     one.toml") && about.contains("may have  none"),
         "{about}"
     );
+    // An entry that was called like the file, and trusted nobody, did not load.
+    assert!(about.contains("[plugins.router]\n") && about.contains(&format!("trust = [{ours:?}]\n")), "{about}");
 
     // Its cases are in it, and were run before it was signed.
     std::fs::rename(path("cases"), path("elsewhere")).unwrap();
@@ -227,6 +229,10 @@ fn components_come_from_a_registry() {
     serves(&host, 0);
     assert_eq!(host.api("/api/plugins/router")["digest"], digest(&guests::router(0)));
     // A version for an administrator, from there.
+    // What the configuration refuses an administrator cannot hand in either.
+    let tag = registry.reference("team/router:1.1");
+    let answer = host.tell("/api/plugins/router/canary", &json!({ "version": tag, "share": 1.0 }));
+    assert!(answer.status == 422 && answer.text().contains("let a tag stand for another component"), "{}", answer.text());
     let answer = host.tell("/api/plugins/router/canary", &json!({ "version": second, "share": 1.0 }));
     assert_eq!(answer.status, 200, "{}", answer.text());
     serves(&host, 1);

@@ -20,6 +20,7 @@ use super::release::figures::Fate;
 use super::release::shadow::Shadow;
 use super::release::store::{Saved, Store};
 use super::release::{How, Role, Rules, Slot, Sticky, Trial};
+use crate::config::OciReference;
 use crate::dialect::openai_chat::ChatRequest;
 use crate::dialect::prefix;
 
@@ -301,13 +302,20 @@ pub fn load_version(
             one.load(digest, None, kept)
         }
         Named::File(file) => {
-            let oci = file.to_str().filter(|text| text.starts_with("oci://")).map(str::parse).transpose();
+            let oci = file.to_str().filter(|text| text.starts_with("oci://")).map(str::parse::<OciReference>).transpose();
             let oci = oci.map_err(|error| {
                 Refusal::component(
                     format!("is no component of a registry: {error}"),
                     "write oci://REGISTRY/REPOSITORY@sha256:DIGEST",
                 )
             })?;
+            // As of a configuration: what was looked at is to be what serves.
+            if settings.source.pin.is_none() && oci.as_ref().is_some_and(|reference| reference.digest.is_none()) {
+                return Err(Refusal::component(
+                    "is a tag, and whoever may push can let a tag stand for another component",
+                    "add @sha256:DIGEST, as `pointsman plugin push` prints it",
+                ));
+            }
             let source = load::Source { oci, ..settings.source.clone() };
             let (bytes, digest) = shelves.read(&Settings { component: file.clone(), source, ..settings.clone() }).map_err(
                 |refusal| match refusal.reason.starts_with("cannot be read") {
