@@ -75,7 +75,7 @@ impl Cause {
         }
     }
 
-    fn of(error: &wasmtime::Error) -> Self {
+    pub(super) fn of(error: &wasmtime::Error) -> Self {
         if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
             let is_late = matches!(trap, wasmtime::Trap::Interrupt | wasmtime::Trap::OutOfFuel);
             return if is_late { Self::Deadline } else { Self::Trap };

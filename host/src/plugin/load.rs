@@ -22,6 +22,7 @@ use super::bindings::{self, lifecycle, types};
 use super::bundle::{self, PublicKey};
 use super::engine::Engine;
 use super::exports::{Exports, Live};
+use super::hooks::Cause;
 use super::http;
 use super::imports::{self, State};
 use super::kv::{self, Kv};
@@ -420,8 +421,14 @@ fn ask(plugin: &Plugin) -> Result<lifecycle::Info, Refusal> {
             .unwrap_or_else(|_| Err(wasmtime::format_err!("no answer in {patience:?}")))
     });
     const MEND: &str = "mend its `describe` and `check`";
-    let (info, check) =
-        asked.map_err(|error| Refusal::component(format!("failed while it was checked: {}", last_words::told(&error)), MEND))?;
+    let (info, check) = asked.map_err(|error| match Cause::of(&error) {
+        Cause::Memory => Refusal::new(
+            "memory",
+            format!("{} KiB are too little for the component: {}", plugin.settings.memory >> 10, last_words::told(&error)),
+            "write more, at most \"64MiB\"",
+        ),
+        _ => Refusal::component(format!("failed while it was checked: {}", last_words::told(&error)), MEND),
+    })?;
     check.map_err(|error| match error {
         types::PluginError::Config(reason) => {
             Refusal::new("config", format!("refuses its configuration: {reason}"), "change its `config` table")

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use pointsman::plugin::build::{Options, build};
+use tests::guests::hostile::{self, At};
 use tests::host::Folder;
 use tests::{FakeUpstream, Host, Plugin};
 
@@ -46,6 +47,34 @@ fn component(folder: &Folder) -> Vec<u8> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panics");
     let built = build(&folder.path("panics"), &Options { target_dir: Some(target), component: None }).unwrap();
     std::fs::read(built.component).unwrap()
+}
+
+/// wasmtime tells where a guest stood before it tells why it ended, and logs and lists show the beginning: a missed deadline and too little
+/// memory looked alike, and like any trap.
+#[test]
+fn the_setting_that_ended_a_call_is_in_the_log() {
+    let fake = FakeUpstream::start();
+    for (name, expect) in [
+        ("endless-loop", "no answer in 20ms, which is its `deadline`: wasm trap: interrupt"),
+        ("memory-bomb", "it wants more than the 16384 KiB that `memory` allows it: "),
+        ("trap", "wasm trap: wasm `unreachable` instruction executed"),
+    ] {
+        let component = hostile::ALL.into_iter().find(|guest| guest.name == name).unwrap().component(At::Route);
+        let plugin = Plugin::new("hostile", component).hooks("\"routing\"").set("deadline = \"20ms\"");
+        let host = Host::new().upstream(&fake).plugin(plugin).spawn();
+        assert_eq!(host.chat("hi").status, 200, "it falls through");
+        let line = host.wait_for_log("plugin failed: ");
+        assert!(line.contains(&format!("plugin failed: {expect}")), "{line}");
+    }
+}
+
+/// It was told at `component`, with a remedy that changes nothing.
+#[test]
+fn memory_that_is_too_little_is_told_at_its_key() {
+    let fake = FakeUpstream::start();
+    let plugin = Plugin::puppet().set("memory = \"64KiB\"");
+    let refused = Host::new().upstream(&fake).plugin(plugin).try_start().err().expect("it has no room").to_string();
+    assert!(refused.contains(".memory: 64 KiB are too little for the component") && refused.contains("write more"), "{refused}");
 }
 
 #[test]
