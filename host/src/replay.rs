@@ -17,7 +17,7 @@ mod path;
 mod read;
 mod report;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -110,9 +110,9 @@ pub fn run(options: &Options) -> Result<Report, ReplayError> {
     let mut tally = Tally::new(options.examples);
     let (read, cast) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut stage = Stage { options, engine: &engine, casts: &casts, loaded: Vec::new() };
+            let mut stage = Stage { options, engine: &engine, casts: &casts, loaded: Vec::new(), seen: BTreeSet::new() };
             let read = hand_out(&mut reader, &mut stage, batches);
-            (read, stage.loaded.into_iter().next().map(|(_, cast)| cast))
+            (read, stage.loaded.into_iter().next().map(|(_, cast)| cast).ok_or(stage.seen))
         });
         for _ in 0..options.threads {
             let (casts, waiting, done) = (&casts, waiting.clone(), done.clone());
@@ -120,13 +120,22 @@ pub fn run(options: &Options) -> Result<Report, ReplayError> {
         }
         drop((done, waiting));
         collect(&results, &mut tally);
-        reader.join().unwrap_or_else(|_| (Err(ReplayError::System("the reader has failed".to_owned())), None))
+        reader.join().unwrap_or_else(|_| (Err(ReplayError::System("the reader has failed".to_owned())), Err(BTreeSet::new())))
     });
     read?;
-    let Some(cast) = cast else {
-        let reason = "has no exchange that plugins have seen; record some with [recording]".to_owned();
-        return Err(ReplayError::File { file: options.recording.clone(), reason });
-    };
+    let cast = cast.map_err(|seen| {
+        let reason = match (&options.name, seen.is_empty()) {
+            (Some(name), false) => {
+                let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+                format!(
+                    "has no exchange that a plugin `{name}` has seen; name one that was recorded with --name: {}",
+                    seen.join(", ")
+                )
+            }
+            _ => "has no exchange that plugins have seen; record some with [recording]".to_owned(),
+        };
+        ReplayError::File { file: options.recording.clone(), reason }
+    })?;
     let digest = |set: &PluginSet| set.all().first().map(|plugin| plugin.digest().to_owned()).unwrap_or_default();
     Ok(tally.report(&cast.name, digest(&cast.new), cast.against.as_deref().map(digest), reader.problems()))
 }
@@ -138,6 +147,8 @@ struct Stage<'a> {
     casts: &'a Casts,
     /// By what a decision hangs on.
     loaded: Vec<(Basis, Arc<Cast>)>,
+    /// The names of all plugins that were recorded.
+    seen: BTreeSet<String>,
 }
 
 impl Stage<'_> {
@@ -148,6 +159,7 @@ impl Stage<'_> {
     }
 
     fn cast(&mut self, snapshot: &Snapshot) -> Result<Option<Arc<Cast>>, ReplayError> {
+        self.seen.extend(snapshot.plugins.iter().map(|plugin| plugin.name.clone()));
         let Some(facts) = self.place(snapshot)? else { return Ok(None) };
         // Which version it was makes no difference.
         let facts = Facts { digest: String::new(), ..facts.clone() };

@@ -121,6 +121,8 @@ fn the_command_says_it_all() {
     let [folder, new, none] = [folder, component(&host.folder, "new.wasm", &guests::router(2)), host.folder.path("none.wasm")]
         .map(|path| path.to_str().unwrap().to_owned());
     let run = |more: &[&str]| binary::run(&[&["replay", "--recording", &folder, "--plugin", &new], more].concat());
+    let (code, _, err) = run(&["--name", "zz"]);
+    assert!(code != 0 && err.contains("that a plugin `zz` has seen") && err.contains("--name: router"), "{err}");
     let (code, out, err) = run(&[]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     for part in
