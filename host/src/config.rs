@@ -47,7 +47,7 @@ pub use degrade::Degrade;
 pub use embedder::{Embedder, EmbedderEntry};
 pub use endpoint::Endpoint;
 pub use finding::Finding;
-pub use load::{Loaded, load, load_and, load_text, place};
+pub use load::{Loaded, admin, load, load_and, load_text, place};
 pub use locate::bare_or_quoted as toml_key;
 pub use model::{ConcreteModel, Model, ModelKind, Price, Switch, VirtualModel};
 pub use oci::{NoReference, OciReference, is_digest};
@@ -62,6 +62,7 @@ pub use schema::schema;
 pub use secret::{SecretOrString, SecretRef};
 pub use tiers::{Disk, Redis, RedisUrl};
 pub use unit::{ByteSize, Duration};
+pub(crate) use validate::INTERPRETER;
 
 /// A table whose entries the user names. It keeps the order of the file.
 pub type Map<T> = indexmap::IndexMap<String, T>;

@@ -154,6 +154,55 @@ mod tests {
         );
     }
 
+    /// The folder that is written to was told to be wrong as well.
+    #[test]
+    fn a_bad_pattern_is_one_error() {
+        let (code, _, err) = run("[recording]\npath = \"r\"\n[recording.redact]\npatterns = [\"[a-z\"]\n");
+        assert!(code == WRONG_INPUT && err.contains("patterns[0]") && err.ends_with("p.toml: 1 error\n"), "{err}");
+    }
+
+    /// A plugin whose interpreter begins with each call loses calls, and nothing said so before.
+    #[test]
+    fn an_interpreter_is_given_what_it_needs() {
+        let warned = |more: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = std::fs::File::create(folder.path().join("p.wasm")).unwrap();
+            file.set_len(5 << 20).unwrap();
+            let text = format!("[plugins.p]\ncomponent = \"p.wasm\"\nhooks = [\"routing\"]\n{more}");
+            let loaded = config::load_text(&text, &folder.path().join("p.toml")).unwrap();
+            loaded.warnings.iter().map(ToString::to_string).collect::<String>()
+        };
+        let bare = warned("");
+        assert!(
+            bare.contains("plugins.p.reuse: ") && bare.contains("plugins.p.memory: ") && bare.contains("`reuse = true`"),
+            "{bare}"
+        );
+        assert_eq!(warned("reuse = true\nmemory = \"32MiB\"\n"), "");
+        assert_eq!(warned("deadline = \"50ms\"\nmemory = \"32MiB\"\n"), "");
+    }
+
+    #[test]
+    fn room_for_stories() {
+        let (_, _, err) = run("[listen]\nthreads = 2\n[admin]\nexplain = \"16KiB\"\n");
+        assert!(err.contains("admin.explain: ") && err.contains("at least \"24KiB\""), "{err}");
+        assert_eq!(run("[listen]\nthreads = 2\n[admin]\nexplain = \"24KiB\"\n").2, "");
+    }
+
+    /// Whoever wants to undo a release has a file in his hands that he is just editing.
+    #[test]
+    fn the_admin_section_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let admin = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            config::admin(&file).map(|admin| admin.map(|admin| admin.address.to_string()))
+        };
+        let own = "[admin]\naddress = \"127.0.0.1:9\"\n";
+        assert_eq!(admin(&format!("{own}[listen]\nadress = 1\n")).unwrap().as_deref(), Some("127.0.0.1:9"));
+        assert!(admin(&format!("{own}key = 1\n")).is_err() && admin("[admin\n").is_err());
+        assert_eq!(admin("[listen]\nadress = 1\n").unwrap(), None);
+    }
+
     #[test]
     fn the_schema_is_json() {
         let mut out = Vec::new();

@@ -104,8 +104,10 @@ impl Node {
             None if Path::new(CONFIG).is_file() => Path::new(CONFIG),
             None => return Ok(Found { address: ADDRESS.to_owned(), key: from_environment }),
         };
-        let loaded = config::load(file).map_err(|report| report.to_string().trim_end().to_owned())?;
-        let Some(admin) = loaded.config.admin else {
+        let admin = config::admin(file).map_err(|report| {
+            format!("{}\nmend it, or name the node's address with --admin ADDRESS", report.to_string().trim_end())
+        })?;
+        let Some(admin) = admin else {
             return Err(format!(
                 "{} has no [admin], so its node cannot be asked; add one, or name the address with --admin",
                 file.display()

@@ -59,6 +59,18 @@ pub fn load_and(path: &Path, of: impl FnOnce(&Config) -> Vec<Finding>) -> Result
     load_parts(&read(path)?, path, of)
 }
 
+/// `[admin]` alone. What is wrong elsewhere in the file is no concern of whoever wants to speak with the node: he may want to undo just that.
+///
+/// # Errors
+/// As [`load`], where `[admin]` itself does not stand.
+pub fn admin(path: &Path) -> Result<Option<super::Admin>, Report> {
+    load(path).map(|loaded| loaded.config.admin).or_else(|report| {
+        let table = read(path)?.parse::<toml::Table>().map_err(|_| report.clone())?;
+        let own: toml::Table = table.into_iter().filter(|(section, _)| section == "admin").collect();
+        load_text(&own.to_string(), path).map(|loaded| loaded.config.admin).map_err(|_| report)
+    })
+}
+
 /// Findings at their places in a file that reads well.
 pub fn place(path: &Path, findings: &[Finding]) -> Report {
     match load_and(path, |_| findings.to_vec()) {
@@ -73,7 +85,7 @@ fn read(path: &Path) -> Result<String, Report> {
         Report::of_file(
             path,
             format!("cannot be read ({error})"),
-            "name a configuration file with --config FILE, or run `pointsman dev`",
+            "name a configuration file that is there, or run `pointsman dev`, which needs none",
         )
     };
     let about = std::fs::metadata(path).map_err(unreadable)?;

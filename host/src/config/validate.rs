@@ -22,6 +22,8 @@ mod policy;
 mod recording;
 mod upstream;
 
+pub(crate) use idle::INTERPRETER;
+
 /// The system allows 107 bytes; the name that a socket is made under has a few more.
 const MAX_SOCKET_PATH: usize = 100;
 

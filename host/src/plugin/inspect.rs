@@ -14,12 +14,11 @@ use wit_component::DecodedWasm;
 
 use super::bundle::{self, Wrapping};
 use super::load::{CONTRACT, Hook};
+use crate::config::INTERPRETER;
 use crate::printable::printable;
 
 /// The largest file that is looked at, as for loading.
 const MAX_FILE: u64 = 64 << 20;
-/// A component of more bytes brings an interpreter: it is slow to begin, so its instances had better be reused.
-const INTERPRETER: u64 = 4 << 20;
 /// What is imported without a grant.
 const UNGRANTED: [&str; 2] = ["types", "request-data"];
 /// What can be granted, in the contract's order.
@@ -206,7 +205,11 @@ impl Inspection {
             let allow = toml::Table::from_iter([("allow".to_owned(), list(&["https://HOST/PATH".to_owned()]))]);
             entry.insert("http".to_owned(), toml::Value::Table(allow));
         }
-        let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(signed) = &self.signed {
+            entry.insert("trust".to_owned(), list(std::slice::from_ref(signed)));
+        }
+        // Under another name than the one that it is signed for it does not load.
+        let name = self.name.clone().unwrap_or_else(|| self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let plugins = toml::Table::from_iter([(name, toml::Value::Table(entry))]);
         toml::Table::from_iter([("plugins".to_owned(), toml::Value::Table(plugins))]).to_string()
     }

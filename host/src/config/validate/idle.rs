@@ -6,12 +6,20 @@
 
 use super::Check;
 use super::upstream::url;
-use crate::config::{ByteSize, Model, Provider};
+use crate::config::{ByteSize, Duration, Model, Plugin, Provider};
 
 /// Below this the process itself has no room, and every request with a body is refused.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
 /// The longest of the beginnings of a refusal that are known has about so many tokens.
 const REFUSAL: u32 = 16;
+/// A component of more bytes brings an interpreter: it takes milliseconds to begin, and more memory than others.
+pub(crate) const INTERPRETER: u64 = 4 << 20;
+/// What an interpreter has room in.
+const INTERPRETERS_MEMORY: ByteSize = ByteSize::mib(32);
+/// By then an interpreter has begun, on a machine that has other things to do as well.
+const BEGINS: Duration = Duration::from_millis(50);
+/// A story with the decisions of a few plugins.
+const STORY: u64 = 8 << 10;
 /// What pointsman adds to a base URL itself.
 const OPERATIONS: [&str; 4] = ["/chat/completions", "/completions", "/embeddings", "/models"];
 
@@ -50,9 +58,55 @@ impl Check<'_> {
             let remedy = "write `explain = \"2MiB\"` beside it, or remove it";
             self.warning(&["admin", "explain_texts"], "no stories are kept that texts could be in", remedy);
         }
+        for (name, plugin) in &config.plugins {
+            self.idle_interpreter(name, plugin);
+        }
+        self.idle_stories();
         if let Some(memory) = config.listen.memory.filter(|memory| memory.bytes() > 0 && *memory < LEAST_MEMORY) {
             let reason = format!("{memory} is less than the process itself takes, so that requests with a body are all refused");
             self.warning(&["listen", "memory"], reason, "write what the machine can give, such as \"2GiB\", or remove it");
+        }
+    }
+
+    /// Of a plugin whose interpreter does not get what it needs calls are lost, and nothing but a number says so.
+    fn idle_interpreter(&mut self, name: &str, plugin: &Plugin) {
+        let size = std::fs::metadata(&plugin.component).map_or(0, |file| file.len());
+        if plugin.oci().is_some() || size <= INTERPRETER {
+            return;
+        }
+        let path = |field: &'static str| ["plugins", name, field];
+        if !plugin.reuse && plugin.deadline < BEGINS {
+            let reason = format!(
+                "the component brings an interpreter, which begins anew for each request, within the `deadline` of {}: some calls will miss it",
+                plugin.deadline
+            );
+            let remedy = format!(
+                "write `reuse = true`; or, where no tenant's request may meet an instance of another's, a `deadline` of at least \"{BEGINS}\""
+            );
+            self.warning(&path("reuse"), reason, remedy);
+        }
+        if plugin.memory < INTERPRETERS_MEMORY {
+            let reason =
+                format!("the component brings an interpreter, for which {} are little: calls may run out of it", plugin.memory);
+            self.warning(&path("memory"), reason, format!("write at least \"{INTERPRETERS_MEMORY}\""));
+        }
+    }
+
+    /// Each core has a share of its own.
+    fn idle_stories(&mut self) {
+        let config = self.config;
+        let cores =
+            config.listen.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1) as u64;
+        // One more is the process's own.
+        let least = (cores + 1) * STORY;
+        let few = config.admin.as_ref().map(|admin| admin.explain).filter(|explain| (1..least).contains(&explain.bytes()));
+        if let Some(explain) = few {
+            let reason = format!("{explain} are shared by {cores} cores, so that a story may find no room");
+            self.warning(
+                &["admin", "explain"],
+                reason,
+                format!("write at least \"{}KiB\", or \"2MiB\" for some hundred stories", least >> 10),
+            );
         }
     }
 

@@ -98,6 +98,12 @@ pub(super) fn recording(
     previous: Option<&State>,
 ) -> Result<Option<Recording>, Findings> {
     let Some(wanted) = &config.recording else { return Ok(None) };
+    // At its own key, where `validate` has told it already.
+    let wrong = wanted.redact.patterns.iter().position(|pattern| regex::Regex::new(pattern).is_err());
+    if let Some(index) = wrong {
+        let key = ["recording", "redact", "patterns", &format!("[{index}]")];
+        return Err(one(&key, "this is no regular expression", "mend it"));
+    }
     let before = previous.and_then(|previous| previous.recording.as_ref());
     Recording::new(wanted, plugins, models, before)
         .map(Some)
