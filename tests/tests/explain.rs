@@ -56,6 +56,29 @@ fn one_exchange_from_its_key_to_its_answer() {
     assert!(got["total_us"].as_u64().unwrap() > 0 && told["stages_us"]["run"].as_u64().unwrap() > 0, "{told}");
 }
 
+/// Stories that were too long for their core's share were not kept, and those are asked for most.
+#[test]
+fn a_long_story_is_shortened() {
+    let fake = FakeUpstream::start();
+    let host = Host::new().upstream(&fake).admin("explain = \"64KiB\"\nexplain_texts = true").plugin(puppet()).start();
+    let plan = json!({ "plan": { "targets": ["small"], "reason": "short", "labels": [["long", "x".repeat(3_000)], ["too", "x".repeat(3_000)]] } });
+    let told = story(&host, &host.ask(&"words ".repeat(30_000)).model("auto").puppet("route", plan).send());
+    assert_eq!((&told["reason"], &told["answer"]["status"]), (&json!("short"), &json!(200)), "{told}");
+}
+
+/// The client was told that the provider had not answered in time.
+#[test]
+fn a_target_has_time() {
+    let fake = FakeUpstream::start();
+    let host = keeping(&fake).plugin(puppet()).start();
+    let plan = json!({ "plan": { "targets": ["large"], "timeout_ms": 0 } });
+    let answer = host.ask("hello").model("auto").puppet("route", plan).send();
+    assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("small")), "{}", answer.text());
+    let told = story(&host, &answer);
+    let failed: Vec<_> = told["plugins"].as_array().unwrap().iter().filter_map(|call| call["failed"].as_str()).collect();
+    assert!(failed.len() == 1 && failed[0].starts_with("output: ") && failed[0].contains("timeout of 0 ms"), "{told}");
+}
+
 /// Of the parts of an answer those are told at which something happened.
 #[test]
 fn who_has_ended_an_answer() {

@@ -75,7 +75,8 @@ impl Stories {
         calls.retain(|call| !call.lets_pass());
         calls.iter_mut().for_each(|call| self.shorten(call));
         let key = exchange.principal.key.as_deref().map(str::to_owned);
-        let story = Story { received_at: exchange.received_at, key, record, calls };
+        let mut story = Story { received_at: exchange.received_at, key, record, calls };
+        story.fit(self.room);
         let size = story.size();
         if size > self.room {
             return;
@@ -168,7 +169,53 @@ fn strings(value: &mut Value, change: &impl Fn(&mut Value)) {
     }
 }
 
+/// The beginning of a text.
+fn cut(text: &mut String, longest: usize) {
+    if text.len() > longest {
+        text.truncate(text.floor_char_boundary(longest));
+        text.push('…');
+    }
+}
+
 impl Story {
+    /// Shortens what is long in it until it has room: the story that somebody asks for is often the one that was too long.
+    fn fit(&mut self, room: usize) {
+        for longest in [2 << 10, 256, 32] {
+            if self.size() <= room {
+                return;
+            }
+            self.cut(longest);
+        }
+        // A decision may have many parts rather than long ones.
+        let is_long = self.size() > room;
+        for call in self.calls.iter_mut().filter(|_| is_long) {
+            if let Said::Decided(value) = &mut call.said {
+                *value = json!(format!("({} bytes)", weight(value)));
+            }
+        }
+    }
+
+    fn cut(&mut self, longest: usize) {
+        let record = &mut self.record;
+        for text in [&mut record.question, &mut record.detail, &mut record.reason, &mut record.error].into_iter().flatten() {
+            cut(text, longest);
+        }
+        record.labels.iter_mut().for_each(|(_, value)| cut(value, longest));
+        for call in &mut self.calls {
+            match &mut call.said {
+                Said::Decided(value) => strings(value, &|value| {
+                    if let Value::String(text) = value {
+                        cut(text, longest);
+                    }
+                }),
+                Said::Failed { reason, .. } => cut(reason, longest),
+                Said::Nothing | Said::Skipped => {}
+            }
+            call.labels.iter_mut().for_each(|(_, value)| cut(value, longest));
+            call.unfit.iter_mut().for_each(|text| cut(text, longest));
+        }
+    }
+
     fn size(&self) -> usize {
         let record = &self.record;
         let labels =
