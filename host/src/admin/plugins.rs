@@ -216,7 +216,7 @@ fn note(slot: &Slot, step: &str) -> Option<String> {
 
 fn refused(refused: Refused) -> Refusal {
     let status = match refused {
-        Refused::NoPlugin(_) | Refused::NoVersion { .. } => StatusCode::NOT_FOUND,
+        Refused::NoPlugin(_) | Refused::NoVersion { .. } | Refused::NoDigits(_) => StatusCode::NOT_FOUND,
         Refused::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::NoTrial(_)
         | Refused::Several(_)

@@ -74,6 +74,9 @@ pub enum Refused {
         /// What was asked for.
         digits: String,
     },
+    /// It is neither a digest nor a file.
+    #[error("`{0}` is no digest: write at least {MIN_DIGITS} of its hexadecimal digits, or a component's file")]
+    NoDigits(String),
     /// There are several.
     #[error("more than one version begins with `{0}`; give more digits")]
     Several(String),
@@ -129,6 +132,7 @@ impl Gateway {
                     None => Named::Digest(trial.plugin.digest().to_owned()),
                 }
             }
+            Some((wanted, None)) if is_meant_as_digits(wanted) => return Err(Refused::NoDigits(wanted.to_owned())),
             Some((wanted, None)) => Named::File(PathBuf::from(wanted)),
             Some((_, Some(digits))) => {
                 let mut known: Vec<String> = lasting.releases.find(digits);
@@ -273,13 +277,21 @@ fn digits(wanted: &str) -> Option<&str> {
     is_digits.then_some(digits)
 }
 
+/// Is it too short for a digest, or too long, rather than a file's name?
+fn is_meant_as_digits(wanted: &str) -> bool {
+    let digits = wanted.rsplit_once('@').map_or(wanted, |(_, digits)| digits);
+    let bare = digits.strip_prefix("sha256:").unwrap_or(digits);
+    let is_bare = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    !wanted.contains(['/', '\\']) && (digits.len() > bare.len() || is_bare)
+}
+
 fn versions(slot: &Slot) -> impl Iterator<Item = &Arc<Plugin>> {
     [Some(&slot.serving), slot.before.as_ref(), slot.trial.as_ref().map(|trial| &trial.plugin)].into_iter().flatten()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::digits;
+    use super::{digits, is_meant_as_digits};
 
     #[test]
     fn digests_are_told_from_files() {
@@ -293,6 +305,17 @@ mod tests {
             ("./0123456789ab", None),
         ] {
             assert_eq!(digits(wanted), expect, "{wanted}");
+        }
+        // Not told of a file that is not there.
+        for (wanted, expect) in [
+            ("abc", true),
+            ("sha256:12", true),
+            ("sha256:xyz", true),
+            ("router@12", true),
+            ("router.wasm", false),
+            ("/a/abc", false),
+        ] {
+            assert_eq!(is_meant_as_digits(wanted), expect, "{wanted}");
         }
     }
 }

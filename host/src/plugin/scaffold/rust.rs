@@ -23,7 +23,9 @@ fn name_fault(name: &str) -> Option<String> {
     let is_name = name.bytes().next().is_some_and(is_letter)
         && name.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
     if !is_name {
-        return Some("it is the package's name; write small letters, digits and hyphens, such as `by-length`".to_owned());
+        return Some(
+            "it is the package's name; write small letters, digits and hyphens, a letter first, such as `by-length`".to_owned(),
+        );
     }
     TAKEN.contains(&name.replace('_', "-").as_str()).then(|| "a crate has that name already; take another".to_owned())
 }

@@ -16,7 +16,9 @@ fn name_fault(name: &str) -> Option<String> {
     let is_letter = |byte: u8| byte.is_ascii_lowercase();
     let is_name = name.bytes().next().is_some_and(is_letter)
         && name.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
-    (!is_name).then(|| "it is the package's name; write small letters, digits and hyphens, such as `by-length`".to_owned())
+    (!is_name).then(|| {
+        "it is the package's name; write small letters, digits and hyphens, a letter first, such as `by-length`".to_owned()
+    })
 }
 
 fn javascript(place: &Place) -> Sdk {
