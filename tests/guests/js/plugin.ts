@@ -12,7 +12,7 @@ function other(what: string): undefined {
   if (what === "unavailable") throw new PluginError("unavailable", "not just now");
   if (what === "promise") return Promise.resolve() as never;
   if (what === "text") return "small" as never;
-  if (what === "host error" kv.bytes("");
+  if (what === "host error") kv.bytes("");
   if (what !== "pass") throw new PluginError("internal", `what is ${what}?`);
   return undefined;
 }
