@@ -424,7 +424,7 @@ fn ask(plugin: &Plugin) -> Result<lifecycle::Info, Refusal> {
     let (info, check) = asked.map_err(|error| match Cause::of(&error) {
         Cause::Memory => Refusal::new(
             "memory",
-            format!("{} KiB are too little for the component: {}", plugin.settings.memory >> 10, last_words::told(&error)),
+            format!("needs more than the {} KiB that it may have: {}", plugin.settings.memory >> 10, last_words::told(&error)),
             "write more, at most \"64MiB\"",
         ),
         _ => Refusal::component(format!("failed while it was checked: {}", last_words::told(&error)), MEND),

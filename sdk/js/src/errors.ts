@@ -55,7 +55,7 @@ const SAID: Record<string, Raw> = {
 /** A hook has returned what it cannot: its author is told what it was, and what it may be. */
 export function unlike(hook: string, said: unknown, wanted: string): PluginError {
   const isLate = typeof (said as { then?: unknown } | null)?.then === "function";
-  const what = isLate ? "a Promise, and nothing waits for one: it is not `async`," : Array.isArray(said) ? "a list" : typeof said === "object" ? "an object" : `a ${typeof said}`;
+  const what = isLate ? "a Promise, and nothing waits for one (write it without `async`)," : Array.isArray(said) ? "a list" : typeof said === "object" ? "an object" : `a ${typeof said}`;
   return new PluginError("internal", `\`${hook}\` returned ${what} where it returns ${wanted}`);
 }
 

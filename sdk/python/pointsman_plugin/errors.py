@@ -63,7 +63,7 @@ def unlike(hook: str, said: Any, wanted: str) -> PluginError:
     """A hook has returned what it cannot: its author is told what it was, and what it may be."""
     what = f"a {type(said).__name__}"
     if hasattr(said, "__await__"):
-        what = "a coroutine, and nothing waits for one: it is not `async`,"
+        what = "a coroutine, and nothing waits for one (write it without `async`),"
         said.close()
     return PluginError("internal", f"`{hook}` returned {what} where it returns {wanted}")
 
