@@ -153,7 +153,10 @@ pub(super) async fn send(
         Body::Stream(Box::new(body.until_close(is_until_close(&head)).without(secret)))
     } else {
         match whole(&clock, body, permit).await? {
-            Body::Whole(answer) => Body::Whole(plain(&clock, &head, &headers, answer, secret.as_ref())?),
+            Body::Whole(answer) => {
+                let answer = plain(&clock, &head, &headers, answer, secret.as_ref());
+                Body::Whole(answer.map_err(|failure| *failure)?)
+            }
             // What nobody holds can only be watched.
             Body::Stream(body) => Body::Stream(Box::new(match is_until_close(&head) && is_json(&head.headers) {
                 true => body.until_whole(),
@@ -295,14 +298,14 @@ fn plain(
     headers: &HeaderMap,
     answer: Bytes,
     secret: Option<&Secret>,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, Box<Failure>> {
     let answer = if let Some(secret) = secret { secret.covered(answer) } else { answer };
     if !head.status.is_success() {
         return Ok(answer);
     }
     let failed = |what: &str| {
         let message = format!("{} {what}.", clock.endpoint.authority());
-        Failure::from(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message))
+        Box::new(Failure::from(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message)))
     };
     let text = answer.trim_ascii();
     if text.is_empty() {
@@ -319,7 +322,7 @@ fn plain(
         // Where nothing better comes the client gets these words, under a status of which its SDK makes an exception.
         let status = if is_servers { StatusCode::BAD_GATEWAY } else { StatusCode::BAD_REQUEST };
         let what = format!("answered {} with an error", head.status.as_u16());
-        return Err(says_error(clock, is_servers, &what, (status, headers.clone(), answer)));
+        return Err(Box::new(says_error(clock, is_servers, &what, (status, headers.clone(), answer))));
     }
     Ok(answer)
 }
