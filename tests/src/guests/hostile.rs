@@ -69,7 +69,7 @@ pub const ALL: [Hostile; 17] = [
         // While it is loaded there is no exchange, and the clock stands at zero.
         fields: "(func $start (if (i64.ne (call $now) (i64.const 0)) (then (loop $again (br $again))))) (start $start)",
         cause: "deadline",
-        reason: "start: wasm trap: interrupt",
+        reason: "!start",
         ..NOTHING
     },
     Hostile {

@@ -157,23 +157,24 @@ fn what_is_never_stored() {
             json!([{ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
         completion["choices"][0]["finish_reason"] = json!("tool_calls");
     };
-    // Those that are none are asked for twice.
     let acts: Vec<(&str, Act)> = vec![
         ("cut short", Act::answer().finish("length")),
         ("filtered", Act::answer().finish("content_filter")),
         ("tool calls", Act::answer().edit(tool)),
         ("no choices", Act::answer().edit(|completion| completion["choices"] = json!([]))),
         ("an error", Act::refuse(400, "no")),
-        ("an error with status 200", Act::json(&json!({ "error": { "message": "no" }, "choices": [] })).times(2)),
-        ("no JSON", Act::body("application/json", ["{"]).times(2)),
+        ("an error with status 200", Act::json(&json!({ "error": { "message": "no" }, "choices": [] }))),
+        ("no JSON", Act::body("application/json", ["{"])),
         ("too large", Act::say("x".repeat(2 << 20))),
     ];
     for (index, (what, act)) in acts.into_iter().enumerate() {
         for streamed in [false, true] {
             let ask = host.ask(&format!("{index} {streamed}"));
             let first = if streamed { ask.clone().streamed() } else { ask.clone() };
-            fake.next(act.clone());
+            // What is no answer is asked for twice.
+            fake.always(act.clone());
             first.send();
+            fake.always(Act::answer());
             let before = fake.count();
             let second = ask.send();
             assert_eq!((second.status, second.cache(), fake.count()), (200, "miss", before + 1), "{what}, streamed: {streamed}");

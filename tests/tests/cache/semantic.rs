@@ -5,7 +5,8 @@ use tests::{FakeUpstream, Host, Running};
 
 fn host() -> (FakeUpstream, Running) {
     let fake = FakeUpstream::start();
-    let host = Host::new().upstream(&fake).semantic().start();
+    // No audit asks beside.
+    let host = Host::new().upstream(&fake).section("[cache]\n[cache.semantic]\naudit = 0.0").start();
     (fake, host)
 }
 
