@@ -32,7 +32,7 @@ class _Nowhere:
         pass
 
 
-sys.stdout = sys.stderr = _Nowhere()  # type: ignore[assignment]
+sys.stdout = sys.stderr = _Nowhere()
 
 
 def _told(ask: Callable[..., _T], *arguments: Any) -> _T:
