@@ -1,7 +1,7 @@
 """Every hook and every import of the SDK, as the header `x-say-HOOK` wants it. Its twin in TypeScript is `tests/guests/js`."""
 
 import random as chance
-from typing import Any
+from typing import Any, cast
 
 from pointsman_plugin import (
     Attempt, CacheKey, Caching, Candidate, Directive, Edit, Message, NextStep, Plan, PluginError, PromptChoice, Prompting, Rejection,
@@ -116,7 +116,8 @@ class EveryHook(Routing, Prompting, Caching):
             return plan.header("x-sent", "yes").because("as told")
         if what == "review":
             return Plan.to("small").then("large").reviewed(16).with_logprobs()
-        return other(what)
+        # What types forbid can come all the same.
+        return cast("Plan | Rejection | None", other(what))
 
     def after_attempt(self, head: RequestHead, request: Request, last: Attempt, answer: Response | None) -> NextStep | Rejection:
         what = say(request, "after")
