@@ -107,7 +107,11 @@ pub(super) async fn send(
             }
         }
     };
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    if context.streamed && head.status.is_success() && is_of_no_kind(&head.headers) {
+        // A stream was asked for, and read as none nobody would see where it is cut.
+        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    }
     let secret = keys.key(ticket).map(|key| Secret::of(&key.header.1));
     keys.told(ticket, &head.headers, Instant::now());
     let mut headers = provider::downwards(&head.headers);
@@ -277,6 +281,13 @@ async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body
 
 fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
+}
+
+/// Do they say nothing of what the body is?
+fn is_of_no_kind(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_none_or(|kind| kind.eq_ignore_ascii_case(b"application/octet-stream"))
+        && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// Is the connection's end the only sign of the body's? Then a connection that breaks looks like one that has done its work.

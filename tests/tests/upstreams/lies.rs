@@ -82,6 +82,25 @@ fn a_stream_is_whole_when_each_choice_is() {
     assert_eq!(sse::error(&answer.body).expect("half of it")["code"], "upstream_broken");
 }
 
+/// It says nothing of what it is, and is read as what was asked for.
+#[test]
+fn a_stream_of_no_kind_is_read_all_the_same() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let raw = |head: &str, events: &str| Act::raw(format!("HTTP/1.1 200 OK\r\n{head}connection: close\r\n\r\n{events}"));
+    let events = format!("data: {}\n\n", chunk(0, WHOLE, None));
+    for head in
+        ["", "content-type: application/octet-stream\r\n", "content-encoding: identity\r\ncontent-type: text/event-stream\r\n"]
+    {
+        fake.always(raw(head, &format!("{events}data: [DONE]\n\n")));
+        let answer = host.ask("hi").streamed().send();
+        assert!(answer.whole && sse::is_done(&answer.body) && answer.content() == WHOLE, "{head}: {}", answer.text());
+        fake.always(raw(head, &events));
+        let answer = host.ask("hi").streamed().send();
+        assert_eq!(sse::error(&answer.body).expect("half of it")["code"], "upstream_broken", "{head}");
+    }
+}
+
 /// More than is held, so that it cannot be asked for again: it does not look whole.
 #[test]
 fn a_long_answer_that_is_cut_is_not_whole() {
