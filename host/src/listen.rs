@@ -29,7 +29,6 @@ use std::time::Duration;
 
 use ::http::{Request, Response};
 use bytes::Bytes;
-use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use body::{BodyError, RequestBody};
@@ -224,13 +223,18 @@ pub async fn serve<H: Handler>(listener: TcpListener, options: Arc<Options>, han
             }
         }
     }
-    // Connections that the kernel has already taken in for this socket would be reset with it: they are answered, too.
-    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
-        if let Some(place) = Place::take(&options, address.ip()) {
-            drain.spawn(connect(stream, address, worker, place, options.clone(), handler.clone(), drain.clone()));
+    // Connections that the kernel has already taken in for this socket would be reset with it: they are answered, too. The system
+    // is asked: the runtime knows of those alone that it has been told of when it last looked.
+    match listener.into_std() {
+        Ok(listener) => {
+            while let Ok((stream, address)) = listener.accept() {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                let (Ok(stream), Some(place)) = (stream, Place::take(&options, address.ip())) else { continue };
+                drain.spawn(connect(stream, address, worker, place, options.clone(), handler.clone(), drain.clone()));
+            }
         }
+        Err(error) => tracing::warn!(%error, "connections that nobody had accepted yet are lost"),
     }
-    drop(listener);
     drop(listening);
     drain.ended().await;
 }

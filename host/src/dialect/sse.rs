@@ -21,10 +21,14 @@ pub fn is_events(content_type: &[u8]) -> bool {
     content_type.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
+/// Is a body with these headers in any encoding but its own?
+pub fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Is an answer with these headers a stream of events that can be read?
 pub fn is_readable(headers: &HeaderMap) -> bool {
-    let is_plain = headers.get_all(CONTENT_ENCODING).iter().all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    is_plain && headers.get(CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes()))
+    !is_compressed(headers) && headers.get(CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes()))
 }
 
 /// An incremental reader.

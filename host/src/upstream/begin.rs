@@ -8,11 +8,10 @@
 //! **Invariant:** at most [`MAX_EVENT`] bytes and one piece are held; what is longer, or cannot be read, counts as begun.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, HeaderMap};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
-use crate::dialect::sse::{self, MAX_EVENT, Reader};
+use crate::dialect::sse::{MAX_EVENT, Reader};
 use crate::dialect::stream;
 
 /// How a stream begins.
@@ -27,7 +26,7 @@ pub(super) enum Beginning {
 }
 
 /// Reads a stream up to its first whole event; comments are none.
-pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(body: &mut B, headers: &HeaderMap) -> Result<Beginning, B::Error> {
+pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Result<Beginning, B::Error> {
     let (mut reader, mut first, mut held) = (Reader::default(), Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -35,7 +34,7 @@ pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(body: &mut B, headers: &
             continue;
         }
         let before = first.len() + held.len();
-        let mut failed = (!sse::is_readable(headers) && headers.contains_key(CONTENT_ENCODING)).then_some(None);
+        let mut failed = None;
         let complete = reader.feed(&data, &mut |event| {
             failed.get_or_insert_with(|| stream::error(event));
         });
@@ -62,21 +61,19 @@ mod tests {
     use std::convert::Infallible;
 
     use futures_util::stream;
-    use http::HeaderValue;
     use http_body::Frame;
     use http_body_util::StreamBody;
 
     use super::*;
 
-    async fn begin(pieces: &[&str], headers: &HeaderMap) -> Beginning {
+    async fn begin(pieces: &[&str]) -> Beginning {
         let pieces: Vec<_> =
             pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece.to_string())))).collect();
-        read(&mut StreamBody::new(stream::iter(pieces)), headers).await.unwrap()
+        read(&mut StreamBody::new(stream::iter(pieces))).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_stream_has_begun_with_its_first_whole_event() {
-        let none = HeaderMap::new();
         let answer = |text: &str| Beginning::Answer(Bytes::from(text.to_owned()));
         for (pieces, expect) in [
             (&["data: a\n\n", "data: b\n\n"][..], answer("data: a\n\n")),
@@ -92,21 +89,17 @@ mod tests {
             ),
             (&["data: a\n\ndata: {\"error\":{\"code\":1}}\n\n"], answer("data: a\n\ndata: {\"error\":{\"code\":1}}\n\n")),
         ] {
-            assert_eq!(begin(pieces, &none).await, expect, "{pieces:?}");
+            assert_eq!(begin(pieces).await, expect, "{pieces:?}");
         }
-        let compressed = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
-        assert_eq!(begin(&["\x1f", "\n\n"], &compressed).await, answer("\x1f"), "what cannot be read");
     }
 
     #[tokio::test]
     async fn no_more_is_held_than_an_event_may_have() {
         let piece = ": ".to_owned() + &"x".repeat(MAX_EVENT / 4) + "\n";
         let pieces = vec![piece.as_str(); 64];
-        let Beginning::Answer(held) = begin(&pieces, &HeaderMap::new()).await else { panic!("it has not begun") };
+        let Beginning::Answer(held) = begin(&pieces).await else { panic!("it has not begun") };
         assert!((MAX_EVENT..2 * MAX_EVENT).contains(&held.len()), "{}", held.len());
-        let Beginning::Answer(held) = begin(&vec!["x".repeat(100_000).as_str(); 64], &HeaderMap::new()).await else {
-            panic!("it has not begun")
-        };
+        let Beginning::Answer(held) = begin(&vec!["x".repeat(100_000).as_str(); 64]).await else { panic!("it has not begun") };
         assert!(held.len() < MAX_EVENT + 200_000, "{}", held.len());
     }
 }

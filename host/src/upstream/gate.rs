@@ -81,7 +81,7 @@ struct Standing {
 /// Those who may wait in a line that would stand for ever. At 80 % of what a pool bears one of a hundred requests finds 3 (in a pool of a
 /// hundred places) to 18 (of four) before it, by the queueing theory of M/M/c; with these few who is let in waits no longer than then,
 /// and yet no place is empty for long.
-const FEW: usize = 4;
+const FEW: usize = 3;
 
 /// For so long after somebody of a batch has waited in vain nobody else of it waits: he is let in when he comes, or sent away. A batch that
 /// comes often still fills every place within moments, and nearly all that it is refused is said to it at once.

@@ -107,9 +107,9 @@ pub(super) async fn send(
             }
         }
     };
-    let (mut head, body) = response.into_parts();
-    if context.streamed && head.status.is_success() && is_of_no_kind(&head.headers) {
-        // A stream was asked for, and read as none nobody would see where it is cut.
+    let (mut head, mut body) = response.into_parts();
+    if context.streamed && head.status.is_success() && !is_json(&head.headers) {
+        // A stream was asked for, and read as anything else nobody would see where it is cut.
         head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     }
     let secret = keys.key(ticket).map(|key| Secret::of(&key.header.1));
@@ -151,25 +151,37 @@ pub(super) async fn send(
         }
         return Err(failure.without(secret.as_ref()));
     }
+    let has_begun = |permit: &mut Permit, streamed| {
+        // Told before a probation's place is free again: until then nobody else may have it.
+        endpoint.answered(began, head.status.is_success());
+        permit.begun(streamed, began.elapsed());
+    };
+    let going_on = |first, rest, permit| UpstreamBody::new(first, rest, permit, endpoint.authority().clone(), clock.bounds());
     let body = if is_stream(&head.headers) {
-        let body = stream(&clock, (head.status, &headers), body, permit).await;
-        let body = body.map_err(|failure| failure.without(secret.as_ref()))?;
-        Body::Stream(Box::new(body.until_close(is_until_close(&head)).without(secret)))
+        if sse::is_compressed(&head.headers) {
+            return Err(clock.failed("sends a compressed stream (`content-encoding`), though it is asked for none"));
+        }
+        let first = stream(&clock, (head.status, &headers), &mut body).await;
+        let first = first.map_err(|failure| failure.without(secret.as_ref()))?;
+        has_begun(&mut permit, true);
+        Body::Stream(Box::new(going_on(first, body, permit).until_close(is_until_close(&head)).without(secret)))
     } else {
-        match whole(&clock, body, permit).await? {
-            Body::Whole(answer) => {
-                let answer = plain(&clock, &head, &headers, answer, secret.as_ref());
-                Body::Whole(answer.map_err(|failure| *failure)?)
+        match whole(&clock, &mut body).await? {
+            Collected::Whole(answer) => {
+                let answer = plain(&clock, &head, &headers, answer, secret.as_ref()).map_err(|failure| *failure)?;
+                has_begun(&mut permit, false);
+                Body::Whole(answer)
             }
             // What nobody holds can only be watched.
-            Body::Stream(body) => Body::Stream(Box::new(match is_until_close(&head) && is_json(&head.headers) {
-                true => body.until_whole(),
-                false => *body,
-            })),
+            Collected::Large(first) => {
+                has_begun(&mut permit, false);
+                let body = going_on(first, body, permit);
+                let ends_anywhere = is_until_close(&head) && !sse::is_compressed(&head.headers);
+                Body::Stream(Box::new(if ends_anywhere { body.until_whole() } else { body }.without(secret)))
+            }
         }
     };
     keys.accepted(ticket);
-    endpoint.answered(began, head.status.is_success());
     Ok((head.status, headers, body))
 }
 
@@ -180,6 +192,8 @@ fn headers(attempt: &Attempt, key: Option<&Key>, context: &Context<'_>) -> Heade
         headers.insert(name.clone(), value.clone());
     }
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    // Saying nothing would allow whatever there is (RFC 9110, 12.5.3), and of what is compressed nobody sees where it is cut.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }
 
@@ -213,6 +227,12 @@ impl Clock<'_> {
     fn broken(&self, error: &hyper::Error) -> Failure {
         let message = format!("The answer of {} was cut: {error}.", self.endpoint.authority());
         Error::upstream(Kind::UpstreamBroken, self.endpoint.authority(), AT_ONCE, message).into()
+    }
+
+    /// What came is no answer; another one may be.
+    fn failed(&self, what: &str) -> Failure {
+        let endpoint = self.endpoint.authority();
+        Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, format!("{endpoint} {what}.")).into()
     }
 }
 
@@ -259,8 +279,8 @@ impl Failure {
 }
 
 /// The server's own words are kept: if nothing better comes, the client gets them.
-async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, body: Incoming) -> Failure {
-    let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(body)).await;
+async fn refused(clock: &Clock<'_>, status: StatusCode, headers: HeaderMap, mut body: Incoming) -> Failure {
+    let collected = clock.bounded("its answer", clock.timeouts.first_token, collect(&mut body)).await;
     let answer = match collected {
         Ok(Ok(Collected::Whole(bytes))) if !bytes.is_empty() => Some((status, headers, bytes)),
         _ => None,
@@ -283,13 +303,6 @@ fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| sse::is_events(value.as_bytes()))
 }
 
-/// Do they say nothing of what the body is?
-fn is_of_no_kind(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_none_or(|kind| kind.eq_ignore_ascii_case(b"application/octet-stream"))
-        && !headers.contains_key(header::CONTENT_ENCODING)
-}
-
 /// Is the connection's end the only sign of the body's? Then a connection that breaks looks like one that has done its work.
 fn is_until_close(head: &response::Parts) -> bool {
     let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| head.headers.contains_key(name));
@@ -299,7 +312,6 @@ fn is_until_close(head: &response::Parts) -> bool {
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"))
-        && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// A plain answer, all of it, if it is one: to what is asked of a model any success is an object in JSON.
@@ -314,25 +326,23 @@ fn plain(
     if !head.status.is_success() {
         return Ok(answer);
     }
-    let failed = |what: &str| {
-        let message = format!("{} {what}.", clock.endpoint.authority());
-        Box::new(Failure::from(Error::upstream(Kind::UpstreamBroken, clock.endpoint.authority(), AT_ONCE, message)))
-    };
-    let text = answer.trim_ascii();
+    let (status, text) = (head.status.as_u16(), answer.trim_ascii());
     if text.is_empty() {
-        return Err(failed(&format!("answered {} with nothing", head.status.as_u16())));
+        return Err(Box::new(clock.failed(&format!("answered {status} with nothing"))));
     }
-    if !is_json(&head.headers) {
+    if sse::is_compressed(&head.headers) {
         return Ok(answer);
     }
-    let is_cut = !text.starts_with(b"{") || !text.ends_with(b"}");
-    if is_cut || (is_until_close(head) && serde_json::from_slice::<IgnoredAny>(text).is_err()) {
-        return Err(failed("ended its answer in the middle of it"));
+    if !text.starts_with(b"{") {
+        return Err(Box::new(clock.failed(&format!("answered {status} with what is no object in JSON"))));
+    }
+    if !text.ends_with(b"}") || (is_until_close(head) && serde_json::from_slice::<IgnoredAny>(text).is_err()) {
+        return Err(Box::new(clock.failed("ended its answer in the middle of it")));
     }
     if let Some(is_servers) = dialect::stream::error(text) {
         // Where nothing better comes the client gets these words, under a status of which its SDK makes an exception.
         let status = if is_servers { StatusCode::BAD_GATEWAY } else { StatusCode::BAD_REQUEST };
-        let what = format!("answered {} with an error", head.status.as_u16());
+        let what = format!("answered {status} with an error");
         return Err(Box::new(says_error(clock, is_servers, &what, (status, headers.clone(), answer))));
     }
     Ok(answer)
@@ -346,51 +356,32 @@ fn says_error(clock: &Clock<'_>, is_servers: bool, what: &str, said: (StatusCode
     Failure { answer: Some(said), blames: is_servers, ..error.into() }
 }
 
-/// A stream from its first whole event on. One that ends before that, or says that it has failed, is a failure like any other.
-async fn stream(
-    clock: &Clock<'_>,
-    (status, headers): (StatusCode, &HeaderMap),
-    mut body: Incoming,
-    mut permit: Permit,
-) -> Result<UpstreamBody, Failure> {
-    let endpoint = clock.endpoint.authority();
-    let beginning = begin::read(&mut body, headers);
-    let beginning = clock.bounded("the first event of its answer", clock.timeouts.first_token, beginning).await?;
-    let first = match beginning.map_err(|error| clock.broken(&error))? {
-        Beginning::Answer(first) => first,
+/// A stream up to its first whole event. One that ends before that, or says that it has failed, is a failure like any other.
+async fn stream(clock: &Clock<'_>, (status, headers): (StatusCode, &HeaderMap), body: &mut Incoming) -> Result<Bytes, Failure> {
+    let beginning = clock.bounded("the first event of its answer", clock.timeouts.first_token, begin::read(body)).await?;
+    match beginning.map_err(|error| clock.broken(&error))? {
+        Beginning::Answer(first) => Ok(first),
         Beginning::Error(said, is_servers) => {
-            return Err(says_error(clock, is_servers, "began with an error", (status, headers.clone(), said)));
+            Err(says_error(clock, is_servers, "began with an error", (status, headers.clone(), said)))
         }
-        Beginning::Nothing => {
-            let message = format!("{endpoint} ended its stream before it began.");
-            return Err(Error::upstream(Kind::UpstreamBroken, endpoint, AT_ONCE, message).into());
-        }
-    };
-    permit.begun(true, clock.began.elapsed());
-    Ok(UpstreamBody::new(first, body, permit, endpoint.clone(), clock.bounds()))
+        Beginning::Nothing => Err(clock.failed("ended its stream before it began")),
+    }
 }
 
-/// All of a plain answer.
-async fn whole(clock: &Clock<'_>, body: Incoming, mut permit: Permit) -> Result<Body, Failure> {
+/// All of a plain answer, or as much of it as is held.
+async fn whole(clock: &Clock<'_>, body: &mut Incoming) -> Result<Collected, Failure> {
     // A plain answer comes when the model has said everything, so its bytes follow closely on one another.
     let at_most = clock.timeouts.first_token.max(clock.timeouts.between_tokens);
-    let collected = clock.bounded("its whole answer", at_most, collect(body)).await?.map_err(|error| clock.broken(&error))?;
-    permit.begun(false, clock.began.elapsed());
-    Ok(match collected {
-        Collected::Whole(bytes) => Body::Whole(bytes),
-        Collected::Large(first, rest) => {
-            Body::Stream(Box::new(UpstreamBody::new(first, rest, permit, clock.endpoint.authority().clone(), clock.bounds())))
-        }
-    })
+    clock.bounded("its whole answer", at_most, collect(body)).await?.map_err(|error| clock.broken(&error))
 }
 
 enum Collected {
     Whole(Bytes),
-    /// What has come so far, and what is still coming.
-    Large(Bytes, Incoming),
+    /// What has come so far of one that is too long to be held.
+    Large(Bytes),
 }
 
-async fn collect(mut body: Incoming) -> Result<Collected, hyper::Error> {
+async fn collect(body: &mut Incoming) -> Result<Collected, hyper::Error> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -406,7 +397,7 @@ async fn collect(mut body: Incoming) -> Result<Collected, hyper::Error> {
         }
         all.extend_from_slice(&data);
         if all.len() > MAX_HELD {
-            return Ok(Collected::Large(all.freeze(), body));
+            return Ok(Collected::Large(all.freeze()));
         }
     }
     Ok(Collected::Whole(if all.is_empty() { first } else { all.freeze() }))

@@ -104,10 +104,12 @@ fn a_plain_answer_without_a_length_is_whole_if_its_json_is() {
         let answer = host.chat("hi");
         assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_broken"), "cut at {byte}: {}", answer.text());
     }
-    // What is no JSON, and never said that it is, is as whole as its connection.
+    // Nor does it become an answer by saying that it is something else.
     let text = head.replace("application/json", "text/plain");
-    fake.next(Act::raw(format!("{text}hello")));
-    assert_eq!(host.chat("hi").text(), "hello");
+    fake.next(Act::raw(format!("{text}hello"))).next(Act::raw(format!("{text}hello")));
+    assert_eq!(host.chat("hi").status, 502);
+    fake.next(Act::raw(format!("{text}{body}")));
+    assert_eq!(host.chat("hi").content(), "without a length");
 }
 
 #[test]

@@ -35,6 +35,8 @@ fn a_plain_answer_that_is_none_is_asked_for_again() {
         ("an error in other words", Act::json(&json!({ "object": "error", "message": "no room", "code": 500 }))),
         ("half of it, framed as all", Act::body("application/json", [half])),
         ("no object", Act::body("application/json", ["[]"])),
+        ("a page", Act::body("text/html", ["<html>{welcome}"])),
+        ("half of it, of another kind", Act::body("text/plain", [half])),
         ("half of it, until the connection's end", until_close("application/json", half)),
     ];
     for (round, (what, lie)) in lies.into_iter().enumerate() {
@@ -82,16 +84,19 @@ fn a_stream_is_whole_when_each_choice_is() {
     assert_eq!(sse::error(&answer.body).expect("half of it")["code"], "upstream_broken");
 }
 
-/// It says nothing of what it is, and is read as what was asked for.
+/// It does not say what it is, or says something else, and is read as what was asked for.
 #[test]
-fn a_stream_of_no_kind_is_read_all_the_same() {
+fn a_stream_of_any_kind_is_read() {
     let fake = FakeUpstream::start();
     let host = host(&fake);
     let raw = |head: &str, events: &str| Act::raw(format!("HTTP/1.1 200 OK\r\n{head}connection: close\r\n\r\n{events}"));
     let events = format!("data: {}\n\n", chunk(0, WHOLE, None));
-    for head in
-        ["", "content-type: application/octet-stream\r\n", "content-encoding: identity\r\ncontent-type: text/event-stream\r\n"]
-    {
+    for head in [
+        "",
+        "content-type: application/octet-stream\r\n",
+        "content-type: text/plain; charset=utf-8\r\n",
+        "content-encoding: identity\r\ncontent-type: text/event-stream\r\n",
+    ] {
         fake.always(raw(head, &format!("{events}data: [DONE]\n\n")));
         let answer = host.ask("hi").streamed().send();
         assert!(answer.whole && sse::is_done(&answer.body) && answer.content() == WHOLE, "{head}: {}", answer.text());
@@ -99,6 +104,21 @@ fn a_stream_of_no_kind_is_read_all_the_same() {
         let answer = host.ask("hi").streamed().send();
         assert_eq!(sse::error(&answer.body).expect("half of it")["code"], "upstream_broken", "{head}");
     }
+}
+
+/// Nobody would see where it is cut, and nobody has asked for it.
+#[test]
+fn a_compressed_stream_is_none() {
+    let fake = FakeUpstream::start();
+    let host = host(&fake);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n";
+    fake.always(Act::raw(format!("{head}\u{1f}")));
+    let answer = host.ask("hi").streamed().send();
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (502, Some("upstream_broken")), "{}", answer.text());
+    assert!(fake.requests().iter().all(|request| request.header("accept-encoding") == Some("identity")));
+    fake.always(Act::body("text/html", ["<html>welcome</html>"]));
+    let answer = host.ask("hi").streamed().send();
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (502, Some("upstream_broken")), "{}", answer.text());
 }
 
 /// More than is held, so that it cannot be asked for again: it does not look whole.

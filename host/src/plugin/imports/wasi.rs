@@ -1,9 +1,9 @@
 //! WASI, for a component that imports it: its clocks and random numbers are the exchange's, as `clock` and the record of it are; all else is
 //! wasmtime's own, with nothing behind it.
 //!
-//! Both clocks show when the exchange began and the time since, the monotonic one as nanoseconds since the Unix epoch; without an exchange
-//! they stand at 0. Random numbers are the system's, which a recording keeps. In a replay both come from the recording; what is not in it is
-//! the moment at which the call began, and numbers that hang on the exchange's id.
+//! Both clocks show the millisecond in which the exchange began and the time since, the monotonic one as nanoseconds since the Unix epoch;
+//! without an exchange they stand at 0. Random numbers are the system's, which a recording keeps. In a replay both come from the recording;
+//! what is not in it is the moment at which the call began, and numbers that hang on the exchange's id.
 //!
 //! What it does not do: it opens nothing. There are no files, no network, no environment, no arguments and no streams to read or write.
 //!
