@@ -35,7 +35,7 @@ mod reply;
 mod run;
 pub mod state;
 mod switches;
-mod vectors;
+pub mod vectors;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::models::{Entry, Model, Models};
+use super::models::{self, Entry, Model, Models};
 use crate::config::{self, Config, EmbedderEntry, Finding, Priority};
 use crate::dialect::embeddings as wire;
 use crate::embed::remote::{Ask, Remote};
@@ -90,6 +90,16 @@ impl Embedders {
             self.opened.push((settings, embedder.clone()));
         }
         Ok(embedder)
+    }
+
+    /// One embedder of a configuration, where nothing else of it is wanted.
+    ///
+    /// # Errors
+    /// It cannot be opened, or what it needs of the configuration cannot be had; the text says why.
+    pub fn alone(config: &Config, wanted: &config::Embedder) -> Result<Arc<dyn Embedder>, String> {
+        let told = |found: Vec<Finding>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let models = models::pools(config, 1, None).and_then(|pools| Models::build(config, &pools)).map_err(told)?;
+        Self::default().get(config, &models, wanted, None)
     }
 
     /// Each once.

@@ -108,3 +108,25 @@ fn a_reload_that_changes_nothing_of_it_keeps_entries_and_counts() {
     assert_eq!(cache(&host.chat("how do i reset my password")), "semantic");
     assert_eq!(counted(&host, "done"), 2.0);
 }
+
+/// Labelled questions show how far a provider's vectors go, asked for in the way in which the node asks for them.
+#[test]
+fn a_providers_model_is_calibrated() {
+    let (vectors, chat) = (FakeUpstream::start(), FakeUpstream::start());
+    let host = host(&vectors, &chat, "");
+    host.folder.write("pairs.tsv", b"a\tb\tlabel\nWhere is it?\twhere is it\t1\n");
+    let [pairs, out, config] = ["pairs.tsv", "calibration.json", "pointsman.toml"]
+        .map(|name| host.folder.path(name).into_os_string().into_string().unwrap());
+    let calibrate = ["cache", "calibrate", "--pairs", &pairs, "--out", &out, "--embedder", "remote"];
+    let (code, _, err) = tests::binary::run(&calibrate);
+    assert!(code == 2 && err.contains("--config"), "{err}");
+    let (code, said, err) = tests::binary::run(&[&calibrate[..], &["--config", &config]].concat());
+    assert!(code == 0 && said.contains("2 questions, 0 left out"), "{said}{err}");
+    let asked: usize = vectors.requests().iter().map(|seen| seen.json()["input"].as_array().unwrap().len()).sum();
+    assert_eq!(asked, 2);
+    // It is of the model that serves here.
+    let made: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(out).unwrap()).unwrap();
+    host.chat("Where is it?");
+    let served = format!("embedder={}", made["embedder"]);
+    assert_eq!(host.metrics().sum("pointsman_embedder_texts_total", &[&served, "outcome=\"done\""]), 1.0);
+}

@@ -12,8 +12,6 @@ use crate::cache::trust::bound::wilson;
 use crate::cache::trust::calibration::Calibration;
 use crate::cache::trust::levels::Tally;
 use crate::cache::verify::Verifier;
-use crate::config;
-use crate::embed::Embedder;
 
 /// Orders in which the questions are asked; what is counted is their mean. One order would decide by chance who finds whom.
 const ORDERS: u32 = 3;
@@ -26,9 +24,8 @@ pub(in crate::cli) struct Arguments {
     /// Labelled pairs, as TSV, may be compressed with gzip: columns a, b and label (1: one answer serves both). Several are taken together
     #[arg(long, value_name = "FILE", required = true)]
     pairs: Vec<PathBuf>,
-    /// What turns text into vectors, as under `[cache.semantic]`
-    #[arg(long, value_name = "EMBEDDER", default_value = "built-in", value_parser = super::questions::embedder)]
-    embedder: config::Embedder,
+    #[command(flatten)]
+    source: questions::Source,
     /// Where to write what of it holds for any model: texts of the same words, however near their vectors are
     #[arg(long, value_name = "FILE")]
     out_any: Option<PathBuf>,
@@ -44,11 +41,11 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(super) fn calibrate(arguments: &Arguments) -> Result<String, Failed> {
-    let embedder = questions::open(&arguments.embedder)?;
-    let mut made = Calibration { embedder: embedder.id().to_owned(), requests: 0, tally: Tally::default() };
+    let model = arguments.source.open()?;
+    let mut made = Calibration { embedder: model.id().to_owned(), requests: 0, tally: Tally::default() };
     let mut page = String::new();
     for file in &arguments.pairs {
-        let questions = questions::read(file, &*embedder)?;
+        let questions = model.read(file)?;
         let _ = writeln!(
             page,
             "{}: {} questions, {} left out for a close neighbour that nobody has labelled",
@@ -56,7 +53,7 @@ pub(super) fn calibrate(arguments: &Arguments) -> Result<String, Failed> {
             questions.items.len(),
             questions.dropped
         );
-        let of_file = of(&questions, &*embedder, arguments.seed);
+        let of_file = of(&questions, model.id(), arguments.seed);
         made.requests += of_file.requests;
         made.tally.merge(&of_file.tally);
     }
@@ -70,8 +67,8 @@ pub(super) fn calibrate(arguments: &Arguments) -> Result<String, Failed> {
 }
 
 /// The calibration that questions make.
-pub(super) fn of(questions: &Questions, embedder: &dyn Embedder, seed: u64) -> Calibration {
-    let verifier = Verifier::of(embedder.id());
+pub(super) fn of(questions: &Questions, embedder: &str, seed: u64) -> Calibration {
+    let verifier = Verifier::of(embedder);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut tally = Tally::default();
     for _ in 0..ORDERS {
@@ -79,7 +76,7 @@ pub(super) fn of(questions: &Questions, embedder: &dyn Embedder, seed: u64) -> C
         tally.merge(&trial::observe(verifier, &questions.items, &order));
     }
     let tally = tally.scaled(1.0 / f64::from(ORDERS));
-    Calibration { embedder: embedder.id().to_owned(), requests: questions.items.len() as u64, tally }
+    Calibration { embedder: embedder.to_owned(), requests: questions.items.len() as u64, tally }
 }
 
 fn summary(page: &mut String, made: &Calibration, only: Option<f64>) {

@@ -14,7 +14,6 @@ use crate::cache::trial;
 use crate::cache::trust::calibration::{self, Calibration};
 use crate::cache::trust::{Settings, Trust};
 use crate::cache::verify::Verifier;
-use crate::config;
 
 /// What the command line says.
 #[derive(clap::Args)]
@@ -25,9 +24,8 @@ pub(in crate::cli) struct Arguments {
     /// Labelled pairs whose questions are asked
     #[arg(long, value_name = "FILE")]
     stream: PathBuf,
-    /// What turns text into vectors, as under `[cache.semantic]`
-    #[arg(long, value_name = "EMBEDDER", default_value = "built-in", value_parser = super::questions::embedder)]
-    embedder: config::Embedder,
+    #[command(flatten)]
+    source: questions::Source,
     /// The share of near hits that may be wrong. Several, with commas between them: a run for each, all with the same questions in the same order
     #[arg(long, value_name = "SHARE", default_value = "0.03", value_delimiter = ',', value_parser = super::questions::share)]
     wrong_hits: Vec<f64>,
@@ -49,16 +47,16 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(super) fn evaluate(arguments: &Arguments) -> Result<String, Failed> {
-    let embedder = questions::open(&arguments.embedder)?;
+    let model = arguments.source.open()?;
     let calibration = match &arguments.calibrate {
         _ if arguments.cold => None,
-        Some(file) => Some(calibrate::of(&questions::read(file, &*embedder)?, &*embedder, arguments.seed)),
-        None => calibration::shipped(embedder.id()),
+        Some(file) => Some(calibrate::of(&model.read(file)?, model.id(), arguments.seed)),
+        None => calibration::shipped(model.id()),
     };
-    let questions = questions::read(&arguments.stream, &*embedder)?;
+    let questions = model.read(&arguments.stream)?;
     let runs = arguments.wrong_hits.iter();
     let said: Vec<Value> =
-        runs.map(|wrong_hits| run(arguments, embedder.id(), calibration.clone(), &questions, *wrong_hits)).collect();
+        runs.map(|wrong_hits| run(arguments, model.id(), calibration.clone(), &questions, *wrong_hits)).collect();
     Ok(match &said[..] {
         [one] if arguments.json => format!("{one:#}\n"),
         all if arguments.json => format!("{:#}\n", Value::from(all)),

@@ -8,11 +8,11 @@
 //! **Invariant:** the same file, model and seed give the same questions in the same order.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::runtime::Runtime;
 
 use super::Failed;
 use super::pairs::{self, Groups};
@@ -20,6 +20,7 @@ use crate::cache::trial::{self, Item};
 use crate::cache::verify::Question;
 use crate::config;
 use crate::embed::{self, EmbedError, Embedder, Limits};
+use crate::gateway::vectors::Embedders;
 use crate::vector::Vector;
 
 /// A neighbour of this cosine is close.
@@ -27,7 +28,24 @@ const CLOSE: f32 = 0.92;
 /// Texts that are embedded at a time, for models that take several at once.
 const AT_ONCE: usize = 32;
 /// How long one of them may take: nobody waits for it but whoever has called the command.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: config::Duration = config::Duration::from_secs(600);
+
+/// What turns text into vectors.
+#[derive(clap::Args)]
+pub(super) struct Source {
+    /// What turns text into vectors, as under `[cache.semantic]`
+    #[arg(long, value_name = "EMBEDDER", default_value = "built-in", value_parser = embedder)]
+    embedder: config::Embedder,
+    /// The configuration whose `[embedders]` has that name: a model that a provider serves is asked as the node asks it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The model that is asked for, opened, and what it runs on.
+pub(super) struct Model {
+    embedder: Arc<dyn Embedder>,
+    runtime: Runtime,
+}
 
 /// The questions of a file.
 pub(super) struct Questions {
@@ -36,34 +54,58 @@ pub(super) struct Questions {
     pub(super) dropped: usize,
 }
 
-/// Opens the model that is asked for.
-pub(super) fn open(embedder: &config::Embedder) -> Result<Arc<dyn Embedder>, Failed> {
-    let limits = Limits { queue: 2 * AT_ONCE, batch: AT_ONCE, timeout: PATIENCE, ..Limits::default() };
-    let settings = embed::Settings::of(embedder, limits, None);
-    embed::open(&settings).map_err(|error| Failed::input(error.to_string()))
+impl Source {
+    pub(super) fn open(&self) -> Result<Model, Failed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failed::system(error.to_string()))?;
+        let opened = match &self.config {
+            Some(file) => {
+                let mut config = config::load(file).map_err(|report| Failed::input(report.to_string()))?.config;
+                for entry in config.embedders.values_mut() {
+                    (entry.queue, entry.timeout) = (2 * AT_ONCE, PATIENCE);
+                }
+                // Its connections are of this runtime.
+                runtime.block_on(async { Embedders::alone(&config, &self.embedder) })
+            }
+            None => {
+                let limits = Limits { queue: 2 * AT_ONCE, batch: AT_ONCE, timeout: PATIENCE.get(), ..Limits::default() };
+                embed::open(&embed::Settings::of(&self.embedder, limits, None)).map_err(|error| match &self.embedder {
+                    config::Embedder::Named(_) => format!("{error}; of an entry of [embedders], `--config` names the file"),
+                    _ => error.to_string(),
+                })
+            }
+        };
+        Ok(Model { embedder: opened.map_err(Failed::input)?, runtime })
+    }
 }
 
-/// Reads and embeds a file.
-pub(super) fn read(file: &Path, embedder: &dyn Embedder) -> Result<Questions, Failed> {
-    let pairs = pairs::read(file).map_err(Failed::input)?;
-    let groups = pairs.groups();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failed::system(error.to_string()))?;
-    let vectors = runtime.block_on(embed_all(embedder, &pairs.questions)).map_err(|error| Failed::system(error.to_string()))?;
-    let known: Vec<(usize, &Vector)> =
-        vectors.iter().enumerate().filter_map(|(place, vector)| Some((place, vector.as_ref()?))).collect();
-    let doubtful = doubtful(&known, &pairs.questions, &groups);
-    let items: Vec<Item> = known
-        .iter()
-        .zip(&doubtful)
-        .filter(|(_, doubtful)| !**doubtful)
-        .map(|((place, vector), _)| Item {
-            text: pairs.questions[*place].clone(),
-            vector: (*vector).clone(),
-            group: groups.of[*place],
-        })
-        .collect();
-    Ok(Questions { dropped: pairs.questions.len() - items.len(), items })
+impl Model {
+    /// The embedder's, with its digest.
+    pub(super) fn id(&self) -> &str {
+        self.embedder.id()
+    }
+
+    /// Reads and embeds a file.
+    pub(super) fn read(&self, file: &Path) -> Result<Questions, Failed> {
+        let pairs = pairs::read(file).map_err(Failed::input)?;
+        let groups = pairs.groups();
+        let vectors = self.runtime.block_on(embed_all(&*self.embedder, &pairs.questions));
+        let vectors = vectors.map_err(|error| Failed::system(error.to_string()))?;
+        let known: Vec<(usize, &Vector)> =
+            vectors.iter().enumerate().filter_map(|(place, vector)| Some((place, vector.as_ref()?))).collect();
+        let doubtful = doubtful(&known, &pairs.questions, &groups);
+        let items: Vec<Item> = known
+            .iter()
+            .zip(&doubtful)
+            .filter(|(_, doubtful)| !**doubtful)
+            .map(|((place, vector), _)| Item {
+                text: pairs.questions[*place].clone(),
+                vector: (*vector).clone(),
+                group: groups.of[*place],
+            })
+            .collect();
+        Ok(Questions { dropped: pairs.questions.len() - items.len(), items })
+    }
 }
 
 /// The vectors; none for a text without a word.
@@ -109,7 +151,7 @@ pub(super) fn order(count: usize, random: &mut fastrand::Rng) -> Vec<usize> {
 }
 
 /// An embedder, as the configuration names it.
-pub(super) fn embedder(text: &str) -> Result<config::Embedder, String> {
+fn embedder(text: &str) -> Result<config::Embedder, String> {
     config::Embedder::try_from(text.to_owned()).map_err(|wrong| wrong.to_string())
 }
 
