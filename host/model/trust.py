@@ -2,12 +2,14 @@
 
     python3 trust.py ship PAIRS.tsv.gz          writes a calibration for each embedder into host/src/cache/trust/shipped
     python3 trust.py table PAIRS.tsv.gz         writes the table of docs/trust.md
+    python3 trust.py table --answers --most 9352 PAIRS.tsv.gz   prints the same of other halves
 
 Pairs: TSV, compressed if named .gz, a header row, the columns a, b and label. For MiniLM, `pointsman model install minilm` comes first.
 
 The table: questions that a pair links, whatever its label, are kept together, and such groups are dealt to two halves by chance. One half calibrates, the questions
 of the other are asked, then the other way round. For each bound and embedder `pointsman cache evaluate` runs with a warm and a cold start, and with audits of which
-one in fifty says the opposite of what is true.
+one in fifty says the opposite of what is true. With `--answers` those questions alone are kept together that one answer serves: pairs of label 0 mostly fall apart, so that
+fewer of a question's neighbours are others. With `--most` a half has no more questions than that, and is less crowded.
 
 What it does not do: it computes no figure itself but sums and shares, and nothing of the pairs is kept or printed.
 
@@ -42,8 +44,8 @@ def read(path):
     return [[row[place] for place in places] for row in rows[1:]]
 
 
-def halves(rows, seed):
-    """Two lists of pairs that have no question in common."""
+def halves(rows, options, seed):
+    """Two lists of pairs that have no question in common. A question without a pair in its half is there as a pair with itself."""
     parent = {}
 
     def root(text):
@@ -53,13 +55,26 @@ def halves(rows, seed):
             text = parent[text]
         return text
 
-    for a, b, _ in rows:
+    for a, b, label in rows:
         a, b = root(a), root(b)
-        parent[max(a, b)] = min(a, b)
-    groups = sorted({root(text) for text in parent})
-    chance = random.Random(seed)
-    side = {group: chance.random() < 0.5 for group in groups}
-    return [[row for row in rows if side[root(row[0])] == which] for which in (True, False)]
+        if label == "1" or not options.answers:
+            parent[max(a, b)] = min(a, b)
+    groups = {}
+    for text in parent:
+        groups.setdefault(root(text), []).append(text)
+    chance, sides = random.Random(seed), ({}, {})
+    for group in sorted(groups):
+        sides[0 if chance.random() < 0.5 else 1][group] = groups[group]
+    for side in sides:
+        surplus = sum(map(len, side.values())) - (options.most or len(parent))
+        for group in chance.sample(list(side), len(side)):
+            if surplus > 0:
+                surplus -= len(side.pop(group))
+    pairs = [[row for row in rows if root(row[0]) in side and root(row[1]) in side] for side in sides]
+    for side, own in zip(sides, pairs):
+        known = {text for a, b, _ in own for text in (a, b)}
+        own += [[text, text, "1"] for texts in side.values() for text in texts if text not in known]
+    return pairs
 
 
 def write(path, rows):
@@ -93,7 +108,7 @@ def table(options):
         asked = []
         for split in range(options.splits):
             files = [pathlib.Path(folder) / f"{name}-{split}.tsv" for name in "ab"]
-            for file, half in zip(files, halves(rows, split)):
+            for file, half in zip(files, halves(rows, options, split)):
                 write(file, half)
             for way in (files, files[::-1])[: options.ways]:
                 asked += [workers.submit(evaluate, options, split + 1, way, embedder, start) for embedder in options.embedders for start, _ in STARTS]
@@ -105,6 +120,8 @@ def table(options):
         kept = sum(run["wrong"] <= bound * run["hits"] for run in of)
         share = f"{100 * wrong / hits:.2f} %" if hits else "-"
         lines.append(f"| {embedder} | {start} | {bound:.2f} | {100 * hits / requests:.1f} % | {share} | {kept} of {len(of)} |\n")
+    if options.answers or options.most:
+        return print("".join(lines))
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     PAGE.write_text(before + BEGIN + "\n" + "".join(lines) + "\n" + END + rest.split(END)[1], encoding="utf-8")
@@ -117,6 +134,8 @@ def main():
     arguments.add_argument("--binary", default=str(ROOT / "target/release/pointsman"))
     arguments.add_argument("--embedders", default=",".join(EMBEDDERS), type=lambda text: text.split(","))
     arguments.add_argument("--splits", default=2, type=int, help="how often the pairs are dealt to two halves")
+    arguments.add_argument("--answers", action="store_true", help="only questions of one answer are kept together")
+    arguments.add_argument("--most", default=0, type=int, help="the most questions of a half; 0: all")
     arguments.add_argument("--ways", default=2, type=int, help="1: only the first half calibrates")
     arguments.add_argument("--jobs", default=1, type=int, help="runs at a time")
     options = arguments.parse_args()

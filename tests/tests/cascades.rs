@@ -435,7 +435,7 @@ fn what_cannot_be_judged_passes_and_is_counted() {
     let check = "self_check = { model = \"small\", ask = \"{answer} Is it good?\" }";
     let long = format!("word {}", "x".repeat(2 << 20));
     for (act, rules) in [
-        (Act::body("text/plain", ["Hello."]), "refusals = true"),
+        (Act::body("application/json", [r#"{"output":"Hello."}"#]), "refusals = true"),
         (Act::say("Paris."), check),
         // Half an answer is no answer to ask about.
         (Act::say(long), check),
