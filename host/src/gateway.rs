@@ -230,18 +230,18 @@ impl Gateway {
     }
 
     /// The line. An exchange that others wait for goes down its second half whether its client is there or not.
-    async fn chat(self: &Arc<Self>, mut course: Course, body: RequestBody) -> (Course, Result<Reply, Error>) {
+    async fn chat(self: &Arc<Self>, mut course: Box<Course>, body: RequestBody) -> (Box<Course>, Result<Reply, Error>) {
         let met = guarded(self.meet(&mut course, body)).await;
         self.answer(course, met).await
     }
 
     /// The line for a part of a prompt, which is there already.
-    async fn part(self: Arc<Self>, mut course: Course, request: Arc<ChatRequest>) -> (Course, Result<Reply, Error>) {
+    async fn part(self: Arc<Self>, mut course: Box<Course>, request: Arc<ChatRequest>) -> (Box<Course>, Result<Reply, Error>) {
         let met = guarded(self.find(&mut course, request)).await;
         self.answer(course, met).await
     }
 
-    async fn answer(self: &Arc<Self>, course: Course, met: Result<Met, Error>) -> (Course, Result<Reply, Error>) {
+    async fn answer(self: &Arc<Self>, course: Box<Course>, met: Result<Met, Error>) -> (Box<Course>, Result<Reply, Error>) {
         let (request, keys, seat) = match met {
             Ok(Met::Asks(request, keys, seat)) => (request, keys, seat),
             Ok(Met::Answered(reply)) => return (course, Ok(reply)),
@@ -254,7 +254,7 @@ impl Gateway {
     }
 
     /// The second half. It is by far the larger one, so it is not carried by exchanges that the cache answers.
-    fn line(self: Arc<Self>, mut course: Course, request: Arc<ChatRequest>, keys: Option<Keys>, seat: Option<Seat>) -> Line {
+    fn line(self: Arc<Self>, mut course: Box<Course>, request: Arc<ChatRequest>, keys: Option<Keys>, seat: Option<Seat>) -> Line {
         Box::pin(async move {
             let answer = guarded(self.ask(&mut course, &request, keys, seat)).await;
             (course, answer)
@@ -495,7 +495,8 @@ impl Handler for Gateway {
                         course = led;
                         answer
                     }
-                    Operation::Embeddings => guarded(embeddings::answer(&mut course, body)).await,
+                    // Boxed, so that a chat does not carry it.
+                    Operation::Embeddings => guarded(Box::pin(embeddings::answer(&mut course, body))).await,
                     Operation::Models => guarded(async { Ok(models::list(&course)) }).await,
                     Operation::Model(name) => guarded(async { models::one(&course, &name) }).await,
                 };

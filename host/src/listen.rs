@@ -258,7 +258,8 @@ async fn connect<H: Handler>(
         None => http::serve(socket, (&watch, place.seat.as_ref()), peer, first, &options, handler, &drain).await,
         Some(tls) => match tokio::time::timeout_at(first, tls.accept(socket)).await {
             Ok(Ok(stream)) => {
-                http::serve(stream, (&watch, place.seat.as_ref()), peer, first, &options, handler, &drain).await;
+                // Boxed: who comes without TLS does not carry what it needs.
+                Box::pin(http::serve(stream, (&watch, place.seat.as_ref()), peer, first, &options, handler, &drain)).await;
             }
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => {

@@ -410,6 +410,9 @@ impl Numbers {
 
 /// One line for one exchange. Client strings are field values: the log's format escapes them.
 fn line(record: &Record) {
+    if !tracing::enabled!(target: "pointsman::exchange", tracing::Level::INFO) {
+        return;
+    }
     // Names are plugins' own, so they travel as one value; the last of a name counts.
     let object = || record.labels.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
     let labels = (!record.labels.is_empty()).then(|| serde_json::Value::Object(object()));

@@ -394,7 +394,7 @@ impl<'a> Run<'a> {
         self.hedged = true;
         let other = Call::new(&permit, true);
         avoid.push(other.endpoint.clone());
-        let also_asked = std::pin::pin!(send::send(attempt, permit, self.context, self.deadline));
+        let also_asked = Box::pin(send::send(attempt, permit, self.context, self.deadline));
         match select(asked, also_asked).await {
             Either::Left((Ok(answer), _)) => {
                 self.lost(attempt, &other);

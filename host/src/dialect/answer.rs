@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Document, Splice};
+use super::json::{Document, Splice, Text};
 
 /// What `usage` of a kept answer says beside its numbers: nobody is charged for them again.
 const MARK: (&str, &str) = ("x_pointsman", r#"{"cached":true}"#);
@@ -50,8 +50,8 @@ fn cached<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::E
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(default)]
-    finish_reason: Option<String>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Text<'a>>,
     #[serde(borrow, default)]
     message: Option<Message<'a>>,
     #[serde(borrow, default)]
@@ -60,15 +60,15 @@ struct Choice<'a> {
 
 #[derive(Default, Deserialize)]
 struct Message<'a> {
-    #[serde(default)]
-    content: Option<String>,
+    #[serde(borrow, default)]
+    content: Option<Text<'a>>,
     #[serde(borrow, default)]
     tool_calls: Option<&'a RawValue>,
     /// What calls of tools were before.
     #[serde(borrow, default)]
     function_call: Option<&'a RawValue>,
-    #[serde(default)]
-    refusal: Option<String>,
+    #[serde(borrow, default)]
+    refusal: Option<Text<'a>>,
 }
 
 impl Message<'_> {
@@ -114,13 +114,8 @@ impl Answer {
     /// A copy to be given again, whose `usage` says so. Where there is no such object it is the same bytes.
     pub fn kept(&self) -> Bytes {
         let usage = self.document.get("usage").filter(|usage| usage.starts_with('{'));
-        let Some(usage) = usage.and_then(|usage| Document::parse(Bytes::copy_from_slice(usage.as_bytes())).ok()) else {
-            return Bytes::copy_from_slice(self.bytes());
-        };
-        // An upstream that is a pointsman has said something there already.
-        let marked = usage.splice(&[Splice::Set(MARK.0, MARK.1.into())]);
-        let marked = String::from_utf8_lossy(&marked);
-        match self.document.splice(&[Splice::Set("usage", marked)]) {
+        let Some(marked) = usage.and_then(marked) else { return Bytes::copy_from_slice(self.bytes()) };
+        match self.document.splice(&[Splice::Set("usage", marked.into())]) {
             same if same.as_ptr() == self.bytes().as_ptr() => Bytes::copy_from_slice(&same),
             marked => marked,
         }
@@ -133,7 +128,7 @@ impl Answer {
 
     /// The first choice's text.
     pub fn text(&self) -> Option<String> {
-        self.choices()?.into_iter().next()?.message?.content
+        self.choices()?.into_iter().next()?.message?.content.map(Text::into_string)
     }
 
     /// What a judge looks at; none where there is no choice.
@@ -142,11 +137,11 @@ impl Answer {
         let message = message.unwrap_or_default();
         let calls = message.calls();
         Some(Sense {
-            text: message.content.unwrap_or_default(),
+            text: message.content.map(Text::into_string).unwrap_or_default(),
             mean_logprob: logprobs.and_then(|logprobs| mean_logprob(logprobs.get())),
-            refused: message.refusal.is_some_and(|refusal| !refusal.is_empty()),
+            refused: message.refusal.is_some_and(|refusal| !refusal.0.is_empty()),
             calls,
-            finish_reason: finish_reason.filter(|reason| !reason.is_empty()),
+            finish_reason: finish_reason.map(Text::into_string).filter(|reason| !reason.is_empty()),
         })
     }
 
@@ -157,22 +152,39 @@ impl Answer {
 
     /// Is it an answer, however it ended, and no error?
     pub fn is_one(&self) -> bool {
-        self.document.get("error").is_none_or(|error| error == "null")
-            && self.choices().is_some_and(|choices| !choices.is_empty())
+        !self.is_error() && self.choices().is_some_and(|choices| !choices.is_empty())
+    }
+
+    fn is_error(&self) -> bool {
+        self.document.get("error").is_some_and(|error| error != "null")
     }
 
     /// May this answer be given again? Only if it has as many choices as were asked for, and every one ended of its own accord,
     /// without tool calls (they act on the world as it was) and without an error.
     pub fn is_storable(&self, asked: usize) -> bool {
         let is_whole = |choice: &Choice<'_>| {
-            choice.finish_reason.as_deref() == Some("stop") && choice.message.as_ref().is_some_and(|message| !message.calls())
+            choice.finish_reason.as_ref().is_some_and(|reason| reason.0 == "stop")
+                && choice.message.as_ref().is_some_and(|message| !message.calls())
         };
-        self.is_one() && self.choices().is_some_and(|choices| choices.len() == asked && choices.iter().all(is_whole))
+        let is_whole = |choices: Vec<Choice<'_>>| !choices.is_empty() && choices.len() == asked && choices.iter().all(is_whole);
+        !self.is_error() && self.choices().is_some_and(is_whole)
     }
 
     fn choices(&self) -> Option<Vec<Choice<'_>>> {
         serde_json::from_str(self.document.get("choices")?).ok()
     }
+}
+
+/// A `usage` object with the mark in it.
+fn marked(usage: &str) -> Option<String> {
+    if usage.contains(MARK.0) || usage.contains('\\') {
+        // An upstream that is a pointsman has said something there already.
+        let usage = Document::parse(Bytes::copy_from_slice(usage.as_bytes())).ok()?;
+        return String::from_utf8(usage.splice(&[Splice::Set(MARK.0, MARK.1.into())]).into()).ok();
+    }
+    let all = usage.strip_suffix('}')?;
+    let comma = if all.trim_ascii_end().ends_with('{') { "" } else { "," };
+    Some(format!("{all}{comma}\"{}\":{}}}", MARK.0, MARK.1))
 }
 
 fn mean_logprob(json: &str) -> Option<f32> {

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use bytestring::ByteString;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -123,21 +123,17 @@ impl Document {
     /// The body with some fields changed. Where nothing changes it is the same bytes, not a copy.
     pub fn splice(&self, splices: &[Splice<'_>]) -> Bytes {
         // Ranges of the body to leave out, and what stands there instead.
-        let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::with_capacity(splices.len());
-        let mut added = String::new();
+        let mut edits: Vec<(Range<usize>, &str)> = Vec::with_capacity(splices.len() + 1);
+        let mut added: Vec<(String, &str)> = Vec::new();
         let mut removed = Vec::new();
         for splice in splices {
             match splice {
                 Splice::Set(name, json) => match self.position(name).map(|place| &self.fields[place].value) {
                     Some(value) if self.text[value.clone()] == **json => {}
-                    Some(value) => edits.push((value.clone(), json.clone())),
-                    None => {
-                        added.push_str(&format!(",{}:{json}", quoted(name)));
-                    }
+                    Some(value) => edits.push((value.clone(), json)),
+                    None => added.push((quoted(name), json)),
                 },
-                Splice::Remove(name) => {
-                    removed.extend(self.position(name));
-                }
+                Splice::Remove(name) => removed.extend(self.position(name)),
             }
         }
         removed.sort_unstable();
@@ -148,33 +144,40 @@ impl Document {
             kept -= 1;
         }
         if let Some(last) = self.fields.last().filter(|_| kept < self.fields.len()) {
-            edits.push((self.gap_before(kept, 0)..last.value.end, Cow::Borrowed("")));
+            edits.push((self.gap_before(kept, 0)..last.value.end, ""));
         }
         for index in removed {
-            edits.push((self.gap_before(index, 1)..self.gap_before(index + 1, 1), Cow::Borrowed("")));
+            edits.push((self.gap_before(index, 1)..self.gap_before(index + 1, 1), ""));
         }
         if edits.is_empty() && added.is_empty() {
             return self.bytes().clone();
         }
         let bytes = self.bytes();
         edits.sort_by_key(|(range, _)| range.start);
-        let growth: usize = edits.iter().map(|(_, text)| text.len()).sum::<usize>() + added.len();
-        let mut out = BytesMut::with_capacity(bytes.len() + growth);
+        // To the byte: what has room left is allocated once more when it is shared.
+        let gone: usize = edits.iter().map(|(range, _)| range.len()).sum();
+        let come: usize = edits.iter().map(|(_, text)| text.len()).sum();
+        let more: usize = added.iter().map(|(name, json)| name.len() + json.len() + ",:".len()).sum();
+        let mut out = Vec::with_capacity(bytes.len() - gone + come + more);
         let mut from = 0;
         for (range, text) in &edits {
-            out.put_slice(&bytes[from..range.start]);
-            out.put_slice(text.as_bytes());
+            out.extend_from_slice(&bytes[from..range.start]);
+            out.extend_from_slice(text.as_bytes());
             from = range.end;
         }
         let end = bytes.iter().rposition(|byte| *byte == b'}').unwrap_or(bytes.len());
-        out.put_slice(&bytes[from..end]);
-        if !added.is_empty() {
-            // The first comma goes where the object has become, or was, empty.
-            let is_empty = out.iter().rev().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-            out.put_slice(&added.as_bytes()[usize::from(is_empty)..]);
+        out.extend_from_slice(&bytes[from..end]);
+        for (name, json) in &added {
+            // No comma goes where the object has become, or was, empty.
+            if out.trim_ascii_end().last() != Some(&b'{') {
+                out.push(b',');
+            }
+            out.extend_from_slice(name.as_bytes());
+            out.push(b':');
+            out.extend_from_slice(json.as_bytes());
         }
-        out.put_slice(&bytes[end..]);
-        out.freeze()
+        out.extend_from_slice(&bytes[end..]);
+        out.into()
     }
 
     /// Where the gap before a field begins: behind the brace for the first one, else `past` bytes past the start of the
@@ -247,7 +250,7 @@ impl<'de> serde::Deserialize<'de> for Pairs<'de> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some(Name(name)) = map.next_key()? {
+                while let Some(Text(name)) = map.next_key()? {
                     pairs.push((name, map.next_value()?));
                 }
                 Ok(Pairs(pairs))
@@ -257,10 +260,16 @@ impl<'de> serde::Deserialize<'de> for Pairs<'de> {
     }
 }
 
-/// A name that is borrowed where it has no escapes. (serde's `Cow` alone always copies.)
-struct Name<'a>(Cow<'a, str>);
+/// A string that is borrowed where it has no escapes. (serde's `Cow` alone always copies.)
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
-impl<'de> serde::Deserialize<'de> for Name<'de> {
+impl Text<'_> {
+    pub(super) fn into_string(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Text<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Borrowed;
         impl<'de> Visitor<'de> for Borrowed {
@@ -275,7 +284,7 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
                 Ok(Cow::Owned(text.to_owned()))
             }
         }
-        deserializer.deserialize_str(Borrowed).map(Name)
+        deserializer.deserialize_str(Borrowed).map(Text)
     }
 }
 
@@ -292,7 +301,7 @@ impl<'de> Visitor<'de> for TopLevel<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields: Vec<Field> = Vec::with_capacity(12);
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(Text(name)) = map.next_key()? {
             if fields.len() == MAX_NAMES {
                 return Err(serde::de::Error::custom(format_args!("it has more than {MAX_NAMES} names")));
             }

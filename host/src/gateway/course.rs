@@ -39,7 +39,7 @@ pub(super) struct Course {
     pub(super) exchange: Arc<Exchange>,
     pub(super) record: Record,
     /// The plugins' instances; none where there are no plugins, or no request for them to see.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<Box<Session>>,
     /// Whose exchange it is for the plugins, from when on it counts for them.
     whose: Option<Whose>,
     /// Where it must wait for a provider.
@@ -68,9 +68,10 @@ pub(super) struct Preferred {
 }
 
 impl Course {
-    pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Self {
+    /// On the heap: it goes from stage to stage and into the answer's body, and none of them is to carry it.
+    pub(super) fn new(gateway: Arc<Gateway>, exchange: Exchange) -> Box<Self> {
         let (record, since, priority) = (exchange.record(), exchange.started, exchange.principal.priority);
-        Self {
+        Box::new(Self {
             exchange: Arc::new(exchange),
             record,
             session: None,
@@ -84,11 +85,11 @@ impl Course {
             degraded: None,
             gateway,
             since,
-        }
+        })
     }
 
     /// One that belongs to another one: it asks as that one did, for the same client, with headers that name no request.
-    pub(super) fn beside(of: &Self, request: &ChatRequest, deadline: Option<Deadline>) -> Self {
+    pub(super) fn beside(of: &Self, request: &ChatRequest, deadline: Option<Deadline>) -> Box<Self> {
         let mut headers = of.exchange.headers.clone();
         OF_ONE_REQUEST.iter().for_each(|name| drop(headers.remove(HeaderName::from_static(name))));
         let mut exchange = Exchange::new(of.exchange.state.clone(), of.exchange.principal.clone(), headers, of.exchange.worker);
@@ -207,7 +208,7 @@ impl Course {
         };
         let whose = exchange.state.plugins.whose(&head, &exchange.headers, request);
         self.whose = Some(whose.clone());
-        self.session = Some(Session::new(exchange.state.plugins.clone(), exchange.clone(), head).of(whose));
+        self.session = Some(Box::new(Session::new(exchange.state.plugins.clone(), exchange.clone(), head).of(whose)));
     }
 
     /// Does somebody want to know how it goes?

@@ -45,12 +45,12 @@ pub struct Exchange {
     /// When it must be over; the client has had its say when its body is here.
     pub deadline: Deadline,
     /// The models among which the client left the choice, set when the body has been parsed.
-    asked: Mutex<String>,
+    asked: Mutex<Arc<str>>,
     labels: Mutex<Vec<(String, String)>>,
     /// A text and its vector, or why there is none.
     vector: Mutex<Option<(String, Result<Vector, EmbedError>)>>,
     /// What plugins are told and say, where somebody wants to know.
-    pub(super) tape: OnceLock<Tape>,
+    pub(super) tape: OnceLock<Box<Tape>>,
     /// The fleet as plugins see it, from the first time that one has looked.
     fleet: Fleet,
     /// Outbound calls so far, by plugin.
@@ -106,12 +106,12 @@ impl Exchange {
     /// Notes which model the client asked for.
     pub fn asks_for(&self, model: &str) {
         if let Ok(mut asked) = self.asked.lock() {
-            model.clone_into(&mut asked);
+            *asked = model.into();
         }
     }
 
     /// The model that the client asked for.
-    fn asked(&self) -> String {
+    fn asked(&self) -> Arc<str> {
         self.asked.lock().map(|asked| asked.clone()).unwrap_or_default()
     }
 
@@ -165,7 +165,7 @@ impl Exchange {
             // From now on all questions are answered from what is seen here.
             let _ = self.fleet();
         }
-        let _ = self.tape.set(tape);
+        let _ = self.tape.set(Box::new(tape));
     }
 
     /// The models as plugins see them, by the names that they may ask for.
@@ -269,7 +269,7 @@ impl Surroundings for Exchange {
     }
 
     fn tape(&self) -> Option<&Tape> {
-        self.tape.get()
+        self.tape.get().map(Box::as_ref)
     }
 
     fn prompt_vector<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Vector, imports::EmbedError>> {

@@ -30,7 +30,7 @@ pub(super) struct Fill {
     cache: Arc<Cache>,
     keys: Keys,
     /// Where a plugin is to be asked: its session, and the request that it will see.
-    asks: Option<(Session, Arc<ChatRequest>)>,
+    asks: Option<(Box<Session>, Arc<ChatRequest>)>,
     gateway: Arc<Gateway>,
     exchange: Arc<Exchange>,
     /// An almost near hit that is compared with the answer.
@@ -91,7 +91,7 @@ impl Fill {
         let (mut ttl, mut stale) = (self.keys.ttl, self.keys.stale);
         if self.keys.admit {
             let (Some((session, request)), Some(by)) = (&mut self.asks, &self.keys.by) else { return };
-            match session.admit(by, request, &answer).await {
+            match Box::pin(session.admit(by, request, &answer)).await {
                 None => return,
                 Some(ms) if Duration::from_millis(u64::from(ms)) < ttl => {
                     (ttl, stale) = (Duration::from_millis(u64::from(ms)), Duration::ZERO);

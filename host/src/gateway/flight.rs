@@ -122,7 +122,7 @@ pub struct Flight {
 /// An answer, and the exchange that has asked for it.
 struct Driven {
     stream: Box<Stream>,
-    course: Course,
+    course: Box<Course>,
     /// The leader's connection, while it is what polls the stream.
     waker: Option<Waker>,
     /// The leader's ear, from when on he listens like the others, until he knows.
@@ -340,7 +340,7 @@ impl Seat {
     }
 
     /// His answer has begun.
-    pub(super) fn flies(mut self, head: Head, stream: Box<Stream>, course: Course) -> Leads {
+    pub(super) fn flies(mut self, head: Head, stream: Box<Stream>, course: Box<Course>) -> Leads {
         self.is_left = true;
         let flight = self.flight.clone();
         let deadline = course.exchange.deadline;

@@ -280,7 +280,7 @@ pub(super) async fn look_up(
         course.near_miss = candidate.audit.map(|ticket| Audit { entry: candidate.entry, ticket });
         return None;
     }
-    if near.confirm && !confirmed(course, request, keys, near, &candidate, cache).await {
+    if near.confirm && !Box::pin(confirmed(course, request, keys, near, &candidate, cache)).await {
         return None;
     }
     cache.served(&asked, &candidate);

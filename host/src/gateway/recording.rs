@@ -119,7 +119,7 @@ pub(super) fn ended(exchange: &Arc<Exchange>, record: Record) {
         return;
     }
     let recorded = tape.filter(|tape| tape.is_recording()).map(|_| outcome(&record));
-    let mut kept = tape.map(Tape::take);
+    let mut kept = tape.map(|tape| tape.take());
     if let Some(stories) = &state.stories {
         let calls = match &mut kept {
             Some(kept) if recorded.is_some() => kept.calls.clone(),

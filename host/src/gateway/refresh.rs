@@ -160,7 +160,7 @@ pub(super) fn behind(course: &Course, request: &Arc<ChatRequest>, keys: &Keys, c
 /// A refresh on its way.
 struct Anew {
     gateway: Arc<Gateway>,
-    course: Course,
+    course: Box<Course>,
     request: Arc<ChatRequest>,
     keys: Keys,
     ended: Ended,

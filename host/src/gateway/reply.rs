@@ -99,7 +99,7 @@ pub(super) async fn upstream(
         Body::Whole(bytes) => {
             let bytes = if strip { logprobs::strip(&bytes) } else { bytes };
             let answer = Answer::read(bytes.clone()).filter(|_| status.is_success());
-            is_shareable &= answer.as_ref().is_some_and(Answer::is_one);
+            is_shareable = is_shareable && answer.as_ref().is_some_and(Answer::is_one);
             if let Some(answer) = answer {
                 if let Some(usage) = answer.usage() {
                     course.used(usage);
@@ -205,7 +205,7 @@ impl Reply {
     }
 
     /// The response. Its body takes the course along, and books it at its end.
-    pub(super) fn into_response(self, mut course: Course) -> Response<ReplyBody> {
+    pub(super) fn into_response(self, mut course: Box<Course>) -> Response<ReplyBody> {
         let Self { status, mut headers, body, seat } = self;
         course.record.status = status.as_u16();
         describe(&course, &mut headers);

@@ -259,7 +259,7 @@ impl Turns<'_> {
             attempt.failure = self.run.why().map(|why| why.kind.describe().1);
         }
         let step = match self.judge.clone() {
-            Some(Judge::Plugin { by, .. }) => self.after_failure(&by, &turn, began).await?,
+            Some(Judge::Plugin { by, .. }) => Box::pin(self.after_failure(&by, &turn, began)).await?,
             _ => return Ok(true),
         };
         let goes_on = !matches!(step, Step::Accept);

@@ -271,7 +271,7 @@ impl Watch {
         self.envelope = Envelope::of(&part);
         let batch = self.described(&part, last);
         let Some(panel) = self.panel.as_mut().filter(|_| batch.events > 0 || batch.last) else { return Opening::Goes };
-        let opening = panel.open(&batch, &part).await;
+        let opening = Box::pin(panel.open(&batch, &part)).await;
         if matches!(opening, Opening::Goes) {
             self.is_over(last);
             self.pass();

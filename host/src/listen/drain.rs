@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -50,26 +52,18 @@ impl Drain {
 
     /// Spawns a task on this core that the end waits for, and cuts when the grace is over.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let ended = self.ended.clone();
-        let tracked = self.tasks.track_future(async move {
-            tokio::select! {
-                () = task => {}
-                () = ended.cancelled() => {}
-            }
-        });
         #[allow(clippy::disallowed_methods, reason = "the one place that the others are sent to")]
-        drop(tokio::spawn(tracked));
+        drop(tokio::spawn(self.tracked(task)));
     }
 
     /// The same on another core: what is bound to that one's connections is polled there.
     pub fn spawn_on(&self, core: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        let ended = self.ended.clone();
-        drop(core.spawn(self.tasks.track_future(async move {
-            tokio::select! {
-                () = task => {}
-                () = ended.cancelled() => {}
-            }
-        })));
+        drop(core.spawn(self.tracked(task)));
+    }
+
+    /// No `async` block: that would have room for the task twice.
+    fn tracked<T: Future<Output = ()>>(&self, task: T) -> impl Future<Output = ()> + use<T> {
+        self.tasks.track_future(task.with_cancellation_token_owned(self.ended.clone()).map(drop))
     }
 
     /// Spawns a task that ends with the process and that nobody waits for: the admin listener, which answers to the last.

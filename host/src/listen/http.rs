@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 
 use super::answers::{Answer, Answers, Place};
-use super::crowd::Seat;
+use super::crowd::{Asking, Seat};
 use super::drain::Drain;
 use super::socket::Watch;
 use super::{Handler, Options, Peer, RequestBody, guard};
@@ -62,12 +62,8 @@ pub(super) async fn serve<H, S>(
             asked.note(shares);
             let place = shares.then(|| answers.begin());
             let asking = seat.as_ref().map(Seat::asks);
-            let answer = answer(request, peer, options.clone(), handler.clone(), place);
-            async move {
-                let answer = answer.await;
-                drop(asking);
-                answer
-            }
+            // On the heap, and there for as long as it takes: hyper would keep room for it in each connection, and move it there.
+            Box::pin(answer(request, peer, options.clone(), handler.clone(), (place, asking)))
         })
     };
     let builder = builder(options);
@@ -190,7 +186,7 @@ async fn answer<H: Handler>(
     peer: Peer,
     options: Arc<Options>,
     handler: Arc<H>,
-    place: Option<Place<H::Body>>,
+    (place, _asking): (Option<Place<H::Body>>, Option<Asking>),
 ) -> Result<Response<Answer<H::Body>>, Infallible> {
     let (head, body) = request.into_parts();
     if let Err(refusal) = guard::check(&head, options.max_headers) {

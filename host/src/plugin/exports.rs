@@ -1,7 +1,8 @@
 //! The functions of a component's hooks: where they are, and how one is called.
 //!
 //! The generated code looks up all functions of an interface, and checks their types, before it calls one of them. Most instances
-//! live for one exchange, so that would be most of what a small call costs; here a call pays for itself alone.
+//! live for one exchange, so that would be most of what a small call costs; here a call looks up one function, and types are
+//! checked once, when a component is loaded.
 //!
 //! What it does not do: it does not say what an answer means, nor what follows from none (`hooks`).
 //!
@@ -99,11 +100,11 @@ impl Exports {
     }
 
     pub(super) async fn select(&self, live: &mut Live, head: &RequestHead) -> Called<prompting::Outcome> {
-        call(live, self.select, (head, request())).await
+        call::<Ask<'_>, prompting::Outcome>(live, self.select, (head, request())).await
     }
 
     pub(super) async fn key(&self, live: &mut Live, head: &RequestHead) -> Called<caching::Directive> {
-        call(live, self.key, (head, request())).await
+        call::<Ask<'_>, caching::Directive>(live, self.key, (head, request())).await
     }
 
     pub(super) async fn confirm(
@@ -112,15 +113,15 @@ impl Exports {
         head: &RequestHead,
         hit: &caching::Candidate,
     ) -> Called<caching::Verdict> {
-        call(live, self.confirm, (head, request(), hit)).await
+        call::<Confirm<'_>, caching::Verdict>(live, self.confirm, (head, request(), hit)).await
     }
 
     pub(super) async fn admit(&self, live: &mut Live, head: &RequestHead) -> Called<Option<u32>> {
-        call(live, self.admit, (head, request(), Resource::<ResponseHandle>::new_borrow(0))).await
+        call::<Admit<'_>, Option<u32>>(live, self.admit, (head, request(), Resource::<ResponseHandle>::new_borrow(0))).await
     }
 
     pub(super) async fn route(&self, live: &mut Live, head: &RequestHead) -> Called<routing::Decision> {
-        call(live, self.route, (head, request())).await
+        call::<Ask<'_>, routing::Decision>(live, self.route, (head, request())).await
     }
 
     pub(super) async fn after_attempt(
@@ -130,7 +131,7 @@ impl Exports {
         last: &routing::Attempt,
     ) -> Called<routing::NextStep> {
         let answer = live.store.data().answer.is_some().then(|| Resource::<ResponseHandle>::new_borrow(0));
-        call(live, self.after_attempt, (head, request(), last, answer)).await
+        call::<After<'_>, routing::NextStep>(live, self.after_attempt, (head, request(), last, answer)).await
     }
 
     pub(super) async fn on_chunk(
@@ -141,7 +142,7 @@ impl Exports {
         state: &[u8],
     ) -> Called<routing::Observed> {
         let chunk = Resource::<ChunkHandle>::new_borrow(0);
-        call(live, self.on_chunk, (head, request(), part, chunk, state)).await
+        call::<Chunk<'_>, routing::Observed>(live, self.on_chunk, (head, request(), part, chunk, state)).await
     }
 }
 
@@ -155,11 +156,17 @@ where
     P: ComponentNamedList + Lower,
     T: ComponentType + Lift + 'static,
 {
-    let function = typed::<P, Answer<T>>(live, function)?.ok_or_else(|| wasmtime::format_err!("the hook is not exported"))?;
+    let function = function.and_then(|function| live.instance.get_func(&mut live.store, function));
+    let function = function.ok_or_else(|| wasmtime::format_err!("the hook is not exported"))?;
+    // SAFETY: each caller above names the types that `Exports::check` has compared with the function's, on an instance of the same
+    // component from the same linker, before the component was let in; another instance of it has no other types.
+    #[allow(unsafe_code, reason = "each call would compare all of the types anew, for up to a microsecond")]
+    let function = unsafe { TypedFunc::<P, Answer<T>>::new_unchecked(function) };
     let answer = function.call_async(&mut live.store, arguments).await;
     Ok(answer.map_err(|error| last_words::with(error, &live.store))?.0)
 }
 
+/// With its types compared.
 fn typed<P, R>(live: &mut Live, function: Option<ComponentExportIndex>) -> wasmtime::Result<Option<TypedFunc<P, R>>>
 where
     P: ComponentNamedList + Lower,

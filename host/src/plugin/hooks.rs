@@ -13,6 +13,7 @@
 mod observe;
 
 use std::borrow::Cow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -227,7 +228,7 @@ impl Session {
             self.begins(index, Function::Select, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Prompting, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.select(&mut live, &self.head).await??) };
-            let outcome = patiently(&plugin, asked).await.and_then(|outcome| match outcome {
+            let outcome = patiently(&plugin, pin!(asked)).await.and_then(|outcome| match outcome {
                 prompting::Outcome::Reject(rejection) => checked_rejection(rejection).map(prompting::Outcome::Reject),
                 other => Ok(other),
             });
@@ -261,7 +262,7 @@ impl Session {
                 return Ok(Some(Said { by: self.set.all()[index].clone(), what: caching::Directive::Bypass }));
             };
             let asked = async { Ok::<_, Failed>(plugin.exports.key(&mut live, &self.head).await??) };
-            let directive = patiently(&plugin, asked).await;
+            let directive = patiently(&plugin, pin!(asked)).await;
             self.beside(index, request, began, || Asked::Key, &directive);
             let keep = plugin.settings.hooks.contains(&Hook::Routing) || directive.as_ref().is_ok_and(asks_to_confirm);
             match self.leave(index, &plugin, Hook::Caching, live, keep, began, directive)? {
@@ -281,7 +282,7 @@ impl Session {
             self.begins(index, Function::Confirm, request, Shown { hit: Some(hit), ..Shown::default() });
             let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.confirm(&mut live, &self.head, hit).await??) };
-            let verdict = patiently(&plugin, asked).await;
+            let verdict = patiently(&plugin, pin!(asked)).await;
             self.beside(index, request, began, || Asked::Confirm(hit.clone()), &verdict);
             if let Ok(Some(verdict)) = self.leave(index, &plugin, Hook::Caching, live, true, began, verdict) {
                 return verdict;
@@ -299,7 +300,7 @@ impl Session {
             let Ok(Some((plugin, mut live))) = self.enter(index, Hook::Caching, request).await else { continue };
             live.store.data_mut().answer = Some(answer.clone());
             let asked = async { Ok::<_, Failed>(plugin.exports.admit(&mut live, &self.head).await??) };
-            let admitted = patiently(&plugin, asked).await;
+            let admitted = patiently(&plugin, pin!(asked)).await;
             self.beside(index, request, began, || Asked::Admit(answer.clone()), &admitted);
             if let Ok(Some(admitted)) = self.leave(index, &plugin, Hook::Caching, live, false, began, admitted) {
                 return admitted;
@@ -322,7 +323,7 @@ impl Session {
             self.begins(index, Function::Route, request, Shown::default());
             let Some((plugin, mut live)) = self.enter(index, Hook::Routing, request).await? else { continue };
             let asked = async { Ok::<_, Failed>(plugin.exports.route(&mut live, &self.head).await??) };
-            let decision = patiently(&plugin, asked).await.and_then(|decision| self.checked(decision));
+            let decision = patiently(&plugin, pin!(asked)).await.and_then(|decision| self.checked(decision));
             self.beside(index, request, began, || Asked::Route, &decision);
             match self.leave(index, &plugin, Hook::Routing, live, false, began, decision)? {
                 None | Some(routing::Decision::Pass) => {}
@@ -362,7 +363,7 @@ impl Session {
             let state = live.store.data_mut();
             (state.answer, state.partial) = (seen.cloned(), partial);
             let asked = async { Ok::<_, Failed>(plugin.exports.after_attempt(&mut live, &self.head, last).await??) };
-            let step = patiently(&plugin, asked).await.and_then(|step| match step {
+            let step = patiently(&plugin, pin!(asked)).await.and_then(|step| match step {
                 routing::NextStep::Reject(rejection) => checked_rejection(rejection).map(routing::NextStep::Reject),
                 routing::NextStep::Escalate(target) => self.checked_target(&target).map(|()| routing::NextStep::Escalate(target)),
                 other => Ok(other),
@@ -503,14 +504,14 @@ impl Session {
         }
         let mut live = match kept.or_else(|| plugin.resting.as_ref()?.take()) {
             Some(mut live) => {
-                limits::start(&mut live.store, plugin.settings.deadline);
+                limits::start(&mut live.store, plugin.settings.deadline, plugin.engine.is_metered());
                 live
             }
             None => {
                 let began = Instant::now();
-                let made =
-                    patiently(&plugin, async { Ok(plugin.instantiate(plugin.settings.deadline, self.state(&plugin)).await?) });
-                match made.await {
+                let made = async { Ok(plugin.instantiate(plugin.settings.deadline, self.state(&plugin)).await?) };
+                let made = patiently(&plugin, pin!(made)).await;
+                match made {
                     Ok(live) => live,
                     Err(failed) => {
                         self.failed(index, &plugin, hook, began, failed)?;
@@ -655,7 +656,7 @@ impl Drop for Session {
 }
 
 /// The epoch ends a guest that computes; a guest that waits in the host is ended here.
-async fn patiently<T>(plugin: &Plugin, asked: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+async fn patiently<T>(plugin: &Plugin, asked: Pin<&mut impl Future<Output = Result<T, Failed>>>) -> Result<T, Failed> {
     let _running = plugin.engine.running();
     if !plugin.waits || plugin.engine.is_metered() {
         return asked.await;

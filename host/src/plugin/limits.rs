@@ -115,8 +115,7 @@ pub fn allow(store: &mut Store<State>, request: usize) {
 }
 
 /// Starts the clock of one call. Where instructions are counted no clock ends it.
-pub fn start(store: &mut Store<State>, deadline: Duration) {
-    let is_metered = store.get_fuel().is_ok();
+pub fn start(store: &mut Store<State>, deadline: Duration, is_metered: bool) {
     if is_metered {
         let fuel = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).saturating_mul(FUEL_PER_MS);
         // It fails where the engine does not count, and this one does.

@@ -271,7 +271,7 @@ impl Plugin {
     pub(super) async fn instantiate(&self, patience: Duration, state: State) -> wasmtime::Result<Live> {
         let mut store = wasmtime::Store::new(&self.engine, state);
         limits::apply(&mut store);
-        limits::start(&mut store, patience);
+        limits::start(&mut store, patience, self.engine.is_metered());
         let instance = self.pre.instantiate_async(&mut store).await?;
         self.numbers.instances.add(1);
         Ok(Live::new(store, instance))

@@ -567,8 +567,9 @@ impl Pool {
     pub fn view(&self) -> View {
         let now = Instant::now();
         let mean = |of: &dyn Fn(&Endpoint) -> Option<f32>| {
-            let known: Vec<f32> = self.endpoints.iter().filter_map(|endpoint| of(endpoint)).collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
+            let known = self.endpoints.iter().filter_map(|endpoint| of(endpoint));
+            let (count, sum) = known.fold((0_u32, 0.0), |(count, sum), one| (count + 1, sum + one));
+            (count > 0).then(|| sum / count as f32)
         };
         let stand = |is: &dyn Fn(Standing) -> bool| {
             self.endpoints.iter().filter(|endpoint| is(endpoint.breaker.standing(now))).count() as u32

@@ -16,7 +16,7 @@ use crate::gateway::course::Course;
 use crate::gateway::reply::Reply;
 
 /// An exchange on its way, with all that it has. On the heap, since whoever polls it may change.
-pub(in crate::gateway) type Line = BoxFuture<'static, (Course, Result<Reply, Error>)>;
+pub(in crate::gateway) type Line = BoxFuture<'static, (Box<Course>, Result<Reply, Error>)>;
 
 impl Seat {
     /// Goes down the line.
@@ -33,7 +33,7 @@ pub(in crate::gateway) struct Leading {
 }
 
 impl Future for Leading {
-    type Output = (Course, Result<Reply, Error>);
+    type Output = (Box<Course>, Result<Reply, Error>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(line) = &mut self.line else { return Poll::Pending };

@@ -21,23 +21,23 @@ pub struct ReplyBody(Content);
 
 enum Content {
     /// All of it; none when it has gone.
-    Whole(Option<Bytes>, Course),
-    Paced(Box<Paced>, Course),
-    Stream(Box<Stream>, Course),
+    Whole(Option<Bytes>, Box<Course>),
+    Paced(Box<Paced>, Box<Course>),
+    Stream(Box<Stream>, Box<Course>),
     Leads(Leads),
-    Follows(Box<Follows>, Course),
+    Follows(Box<Follows>, Box<Course>),
 }
 
 impl ReplyBody {
-    pub(super) fn whole(bytes: Bytes, course: Course) -> Self {
+    pub(super) fn whole(bytes: Bytes, course: Box<Course>) -> Self {
         Self(Content::Whole(Some(bytes), course))
     }
 
-    pub(super) fn paced(paced: Box<Paced>, course: Course) -> Self {
+    pub(super) fn paced(paced: Box<Paced>, course: Box<Course>) -> Self {
         Self(Content::Paced(paced, course))
     }
 
-    pub(super) fn stream(stream: Box<Stream>, course: Course) -> Self {
+    pub(super) fn stream(stream: Box<Stream>, course: Box<Course>) -> Self {
         Self(Content::Stream(stream, course))
     }
 
@@ -45,7 +45,7 @@ impl ReplyBody {
         Self(Content::Leads(leads))
     }
 
-    pub(super) fn follows(follows: Box<Follows>, course: Course) -> Self {
+    pub(super) fn follows(follows: Box<Follows>, course: Box<Course>) -> Self {
         Self(Content::Follows(follows, course))
     }
 }

@@ -33,14 +33,17 @@ impl Turns<'_> {
     pub(super) async fn verdict(&mut self, turn: &Turn, reply: &mut Reply, began: Instant) -> Result<Verdict, Error> {
         match self.judge.clone() {
             // Where no other model is left there is nothing to judge for.
-            Some(Judge::Cascade(cascade)) if turn.judged && !self.left.is_empty() => Ok(self.by_rules(&cascade, reply).await),
+            Some(Judge::Cascade(cascade)) if turn.judged && !self.left.is_empty() => {
+                // Boxed, as below: who is not judged does not carry it.
+                Ok(Box::pin(self.by_rules(&cascade, reply)).await)
+            }
             Some(Judge::Cascade(_)) if turn.judged && reply.status.is_success() => {
                 // A level has passed over whoever would have been asked next.
                 self.course.is_not_judged();
                 Ok(Ok((Step::Accept, 0)))
             }
             Some(Judge::Plugin { by, review }) if review.answers || !reply.status.is_success() => {
-                self.by_plugin(&by, review, turn, reply, began).await
+                Box::pin(self.by_plugin(&by, review, turn, reply, began)).await
             }
             _ => Ok(Ok((Step::Accept, 0))),
         }

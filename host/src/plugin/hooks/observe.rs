@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** once something has gone to the client there is no word for another model: [`Flow`] has none.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,7 +168,7 @@ impl Session {
             let asked =
                 async { Ok::<_, Failed>(plugin.exports.on_chunk(&mut live, &self.head, &batch, &observer.state).await??) };
             let mut kept = Vec::new();
-            let step = patiently(&plugin, asked).await.and_then(|observed| {
+            let step = patiently(&plugin, pin!(asked)).await.and_then(|observed| {
                 let Observed { step, state } = self.checked_step(observed, &batch)?;
                 kept = state;
                 Ok(step)
