@@ -280,16 +280,19 @@ impl ChatRequest {
             .filter(|(name, _)| !matches!(*name, "model" | "prompt" | "stream" | "stream_options"))
             .collect();
         fields.sort_unstable_by_key(|(name, _)| *name);
-        let mut scratch = Vec::new();
-        let mut part = |text: &str| {
-            compact(text, &mut scratch);
-            feed(&(scratch.len() as u64).to_le_bytes());
-            feed(&scratch);
-        };
+        let mut scratch =
+            Vec::with_capacity(fields.iter().map(|(name, value)| (name.len() + 2).max(value.len())).max().unwrap_or(0));
         let mut possible = !without_question;
         for (name, value) in fields {
             // As JSON, so that white space in a name counts.
-            part(&quoted(name));
+            scratch.clear();
+            // A string can always be written.
+            let _ = serde_json::to_writer(&mut scratch, name);
+            feed_sized(&scratch, feed);
+            let mut part = |text: &str| {
+                compact(text, &mut scratch);
+                feed_sized(&scratch, feed);
+            };
             if without_question && name == "messages" {
                 possible = message::rest_of(value, &mut part);
             } else {
@@ -298,6 +301,12 @@ impl ChatRequest {
         }
         possible
     }
+}
+
+/// Behind its length, so that no two lists of parts are the same bytes.
+fn feed_sized(bytes: &[u8], feed: &mut dyn FnMut(&[u8])) {
+    feed(&(bytes.len() as u64).to_le_bytes());
+    feed(bytes);
 }
 
 /// Takes white space out between tokens, so that two ways to print the same request are one.

@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** a request without a prompt and without an opinion of a plugin leaves as it came, bytes and all.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,12 +100,12 @@ fn wish(by: Arc<Plugin>, outcome: Outcome, asked: Option<&PromptRef>) -> Result<
 /// The request as it is wished to be.
 fn fulfil(course: &mut Course, request: &Arc<ChatRequest>, wish: &Wish) -> Result<Arc<ChatRequest>, Error> {
     // A plugin's edits count the messages that it saw; the prompt's own come before them.
-    let mut edits = wish.edits.clone();
+    let mut edits = Cow::Borrowed(&*wish.edits);
     let rendered = wish.prompt.as_ref().map(|prompt| render(course, request, prompt, wish.may_be_unknown)).transpose()?;
     let mut fragments = Vec::new();
     if let Some(Rendered { messages, parts, .. }) = rendered.flatten() {
         fragments = parts;
-        edits.extend(put_before(messages));
+        edits.to_mut().extend(put_before(messages));
     }
     if edits.is_empty() && request.prompt().is_none() {
         return Ok(request.clone());

@@ -234,7 +234,7 @@ impl Reply {
 fn describe(course: &Course, headers: &mut HeaderMap) {
     let record = &course.record;
     if let Some(theirs) = headers.remove("x-request-id") {
-        headers.insert("x-pointsman-upstream-request-id", theirs);
+        headers.insert(HeaderName::from_static("x-pointsman-upstream-request-id"), theirs);
     }
     set(headers, "x-request-id", &record.id);
     if let Some(model) = &record.model {
@@ -244,13 +244,13 @@ fn describe(course: &Course, headers: &mut HeaderMap) {
         set(headers, "x-pointsman-substitute", asked);
     }
     if let Some(level) = record.degraded {
-        headers.insert("x-pointsman-degraded", HeaderValue::from_static(level));
+        headers.insert(HeaderName::from_static("x-pointsman-degraded"), HeaderValue::from_static(level));
     }
     if record.cache != CacheOutcome::Off {
-        headers.insert("x-pointsman-cache", HeaderValue::from_static(record.cache.name()));
+        headers.insert(HeaderName::from_static("x-pointsman-cache"), HeaderValue::from_static(record.cache.name()));
     }
     if let Some(tier) = record.cache_tier {
-        headers.insert("x-pointsman-cache-tier", HeaderValue::from_static(tier));
+        headers.insert(HeaderName::from_static("x-pointsman-cache-tier"), HeaderValue::from_static(tier));
     }
     if let Some(prompt) = &record.prompt {
         set(headers, "x-pointsman-prompt", prompt);

@@ -5,12 +5,11 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::is_json;
 use crate::dialect::Invalid;
-use crate::dialect::json::{Document, Splice, quoted};
+use crate::dialect::json::{Document, Splice, Text, quoted};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +120,7 @@ impl<'a> Message<'a> {
 }
 
 fn message(role: &str, text: &str) -> String {
-    json!({ "role": role, "content": text }).to_string()
+    format!(r#"{{"role":{},"content":{}}}"#, quoted(role), quoted(text))
 }
 
 fn place(index: u32, count: usize) -> Result<usize, Invalid> {
@@ -131,11 +130,12 @@ fn place(index: u32, count: usize) -> Result<usize, Invalid> {
 
 fn is_system(message: &str) -> bool {
     #[derive(serde::Deserialize)]
-    struct Role {
-        #[serde(default)]
-        role: String,
+    struct Role<'a> {
+        #[serde(borrow, default)]
+        role: Option<Text<'a>>,
     }
-    serde_json::from_str::<Role>(message).is_ok_and(|message| message.role == "system" || message.role == "developer")
+    let role = serde_json::from_str::<Role<'_>>(message).ok().and_then(|message| message.role);
+    role.is_some_and(|role| role.0 == "system" || role.0 == "developer")
 }
 
 /// The message with another text; its other fields keep their bytes.
@@ -147,6 +147,8 @@ fn with_text(message: &str, text: &str) -> Result<String, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
