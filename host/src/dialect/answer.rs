@@ -178,7 +178,7 @@ impl Answer {
 /// A `usage` object with the mark in it.
 fn marked(usage: &str) -> Option<String> {
     if usage.contains(MARK.0) || usage.contains('\\') {
-        // An upstream that is a pointsman has said something there already.
+        // An upstream that is a pointsman may have said something there already, and a name may be written with escapes.
         let usage = Document::parse(Bytes::copy_from_slice(usage.as_bytes())).ok()?;
         return String::from_utf8(usage.splice(&[Splice::Set(MARK.0, MARK.1.into())]).into()).ok();
     }

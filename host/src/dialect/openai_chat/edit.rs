@@ -68,7 +68,7 @@ pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> 
         }
     };
     let mut all: VecDeque<Message<'_>> = raw.iter().map(|message| Message::of(message.get())).collect();
-    let mut parameters = Vec::new();
+    let mut parameters: Vec<(String, String)> = Vec::new();
     let mut changed = false;
     for edit in edits {
         changed |= !matches!(edit, Edit::SetParameter(..));
@@ -91,7 +91,11 @@ pub(super) fn apply(messages: &str, edits: &[Edit]) -> Result<Applied, Invalid> 
                 if !is_json(value) {
                     return Err(Invalid::field(name, format!("The value of `{name:.64}` is not JSON text.")));
                 }
-                parameters.push((name.clone(), value.clone()));
+                // The last one counts, as with a message's text.
+                match parameters.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, before)) => before.clone_from(value),
+                    None => parameters.push((name.clone(), value.clone())),
+                }
             }
         }
     }
@@ -187,6 +191,12 @@ mod tests {
         );
         let refused = apply(&before, &vec![Edit::Remove(0); MAX_EDITS + 1]).unwrap_err();
         assert!(refused.message.contains("1025 edits"), "{}", refused.message);
+    }
+
+    #[test]
+    fn of_two_values_of_a_parameter_the_last_one_counts() {
+        let set = |value: &str| Edit::SetParameter("seed".into(), value.into());
+        assert_eq!(apply("[]", &[set("1"), set("2")]).unwrap(), (None, vec![("seed".into(), "2".into())]));
     }
 
     #[test]
