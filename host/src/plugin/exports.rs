@@ -89,13 +89,13 @@ impl Exports {
     /// Are the functions of the types that they will be called with?
     pub(super) fn check(&self, live: &mut Live) -> wasmtime::Result<()> {
         let Self { select, key, confirm, admit, route, after_attempt, on_chunk } = *self;
-        typed::<Ask<'_>, Answer<prompting::Outcome>>(live, select)?;
-        typed::<Ask<'_>, Answer<caching::Directive>>(live, key)?;
-        typed::<Confirm<'_>, Answer<caching::Verdict>>(live, confirm)?;
-        typed::<Admit<'_>, Answer<Option<u32>>>(live, admit)?;
-        typed::<Ask<'_>, Answer<routing::Decision>>(live, route)?;
-        typed::<After<'_>, Answer<routing::NextStep>>(live, after_attempt)?;
-        typed::<Chunk<'_>, Answer<routing::Observed>>(live, on_chunk)?;
+        compare::<Ask<'_>, Answer<prompting::Outcome>>(live, select)?;
+        compare::<Ask<'_>, Answer<caching::Directive>>(live, key)?;
+        compare::<Confirm<'_>, Answer<caching::Verdict>>(live, confirm)?;
+        compare::<Admit<'_>, Answer<Option<u32>>>(live, admit)?;
+        compare::<Ask<'_>, Answer<routing::Decision>>(live, route)?;
+        compare::<After<'_>, Answer<routing::NextStep>>(live, after_attempt)?;
+        compare::<Chunk<'_>, Answer<routing::Observed>>(live, on_chunk)?;
         Ok(())
     }
 
@@ -166,11 +166,11 @@ where
     Ok(answer.map_err(|error| last_words::with(error, &live.store))?.0)
 }
 
-/// With its types compared.
-fn typed<P, R>(live: &mut Live, function: Option<ComponentExportIndex>) -> wasmtime::Result<Option<TypedFunc<P, R>>>
+/// Is the function, if there is one, of these types?
+fn compare<P, R>(live: &mut Live, function: Option<ComponentExportIndex>) -> wasmtime::Result<()>
 where
     P: ComponentNamedList + Lower,
     R: ComponentNamedList + Lift,
 {
-    function.map(|function| live.instance.get_typed_func(&mut live.store, function)).transpose()
+    function.map_or(Ok(()), |function| live.instance.get_typed_func::<P, R>(&mut live.store, function).map(drop))
 }
