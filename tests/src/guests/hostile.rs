@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** but for its one deed a guest keeps the contract: it would load, and would be asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -222,6 +222,11 @@ impl Hostile {
 
     /// The guest as a component that does its deed in this function.
     pub fn component(&self, at: At) -> Vec<u8> {
+        self.component_of(at, &contract())
+    }
+
+    /// The same of the contract that lies in this folder.
+    fn component_of(&self, at: At, wit: &Path) -> Vec<u8> {
         let Self { imports, fields, .. } = self;
         let deed = |function: At| if function == at { self.deed } else { "" };
         let (route, after, chunk) = (deed(At::Route), deed(At::After), deed(At::Chunk));
@@ -304,7 +309,7 @@ impl Hostile {
                 (i32.const 1024)))"#
         );
         let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        embed(&mut module);
+        embed(&mut module, wit);
         super::component(&module)
     }
 }
@@ -312,6 +317,23 @@ impl Hostile {
 /// A guest that keeps the contract and has no opinion.
 pub fn meek() -> Vec<u8> {
     Hostile { name: "meek", ..NOTHING }.component(At::Route)
+}
+
+/// A guest of another contract, in which `admit` gives a signed number. Its code is the meek one's: only the types tell them apart.
+pub fn mistyped() -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    for file in std::fs::read_dir(contract()).expect("wit/ can be read") {
+        let file = file.expect("wit/ can be read");
+        let text = std::fs::read_to_string(file.path()).expect("it is text");
+        let text = text.replace("-> result<option<u32>, plugin-error>", "-> result<option<s32>, plugin-error>");
+        std::fs::write(folder.path().join(file.file_name()), text).expect("there is room for a file");
+    }
+    Hostile { name: "mistyped", ..NOTHING }.component_of(At::Admit, folder.path())
+}
+
+/// The folder of the contract.
+fn contract() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")
 }
 
 /// A component that is sound and has nothing to do with the contract.
@@ -325,10 +347,9 @@ pub fn core_module() -> Vec<u8> {
 }
 
 /// Describes a module as one of the contract's `policy-plugin` world that may import a clock of WASI as well.
-fn embed(module: &mut Vec<u8>) {
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+fn embed(module: &mut Vec<u8>, wit: &Path) {
     let mut resolve = Resolve::default();
-    resolve.push_dir(&wit).expect("wit/ can be read");
+    resolve.push_dir(wit).expect("wit/ can be read");
     let package = resolve.push_str("hostile.wit", &format!("{WORLD}{}", super::walls::WORLD)).expect("the world is sound");
     let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
     wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).expect("a module can be described");

@@ -37,6 +37,12 @@ fn components_that_are_none_of_ours() {
     check(Plugin::router(1).hooks("\"routing\", \"caching\""), "does not export the hook `caching`");
 }
 
+/// Calls compare no types any more, so nothing that has others may come so far.
+#[test]
+fn a_component_of_other_types() {
+    check(Plugin::new("mistyped", guests::hostile::mistyped()).hooks("\"caching\""), "type mismatch");
+}
+
 #[test]
 fn a_configuration_that_is_refused() {
     check(Plugin::asker().set("config = { refuse = \"limit must be a number\" }"), "limit must be a number");
